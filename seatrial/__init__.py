@@ -1,0 +1,1 @@
+"""Seatrial builds MLflow container images and proves each of them end to end."""

@@ -1,0 +1,8 @@
+"""The one kind of error that is meant for the person at the keyboard."""
+
+
+class UserError(Exception):
+    """A fault that the user can mend: one line that says what is wrong, where, and how to mend it.
+
+    The tasks and the pytest plugin print it as it is, without a traceback, and exit non-zero.
+    """

@@ -1,0 +1,90 @@
+"""The commands that people and CI type: each a thin front for one function of `seatrial`."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from invoke import Exit, task
+
+from seatrial.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from invoke import Context
+
+
+def command(*, iterable: list[str] | None = None, help: dict[str, str] | None = None) -> Callable[..., Any]:  # noqa: A002
+    """Make an invoke task whose user errors are one line and exit code 2."""
+
+    def decorate(function: Callable[..., None]) -> Any:  # noqa: ANN401
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+            try:
+                function(*args, **kwargs)
+            except UserError as error:
+                raise Exit(f"seatrial: {error}", code=2) from None
+            except KeyboardInterrupt:
+                raise Exit("seatrial: interrupted", code=130) from None
+
+        return task(run, iterable=iterable or [], help=help or {}, auto_shortflags=False)
+
+    return decorate
+
+
+@command(help={"check": "report only, change nothing"})
+def setup(context: Context, check: bool = False) -> None:
+    """Make this machine able to build and run the images."""
+    from seatrial.engine import setup as engine_setup
+
+    engine_setup.run(check=check)
+
+
+@command()
+def doctor(context: Context) -> None:
+    """Say what is wrong with this machine and how to mend it."""
+    from seatrial.engine import setup as engine_setup
+
+    engine_setup.run(check=True)
+
+
+@command(
+    iterable=["variant", "arg"],
+    help={
+        "variant": "a variant of the catalogue; may be given more than once",
+        "platform": "native, amd64, arm64 or all",
+        "arg": "NAME=VALUE: a variable of the catalogue; may be given more than once",
+        "builder": "a builder that `docker buildx ls` lists",
+        "no-cache": "build every layer anew",
+        "push": "push the images to the registry that their tags name",
+    },
+)
+def build(
+    context: Context,
+    variant: list[str],
+    arg: list[str],
+    platform: str = "native",
+    builder: str = "",
+    no_cache: bool = False,
+    push: bool = False,
+) -> None:
+    """Build the images of the catalogue."""
+    from seatrial.build import build as build_images
+
+    build_images.run(
+        variants=variant,
+        arguments=arg,
+        platform=platform,
+        builder=builder or None,
+        no_cache=no_cache,
+        push=push,
+    )
+
+
+@command()
+def catalogue(context: Context) -> None:
+    """Show the variants, their platforms, sizes and promises."""
+    from seatrial.build import table
+
+    table.show()
