@@ -1,0 +1,1 @@
+"""The container engine: finding it, asking it, and making a machine have one."""
