@@ -1,0 +1,238 @@
+# The only list of images: what exists, on which platforms, from which parts, under which tags and
+# labels. Python reads it with `docker buildx bake --print` and fills in the variables of the second
+# part, so everything runs from the repository's folder.
+
+# --- What a person may set (`invoke build --arg NAME=VALUE`): listed in the target `arguments`. ---
+
+variable "REGISTRY" {
+  default = "seatrial"
+}
+variable "MLFLOW_VERSION" {
+  default = "3.17.2"
+}
+# Empty: the newest that fits, as locked in docker/custom/requirements.txt.
+variable "BOTO3_VERSION" {
+  default = ""
+}
+variable "PSYCOPG2_VERSION" {
+  default = ""
+}
+# A reference that takes the place of the service image that is built here.
+variable "POSTGRES_IMAGE" {
+  default = ""
+}
+variable "MINIO_IMAGE" {
+  default = ""
+}
+
+# --- What the build fills in. ---
+
+# The builder's own platform: stages that run commands run there, services are made for it alone.
+variable "BUILD_PLATFORM" {
+  default = BAKE_LOCAL_PLATFORM
+}
+# A registry's Debian or official MLflow image by digest; empty where no registry answers, which
+# means the bootstrapped Debian and the stand-in.
+variable "DEBIAN_IMAGE" {
+  default = ""
+}
+variable "MLFLOW_IMAGE" {
+  default = ""
+}
+# The digest of the base that the labels name: of the image above or of the bootstrapped archive.
+variable "DEBIAN_DIGEST" {
+  default = ""
+}
+variable "MLFLOW_DIGEST" {
+  default = ""
+}
+# The host's certificate authorities: a build secret, in no layer.
+variable "AUTHORITIES" {
+  default = ""
+}
+variable "SOURCE" {
+  default = ""
+}
+variable "REVISION" {
+  default = ""
+}
+variable "CREATED" {
+  default = ""
+}
+variable "SOURCE_DATE_EPOCH" {
+  default = ""
+}
+
+function "version" {
+  params = []
+  result = trimprefix(MLFLOW_VERSION, "v")
+}
+
+function "tags" {
+  params = [name, version]
+  result = version == "" ? ["${REGISTRY}/${name}:latest"] : ["${REGISTRY}/${name}:latest", "${REGISTRY}/${name}:${version}"]
+}
+
+# Empty labels are left out.
+function "labels" {
+  params = [title, version, base, digest, more]
+  result = {
+    for key, value in merge({
+      "org.opencontainers.image.title"       = title
+      "org.opencontainers.image.version"     = version
+      "org.opencontainers.image.source"      = SOURCE
+      "org.opencontainers.image.revision"    = REVISION
+      "org.opencontainers.image.created"     = CREATED
+      "org.opencontainers.image.base.name"   = base
+      "org.opencontainers.image.base.digest" = digest
+    }, more) : key => value if value != ""
+  }
+}
+
+group "default" {
+  targets = ["custom"]
+}
+group "variants" {
+  targets = ["upstream", "custom"]
+}
+group "services" {
+  targets = ["postgres", "minio"]
+}
+group "bases" {
+  targets = ["debian", "tools", "python"]
+}
+
+# Not an image: its args are the names and values of what a person may set.
+target "arguments" {
+  args = {
+    REGISTRY         = REGISTRY
+    MLFLOW_VERSION   = version()
+    BOTO3_VERSION    = BOTO3_VERSION
+    PSYCOPG2_VERSION = PSYCOPG2_VERSION
+    POSTGRES_IMAGE   = POSTGRES_IMAGE
+    MINIO_IMAGE      = MINIO_IMAGE
+  }
+}
+
+target "common" {
+  args = {
+    SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH == "" ? null : SOURCE_DATE_EPOCH
+  }
+  secret = AUTHORITIES == "" ? [] : ["id=ca,src=${AUTHORITIES}"]
+}
+
+target "shipped" {
+  inherits = ["common"]
+  attest   = ["type=provenance,mode=max"]
+}
+
+# --- Bases: parts of the images below, never tagged. ---
+
+target "debian" {
+  inherits   = ["common"]
+  context    = ".seatrial/bases/debian"
+  dockerfile = "../../../docker/bases/debian/Dockerfile"
+  platforms  = [BUILD_PLATFORM]
+}
+
+target "tools" {
+  inherits  = ["common"]
+  context   = "docker/bases/tools"
+  contexts  = { "debian:trixie-slim" = DEBIAN_IMAGE == "" ? "target:debian" : "docker-image://${DEBIAN_IMAGE}" }
+  platforms = [BUILD_PLATFORM]
+}
+
+target "python" {
+  inherits  = ["common"]
+  context   = "docker/bases/python"
+  contexts  = { tools = "target:tools", scripts = "docker/bases/scripts" }
+  platforms = ["linux/amd64", "linux/arm64"]
+}
+
+# --- Variants. ---
+
+target "upstream" {
+  inherits = ["shipped"]
+  context  = "docker/upstream"
+  contexts = merge(
+    { python = "target:python", tools = "target:tools", scripts = "docker/bases/scripts" },
+    MLFLOW_IMAGE == "" ? {} : { "ghcr.io/mlflow/mlflow:v${version()}" = "docker-image://${MLFLOW_IMAGE}" },
+  )
+  target    = MLFLOW_IMAGE == "" ? "stand-in" : "official"
+  platforms = ["linux/amd64", "linux/arm64"]
+  tags      = tags("upstream", version())
+  args      = { MLFLOW_VERSION = version() }
+  labels = labels(
+    "upstream",
+    version(),
+    MLFLOW_IMAGE == "" ? "debian:trixie-slim" : "ghcr.io/mlflow/mlflow:v${version()}",
+    MLFLOW_IMAGE == "" ? DEBIAN_DIGEST : MLFLOW_DIGEST,
+    { "io.seatrial.stand-in" = MLFLOW_IMAGE == "" ? "true" : "false" },
+  )
+}
+
+target "custom" {
+  inherits  = ["shipped"]
+  context   = "docker/custom"
+  contexts  = { upstream = "target:upstream", tools = "target:tools", scripts = "docker/bases/scripts" }
+  platforms = ["linux/amd64", "linux/arm64"]
+  tags      = tags("custom", version())
+  args = {
+    BOTO3_VERSION    = BOTO3_VERSION
+    PSYCOPG2_VERSION = PSYCOPG2_VERSION
+  }
+  # The base is the outermost image that was not made here: upstream itself is of the same build.
+  labels = labels(
+    "custom",
+    version(),
+    MLFLOW_IMAGE == "" ? "debian:trixie-slim" : "ghcr.io/mlflow/mlflow:v${version()}",
+    MLFLOW_IMAGE == "" ? DEBIAN_DIGEST : MLFLOW_DIGEST,
+    {
+      "io.seatrial.stand-in"      = MLFLOW_IMAGE == "" ? "true" : "false"
+      "io.seatrial.pin.boto3"     = BOTO3_VERSION
+      "io.seatrial.pin.psycopg2-binary" = PSYCOPG2_VERSION
+    },
+  )
+}
+
+# --- Services: what the trial needs beside MLflow, for the builder's own platform. ---
+
+target "postgres" {
+  inherits = ["shipped"]
+  context  = "docker/services/postgres"
+  contexts = {
+    "debian:trixie-slim" = DEBIAN_IMAGE == "" ? "target:debian" : "docker-image://${DEBIAN_IMAGE}"
+    tools                = "target:tools"
+  }
+  target    = POSTGRES_IMAGE == "" ? "built" : "given"
+  platforms = [BUILD_PLATFORM]
+  tags      = tags("postgres", "")
+  args      = { POSTGRES_IMAGE = POSTGRES_IMAGE == "" ? null : POSTGRES_IMAGE }
+  labels = labels(
+    "postgres",
+    POSTGRES_IMAGE == "" ? "17" : "",
+    POSTGRES_IMAGE == "" ? "debian:trixie-slim" : POSTGRES_IMAGE,
+    POSTGRES_IMAGE == "" ? DEBIAN_DIGEST : "",
+    {},
+  )
+}
+
+target "minio" {
+  inherits  = ["shipped"]
+  context   = "docker/services/minio"
+  contexts  = { tools = "target:tools" }
+  target    = MINIO_IMAGE == "" ? "built" : "given"
+  platforms = [BUILD_PLATFORM]
+  tags      = tags("minio", "")
+  args = {
+    MINIO_IMAGE          = MINIO_IMAGE == "" ? null : MINIO_IMAGE
+    MINIO_MODULE_VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
+  }
+  labels = labels(
+    "minio",
+    MINIO_IMAGE == "" ? "v0.0.0-20260212201848-7aac2a2c5b7c" : "",
+    MINIO_IMAGE == "" ? "scratch" : MINIO_IMAGE,
+    "",
+    {},
+  )
+}
