@@ -1,0 +1,258 @@
+"""Starting the container engine's daemon, also over what a killed one left behind.
+
+With systemd its unit is started. Elsewhere the daemon becomes a background process in a session of
+its own, which outlives the terminal and the person's Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import docker
+import psutil
+from docker.errors import DockerException
+from requests.exceptions import RequestException
+from tenacity import RetryError as Expired
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from seatrial.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+SETTINGS: Mapping[str, object] = {"features": {"containerd-snapshotter": True}}
+
+_START_SECONDS = 90
+_END_SECONDS = 10
+_TAIL = 8
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where one daemon keeps its things."""
+
+    socket: Path = Path("/var/run/docker.sock")
+    pidfile: Path = Path("/var/run/docker.pid")
+    exec_root: Path = Path("/var/run/docker")
+    log: Path = Path("/var/log/seatrial-dockerd.log")
+    system_containerd: Path = Path("/run/containerd/containerd.sock")
+    """A containerd that is not the daemon's own; the daemon uses it where this file exists."""
+    options: tuple[str, ...] = ()
+    """For dockerd, which refuses an option that its configuration file has as well."""
+
+    @property
+    def containerd_pidfile(self) -> Path:
+        """Where the daemon notes the containerd that it started."""
+        return self.exec_root / "containerd" / "containerd.pid"
+
+    @property
+    def containerd_socket(self) -> Path:
+        """Where the containerd that the daemon started listens."""
+        return self.exec_root / "containerd" / "containerd.sock"
+
+    @classmethod
+    def configured(cls, settings: Mapping[str, object] | None) -> Layout:
+        """Take the places that a daemon configuration moves."""
+        settings = settings or {}
+        default = cls()
+        return cls(
+            pidfile=Path(str(settings.get("pidfile", default.pidfile))),
+            exec_root=Path(str(settings.get("exec-root", default.exec_root))),
+        )
+
+
+def configure(path: Path) -> None:
+    """Write the daemon's configuration where none exists.
+
+    Args:
+        path: /etc/docker/daemon.json, or where a trial wants it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Complete or not there at all: a daemon doesn't start over half a file.
+    new = path.with_suffix(".json.new")
+    new.write_text(json.dumps(SETTINGS, indent=2) + "\n")
+    new.replace(path)
+
+
+def answers(path: Path) -> bool:
+    """Tell whether an engine answers at a socket."""
+    if not path.exists():
+        return False
+    try:
+        with closing(docker.DockerClient(base_url=f"unix://{path}", timeout=5)) as client:
+            return bool(client.ping())
+    except (DockerException, RequestException, OSError):
+        return False
+
+
+def start(layout: Layout, *, systemd: bool, seconds: float = _START_SECONDS) -> None:
+    """Start the daemon and wait until it answers; does nothing where it answers already.
+
+    Args:
+        layout: where its things are.
+        systemd: whether systemd runs and keeps services.
+        seconds: how long it may take.
+
+    Raises:
+        UserError: it ends at once or doesn't answer in time; with the last lines of its log.
+    """
+    if answers(layout.socket):
+        return
+    if systemd:
+        _start_unit()
+        _wait(layout, None, seconds, log=_journal)
+        return
+    process: subprocess.Popen[bytes] | None = None
+    if _running(layout.pidfile, "dockerd") is None:
+        sweep(layout)
+        process = _launch(layout)
+    # Else somebody else's start is under way, and waiting for it is enough.
+    _wait(layout, process, seconds, log=lambda: tail(layout.log))
+
+
+def sweep(layout: Layout) -> tuple[Path, ...]:
+    """Remove what a killed daemon left that would keep the next one from starting.
+
+    - The daemon refuses to start when the process its pid file names is alive, and takes a zombie,
+      or a stranger that got the number since, for itself.
+    - For the same reason it waits for a containerd that isn't there.
+    - It prefers the system's containerd as soon as there is a socket, answered or not.
+
+    A containerd of the killed daemon that still runs but no longer answers is ended. The daemon's
+    own socket stays: the next daemon replaces it.
+
+    Returns:
+        The files that were removed.
+    """
+    relics = tuple(_relics(layout))
+    for relic in relics:
+        relic.unlink(missing_ok=True)
+    return relics
+
+
+def _relics(layout: Layout) -> Iterator[Path]:
+    if layout.pidfile.exists() and _running(layout.pidfile, "dockerd") is None:
+        yield layout.pidfile
+    if layout.containerd_pidfile.exists():
+        containerd = _running(layout.containerd_pidfile, "containerd")
+        if containerd is None or not _listens(layout.containerd_socket):
+            if containerd is not None:
+                _end(containerd)
+            yield layout.containerd_pidfile
+            yield layout.containerd_socket
+    if layout.system_containerd.exists() and not _listens(layout.system_containerd):
+        yield layout.system_containerd
+
+
+def _running(pidfile: Path, name: str) -> psutil.Process | None:
+    """Find the process that a pid file means: alive and of that name."""
+    try:
+        process = psutil.Process(int(pidfile.read_text()))
+        with process.oneshot():
+            ended = process.status() == psutil.STATUS_ZOMBIE
+            return process if process.name() == name and not ended else None
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        return None
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(2)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def _end(process: psutil.Process) -> None:
+    try:
+        process.terminate()
+        process.wait(_END_SECONDS)
+    except psutil.TimeoutExpired:
+        process.kill()
+        process.wait(_END_SECONDS)
+    except psutil.NoSuchProcess:
+        return
+
+
+def _launch(layout: Layout) -> subprocess.Popen[bytes]:
+    program = shutil.which("dockerd")
+    if program is None:
+        raise UserError("dockerd can't be found on PATH, so the engine can't be started")
+    layout.log.parent.mkdir(parents=True, exist_ok=True)
+    with layout.log.open("ab") as log:
+        return subprocess.Popen(
+            [program, *layout.options],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            start_new_session=True,
+        )
+
+
+def _start_unit() -> None:
+    command = ["systemctl", "start", "docker.service"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise UserError(f"`{' '.join(command)}` failed: {result.stderr.strip()}{_join(_journal())}")
+
+
+def _wait(
+    layout: Layout,
+    process: subprocess.Popen[bytes] | None,
+    seconds: float,
+    *,
+    log: Callable[[], Sequence[str]],
+) -> None:
+    def settled() -> bool:
+        return answers(layout.socket) or (process is not None and process.poll() is not None)
+
+    try:
+        Retrying(
+            retry=retry_if_result(lambda done: not done),
+            wait=wait_fixed(0.2),
+            stop=stop_after_delay(seconds),
+        )(settled)
+    except Expired:
+        raise UserError(
+            f"dockerd doesn't answer at {layout.socket} after {seconds:.0f} s{_join(log())}"
+        ) from None
+    if process is not None and process.poll() is not None:
+        # Two starts at once: the other one may have won.
+        if answers(layout.socket):
+            return
+        raise UserError(f"dockerd ended with code {process.returncode}{_join(log())}")
+
+
+def tail(path: Path, lines: int = _TAIL) -> list[str]:
+    """Read the last lines of a log.
+
+    Args:
+        path: the file; it need not exist.
+        lines: how many.
+    """
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - 16 * 1024))
+        return file.read().decode(errors="replace").splitlines()[-lines:]
+
+
+def _journal() -> list[str]:
+    command = ["journalctl", "--unit=docker.service", f"--lines={_TAIL}", "--output=cat"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+
+
+def _join(lines: Sequence[str]) -> str:
+    return "".join(f"\n  {line}" for line in lines)

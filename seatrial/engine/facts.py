@@ -1,0 +1,100 @@
+"""What is known about this machine and its engine: plain values, no questions asked here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from seatrial.engine.connection import Endpoint
+
+
+@dataclass(frozen=True)
+class System:
+    """The operating system."""
+
+    name: str
+    """For people, such as `Debian GNU/Linux 12 (bookworm)` or `macOS`."""
+    identity: str = ""
+    """ID of os-release, such as `debian`."""
+    codename: str = ""
+    """VERSION_CODENAME of os-release, such as `bookworm`."""
+    version: int | None = None
+    """The major part of VERSION_ID; None where there is none, as on Debian unstable."""
+    systemd: bool = False
+    """Whether systemd runs, not only whether it is installed."""
+    packages: frozenset[str] = frozenset()
+    """Which packages that bring an engine are installed: docker.io, docker-ce."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """The docker command and its plugins; a version is empty where that part is missing."""
+
+    path: str = ""
+    version: str = ""
+    buildx: str = ""
+    compose: str = ""
+    fault: str = ""
+    """Why the command can't talk with an engine that does answer."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The engine that answers."""
+
+    version: str
+    platform: str
+    containerd_store: bool
+    data_root: Path
+    cores: int
+    memory: int
+    """Bytes."""
+    runs: frozenset[str]
+    """Platforms, native and emulated."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The daemon's configuration file."""
+
+    path: Path
+    settings: Mapping[str, object] | None
+    """None where the file doesn't exist or can't be used."""
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All of it."""
+
+    system: System
+    root: bool
+    platform: str
+    """This machine's own, `linux/amd64` or `linux/arm64`, whatever the engine's is."""
+    endpoint: Endpoint
+    configuration: Configuration
+    client: Client
+    engine: Engine | None
+    silence: str = ""
+    """Why no engine answers, as one line."""
+    dockerd: str = ""
+    """Version of the daemon's program on this machine."""
+    emulated: frozenset[str] = frozenset()
+    """Foreign platforms whose programs this machine's kernel runs."""
+    emulators: frozenset[str] = frozenset()
+    """Foreign platforms that an installed QEMU could run."""
+    interpreters: Mapping[str, str] = field(default_factory=dict)
+    """Platform to what is registered for it, for the table."""
+    tools: frozenset[str] = frozenset()
+    """Which of the programs that bootstrap base images are installed."""
+    registries: Mapping[str, bool] = field(default_factory=dict)
+    """Host to whether it answers."""
+    authorities: tuple[str, ...] = ()
+    """Private certificate authorities."""
+    bundle: Path | None = None
+    free: int | None = None
+    """Bytes left where the engine keeps its data; None where that is another machine's."""

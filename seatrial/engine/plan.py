@@ -1,0 +1,292 @@
+"""What follows from the facts: what is missing, who mends it, and what setup would do.
+
+Nothing here asks the machine or changes it.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from seatrial.engine.connection import PLATFORMS
+from seatrial.engine.packages import Family, family
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from seatrial.engine.facts import Facts
+
+OLDEST_ENGINE = 24
+"""The first major version with the containerd image store."""
+STORE_SETTING = '"features": {"containerd-snapshotter": true}'
+
+_GIB = 1024**3
+_FREE_WANTED = 20 * _GIB
+_FREE_NEEDED = 4 * _GIB
+_MEMORY_WANTED = 4 * _GIB
+
+
+class State(enum.Enum):
+    """How much a finding matters."""
+
+    FINE = "fine"
+    NOTE = "note"
+    FAULT = "fault"
+    """The main job can't run."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row of the report."""
+
+    subject: str
+    state: State
+    detail: str
+    mend: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.subject}: {self.detail}"
+        return f"{text}; {self.mend}" if self.mend else text
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What setup does on this machine, in this order."""
+
+    configure: bool = False
+    packages: tuple[str, ...] = ()
+    """As the distribution calls them, without its name for the suite."""
+    start: bool = False
+    register: tuple[str, ...] = ()
+    """Platforms to emulate."""
+
+    def __bool__(self) -> bool:
+        return bool(self.configure or self.packages or self.start or self.register)
+
+
+def plan(facts: Facts) -> Plan:
+    """Decide what setup does: only what is missing, and only where the machine is ours to mend.
+
+    That is: root on Debian or Ubuntu, with no other engine chosen by DOCKER_HOST or a context.
+    """
+    kind = family(facts.system)
+    if kind is None or not facts.root or facts.endpoint.configured:
+        return Plan()
+    start = facts.engine is None
+    return Plan(
+        # A running engine keeps its settings: a restart would end other people's containers.
+        configure=start and facts.configuration.settings is None and not facts.configuration.fault,
+        packages=_packages(facts, kind),
+        start=start,
+        register=tuple(name for name in PLATFORMS if name in _foreign(facts) - facts.emulated),
+    )
+
+
+def _packages(facts: Facts, kind: Family) -> tuple[str, ...]:
+    wanted: list[str] = []
+    # Docker's own packages are the user's choice; Debian's would replace them.
+    if "docker-ce" not in facts.system.packages:
+        if facts.engine is None and _major(facts.dockerd) < OLDEST_ENGINE:
+            wanted += kind.engine
+        if not facts.client.path:
+            wanted += kind.client
+        if not facts.client.buildx:
+            wanted += kind.buildx
+        if not facts.client.compose:
+            wanted += kind.compose
+    if _foreign(facts) - facts.emulated - facts.emulators:
+        wanted += kind.emulator
+    if not _registry(facts):
+        wanted += [tool for tool in kind.bootstrap if tool not in facts.tools]
+    return tuple(dict.fromkeys(wanted))
+
+
+def _foreign(facts: Facts) -> frozenset[str]:
+    return frozenset(PLATFORMS) - {facts.platform}
+
+
+def _registry(facts: Facts) -> bool:
+    return facts.registries.get("docker.io", False)
+
+
+def _major(version: str) -> int:
+    found = re.match(r"\d+", version)
+    return int(found[0]) if found else 0
+
+
+def findings(facts: Facts) -> tuple[Finding, ...]:
+    """Judge every part that the main job needs, in the order of the report."""
+    return (
+        _engine(facts),
+        *_configuration(facts),
+        *_client(facts),
+        *_store(facts),
+        *_platforms(facts),
+        _bases(facts),
+        _registries(facts),
+        _authorities(facts),
+        *_room(facts),
+    )
+
+
+def _engine(facts: Facts) -> Finding:
+    subject = "container engine"
+    if facts.engine is None:
+        return Finding(subject, State.FAULT, *_silence(facts))
+    detail = f"{facts.engine.version}, {facts.engine.platform}, at {facts.endpoint}"
+    if facts.engine.platform not in PLATFORMS:
+        return Finding(subject, State.FAULT, detail, "use an engine on linux/amd64 or linux/arm64")
+    if _major(facts.engine.version) < OLDEST_ENGINE:
+        mend = f"upgrade it to {OLDEST_ENGINE} or newer"
+        if "docker.io" in facts.system.packages:
+            mend = "`apt-get remove docker.io`, then `invoke setup` installs a newer one"
+        return Finding(subject, State.FAULT, f"{detail} is too old", mend)
+    return Finding(subject, State.FINE, detail)
+
+
+def _silence(facts: Facts) -> tuple[str, str]:
+    if facts.endpoint.configured:
+        return facts.silence, ""
+    if plan(facts).start:
+        state = f"{facts.dockerd} is installed, not running" if facts.dockerd else "missing"
+        return state, "run `invoke setup`"
+    if not facts.silence.endswith("`invoke setup`"):
+        return facts.silence, ""
+    if facts.dockerd:
+        return f"{facts.dockerd} is installed, not running", "start it, as root"
+    return "missing", _advice(facts)
+
+
+def _advice(facts: Facts) -> str:
+    if family(facts.system) is not None:
+        return "run `invoke setup` as root, or install docker.io and docker-buildx"
+    if facts.system.name == "macOS":
+        return "install and start Docker Desktop, or colima with docker and docker-buildx"
+    if facts.system.name == "Windows":
+        return "install Docker Desktop and work inside WSL 2"
+    return f"install Docker Engine {OLDEST_ENGINE} or newer with buildx and compose, and start it"
+
+
+def _configuration(facts: Facts) -> Iterator[Finding]:
+    file = facts.configuration
+    if file.fault:
+        # What this user may not read is only in the way when the engine doesn't start.
+        state = State.FAULT if facts.engine is None else State.NOTE
+        yield Finding("daemon configuration", state, f"{file.path} {file.fault}", "mend that file")
+
+
+def _client(facts: Facts) -> Iterator[Finding]:
+    client = facts.client
+    if not client.path:
+        mend = _mend(facts, "install the docker command (docker-cli)")
+        yield Finding("docker client", State.FAULT, "missing", mend)
+    elif client.fault:
+        mend = "take a client of the engine's own version first on PATH"
+        detail = f"{client.path} {client.version} can't use the engine: {client.fault}"
+        yield Finding("docker client", State.FAULT, detail, mend)
+    else:
+        yield Finding("docker client", State.FINE, f"{client.version} ({client.path})")
+    for name, version in (("buildx", client.buildx), ("compose", client.compose)):
+        if version:
+            yield Finding(name, State.FINE, version)
+        else:
+            package = f"docker-{name}"
+            if "docker-ce" in facts.system.packages:
+                package = f"docker-{name}-plugin"
+            yield Finding(name, State.FAULT, "missing", _mend(facts, f"install {package}"))
+
+
+def _mend(facts: Facts, otherwise: str) -> str:
+    if plan(facts).packages:
+        return "run `invoke setup`"
+    return otherwise
+
+
+def _store(facts: Facts) -> Iterator[Finding]:
+    subject = "containerd image store"
+    if facts.engine is None:
+        return
+    if facts.engine.containerd_store:
+        yield Finding(subject, State.FINE, "on")
+        return
+    file = facts.configuration.path
+    where = f"{file} on the engine's machine" if facts.endpoint.configured else str(file)
+    if facts.system.name in {"macOS", "Windows"}:
+        where = "Docker Desktop's settings"
+    mend = f"add {STORE_SETTING} to {where} and restart the engine"
+    yield Finding(subject, State.FAULT, "off: images for two platforms can't be kept", mend)
+
+
+def _platforms(facts: Facts) -> Iterator[Finding]:
+    if facts.engine is None and facts.endpoint.configured:
+        return  # what another machine runs, this one can't tell
+    native = facts.engine.platform if facts.engine else facts.platform
+    runs = facts.engine.runs if facts.engine else facts.emulated | {facts.platform}
+    for name in PLATFORMS:
+        if name == native:
+            yield Finding(name, State.FINE, "native")
+        elif name in runs:
+            # What runs on another machine, or inside a virtual one, this kernel can't tell.
+            how = (
+                facts.interpreters.get(name, "by the engine")
+                if not facts.endpoint.configured
+                else ""
+            )
+            yield Finding(name, State.FINE, f"emulated {how}".strip())
+        else:
+            yield Finding(name, State.FAULT, "does not run", _emulation(facts))
+
+
+def _emulation(facts: Facts) -> str:
+    if name := ", ".join(plan(facts).register):
+        return f"`invoke setup` registers an emulator for {name}"
+    if facts.endpoint.configured:
+        return "register an emulator on the engine's machine (Debian: qemu-user-binfmt)"
+    if facts.emulated:
+        return "restart the engine: the kernel emulates it, but the engine doesn't list it"
+    if family(facts.system) is not None:
+        return "run `invoke setup` as root"
+    return "install and register QEMU's user emulation, statically linked"
+
+
+def _bases(facts: Facts) -> Finding:
+    subject = "base images"
+    if _registry(facts):
+        return Finding(subject, State.FINE, "from docker.io")
+    missing = [tool for tool in ("mmdebstrap", "arch-test") if tool not in facts.tools]
+    if missing:
+        mend = _mend(facts, f"install {' and '.join(missing)}, or make docker.io reachable")
+        detail = f"docker.io doesn't answer, and {' and '.join(missing)} can't be found"
+        return Finding(subject, State.FAULT, detail, mend)
+    return Finding(subject, State.FINE, "docker.io doesn't answer: bootstrapped with mmdebstrap")
+
+
+def _registries(facts: Facts) -> Finding:
+    states = [f"{host} {'answers' if yes else 'silent'}" for host, yes in facts.registries.items()]
+    state = State.FINE if any(facts.registries.values()) else State.NOTE
+    return Finding("image registries", state, ", ".join(states))
+
+
+def _authorities(facts: Facts) -> Finding:
+    subject = "private authority"
+    if not facts.authorities:
+        return Finding(subject, State.FINE, "none in use")
+    names = ", ".join(facts.authorities)
+    return Finding(subject, State.NOTE, f"{names}; builds get {facts.bundle} as a secret")
+
+
+def _room(facts: Facts) -> Iterator[Finding]:
+    if facts.free is not None:
+        state = State.FINE if facts.free >= _FREE_WANTED else State.NOTE
+        if facts.free < _FREE_NEEDED:
+            state = State.FAULT
+        mend = "" if state is State.FINE else "free some: `docker system df` shows what takes room"
+        yield Finding("free disk space", state, f"{facts.free / _GIB:.0f} GiB", mend)
+    if facts.engine is not None:
+        enough = facts.engine.memory >= _MEMORY_WANTED
+        detail = f"{facts.engine.cores} cores, {facts.engine.memory / _GIB:.0f} GiB"
+        mend = "" if enough else f"give the engine {_MEMORY_WANTED // _GIB} GiB or more"
+        state = State.FINE if enough else State.NOTE
+        yield Finding("cores and memory", state, detail, mend)

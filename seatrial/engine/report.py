@@ -1,0 +1,38 @@
+"""The report on this machine, as a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from seatrial.engine.plan import State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from seatrial.engine.facts import Facts
+    from seatrial.engine.plan import Finding
+
+_MARKS = {
+    State.FINE: "[green]ok[/]",
+    State.NOTE: "[yellow]note[/]",
+    State.FAULT: "[bold red]fault[/]",
+}
+
+
+def table(facts: Facts, findings: Sequence[Finding]) -> Table:
+    """Lay the findings out, one row each: part, state, what is there, how to mend it."""
+    result = Table(title=f"{facts.system.name}, {facts.platform}", box=SIMPLE_HEAD)
+    result.add_column("part", no_wrap=True)
+    result.add_column("state", no_wrap=True)
+    result.add_column("what is there", overflow="fold")
+    mendable = any(finding.mend for finding in findings)
+    if mendable:
+        result.add_column("how to mend it", overflow="fold")
+    for finding in findings:
+        cells = [finding.subject, _MARKS[finding.state], escape(finding.detail)]
+        result.add_row(*cells, *([escape(finding.mend)] if mendable else []))
+    return result
