@@ -57,6 +57,7 @@ initialise() {
     eval "initdb --username \"\$POSTGRES_USER\" \
         --pwfile <(printf '%s\\n' \"\$POSTGRES_PASSWORD\") $POSTGRES_INITDB_ARGS"
     printf '\nhost all all all %s\n' "$POSTGRES_HOST_AUTH_METHOD" >> "$PGDATA/pg_hba.conf"
+    printf "\nlisten_addresses = '*'\n" >> "$PGDATA/postgresql.conf"
 
     # Only on the socket: nobody can mistake the half-made server for the real one.
     PGPASSWORD=$POSTGRES_PASSWORD
