@@ -33,6 +33,7 @@ SETTINGS: Mapping[str, object] = {"features": {"containerd-snapshotter": True}}
 _START_SECONDS = 90
 _END_SECONDS = 10
 _TAIL = 8
+_TAIL_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,12 @@ def start(layout: Layout, *, systemd: bool, seconds: float = _START_SECONDS) -> 
         _wait(layout, None, seconds, log=_journal)
         return
     process: subprocess.Popen[bytes] | None = None
+    begin = layout.log.stat().st_size if layout.log.exists() else 0
     if _running(layout.pidfile, "dockerd") is None:
         sweep(layout)
         process = _launch(layout)
     # Else somebody else's start is under way, and waiting for it is enough.
-    _wait(layout, process, seconds, log=lambda: tail(layout.log))
+    _wait(layout, process, seconds, log=lambda: tail(layout.log, begin))
 
 
 def sweep(layout: Layout) -> tuple[Path, ...]:
@@ -234,19 +236,19 @@ def _wait(
         raise UserError(f"dockerd ended with code {process.returncode}{_join(log())}")
 
 
-def tail(path: Path, lines: int = _TAIL) -> list[str]:
+def tail(path: Path, begin: int = 0) -> list[str]:
     """Read the last lines of a log.
 
     Args:
         path: the file; it need not exist.
-        lines: how many.
+        begin: from which byte on; what was there before belongs to an earlier start.
     """
     if not path.exists():
         return []
     with path.open("rb") as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - 16 * 1024))
-        return file.read().decode(errors="replace").splitlines()[-lines:]
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(begin, size - _TAIL_BYTES))
+        return file.read().decode(errors="replace").splitlines()[-_TAIL:]
 
 
 def _journal() -> list[str]:
