@@ -151,7 +151,7 @@ def test_no_source_where_the_suite_is_known_already(tmp_path: Path) -> None:
 )
 def test_no_mirror_is_one_clear_line(tmp_path: Path, changes: dict[str, str]) -> None:
     known = [target(tmp_path / "x.sources", 1, **changes)]
-    with pytest.raises(UserError, match="no Debian mirror for bookworm"):
+    with pytest.raises(UserError, match="apt has no index of Debian bookworm"):
         packages.source(known, "bookworm")
 
 

@@ -174,7 +174,8 @@ def source(known: Sequence[Target], codename: str) -> str | None:
     )
     if mirror is None:
         raise UserError(
-            f"no Debian mirror for {codename} is in {_APT}/sources.list*: add one, then run again"
+            f"apt has no index of Debian {codename}: mend {_APT}/sources.list*, or what keeps "
+            "`apt-get update` from reaching the mirror"
         )
     stanza = Deb822()
     stanza["Types"] = "deb"
@@ -259,15 +260,9 @@ def _update() -> None:
 
 
 def _apt(command: str, *rest: str) -> str:
-    return _run(
-        "apt-get",
-        "-o",
-        "DPkg::Lock::Timeout=300",
-        "-o",
-        "Dpkg::Options::=--force-confold",
-        command,
-        *rest,
-    )
+    # Another apt may be at work, and a person's own configuration files are theirs.
+    options = ("-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold")
+    return _run("apt-get", command, *options, *rest)
 
 
 def _run(*command: str) -> str:
@@ -276,9 +271,7 @@ def _run(*command: str) -> str:
     with LOG.open("a") as log:
         log.write(f"$ {shlex.join(command)}\n{result.stdout}{result.stderr}")
     if result.returncode:
-        complaints = re.findall(r"^[EW]: .*", result.stderr, re.MULTILINE) or [
-            result.stderr.strip()
-        ]
-        reason = " ".join(complaints[-_TAIL:])
-        raise UserError(f"`{shlex.join(command)}` failed: {reason} (see {LOG})")
+        complaints = re.findall(r"^E: .*", result.stderr, re.MULTILINE)
+        reason = " ".join(complaints[-_TAIL:]) or f"code {result.returncode}"
+        raise UserError(f"`{shlex.join(command[:2])}` failed: {reason} (see {LOG})")
     return result.stdout

@@ -223,18 +223,16 @@ def _platforms(facts: Facts) -> Iterator[Finding]:
     if facts.engine is None and facts.endpoint.configured:
         return  # what another machine runs, this one can't tell
     native = facts.engine.platform if facts.engine else facts.platform
-    runs = facts.engine.runs if facts.engine else facts.emulated | {facts.platform}
+    runs = facts.engine.runs if facts.engine else frozenset[str]()
+    if not facts.endpoint.configured and (facts.engine is None or not facts.client.buildx):
+        runs |= facts.emulated  # nobody to ask: the kernel's answer is the best there is
     for name in PLATFORMS:
         if name == native:
             yield Finding(name, State.FINE, "native")
         elif name in runs:
             # What runs on another machine, or inside a virtual one, this kernel can't tell.
-            how = (
-                facts.interpreters.get(name, "by the engine")
-                if not facts.endpoint.configured
-                else ""
-            )
-            yield Finding(name, State.FINE, f"emulated {how}".strip())
+            by = "" if facts.endpoint.configured else facts.interpreters.get(name, "")
+            yield Finding(name, State.FINE, f"emulated by {by}" if by else "emulated")
         else:
             yield Finding(name, State.FAULT, "does not run", _emulation(facts))
 
