@@ -1,0 +1,1 @@
+"""Building the images of the catalogue, and looking at what was built."""

@@ -1,0 +1,141 @@
+"""One run of `docker buildx bake`, shown as it goes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seatrial.build import process
+from seatrial.build.progress import KEPT_LINES, Build, Step, events
+from seatrial.catalogue import BAKE_FILE, ROOT
+from seatrial.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console
+
+_SHOWN_ACTION = 90
+
+
+@dataclass(frozen=True)
+class Baked:
+    """What a run made."""
+
+    build: Build
+    digests: Mapping[str, str]
+    """Of the index (or the single manifest), by target."""
+
+
+def run(
+    targets: Sequence[str],
+    settings: Sequence[str],
+    variables: Mapping[str, str],
+    *,
+    builder: str | None,
+    no_cache: bool,
+    console: Console,
+) -> Baked:
+    """Build targets.
+
+    Args:
+        targets: names of the bake file.
+        settings: `TARGET.KEY=VALUE`, as `--set` takes them.
+        variables: of the bake file, as `catalogue.reading.environment` makes them.
+        builder: one that `docker buildx ls` lists; None for the one in use.
+        no_cache: build every layer anew.
+        console: where the progress goes.
+
+    Raises:
+        UserError: a step failed; its last lines of output are on the console.
+    """
+    with tempfile.TemporaryDirectory(prefix="seatrial-build-") as folder:
+        metadata = Path(folder) / "metadata.json"
+        command = [
+            *("docker", "buildx", "bake", "--file", str(BAKE_FILE), "--progress", "rawjson"),
+            *("--metadata-file", str(metadata)),
+            *(("--builder", builder) if builder else ()),
+            *(("--no-cache",) if no_cache else ()),
+            *(part for setting in settings for part in ("--set", setting)),
+            *targets,
+        ]
+        environment = {
+            **os.environ,
+            **variables,
+            # Only what was asked for goes into the store, not the parts that it is made from.
+            "BUILDX_NO_DEFAULT_LOAD": "1",
+            # The bake file is ours: newer versions ask before it reads the authorities' file.
+            "BUILDX_BAKE_ENTITLEMENTS_FS": "0",
+        }
+        build, texts = Build(), []
+        with process.group(command, environment, ROOT) as running:
+            assert running.stdout
+            for event in events(io.TextIOWrapper(running.stdout, "utf-8", errors="replace")):
+                if isinstance(event, str):
+                    texts.append(event)
+                    continue
+                for step in build.update(event):
+                    _show(step, console)
+        if running.returncode:
+            raise _fault(build, texts, console)
+        digests = _digests(json.loads(metadata.read_text(encoding="utf-8")), targets)
+    return Baked(build, digests)
+
+
+def describe(step: Step) -> str:
+    """The step as a person recognises it: image, platform, instruction."""
+    action = step.action
+    if len(action) > _SHOWN_ACTION:
+        action = f"{action[:_SHOWN_ACTION]}…"
+    return f"{_image(step)}: {action}"
+
+
+def _image(step: Step) -> str:
+    target, platform = step.owner
+    return f"{target} {platform}".strip()
+
+
+def _show(step: Step, console: Console) -> None:
+    if step.internal or step.error:
+        return
+    if not step.completed:
+        mark = "  ..."
+    elif step.cached:
+        mark = " same"  # as last time: nothing was done
+    else:
+        mark = f"{step.seconds:4.0f}s"
+    console.print(f"{mark}  {describe(step)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _fault(build: Build, texts: Sequence[str], console: Console) -> UserError:
+    step = build.failed()
+    if step is None:
+        lines = [line.removeprefix("ERROR: ") for line in texts if "View build details" not in line]
+        return UserError(f"the build failed: {(lines or ['buildx gave no reason'])[-1]}")
+    tail = step.tail()
+    if tail:
+        console.print(
+            f"\nthe last {min(len(tail), KEPT_LINES)} lines of {describe(step)}", markup=False
+        )
+        for line in tail:
+            console.print(f"  | {line}", highlight=False, markup=False, soft_wrap=True)
+    why = " ".join(step.error.split())
+    if any("no space left on device" in text.lower() for text in (why, *tail)):
+        return UserError(
+            f"the disk is full: {describe(step)}; free space where the engine keeps its data, "
+            "`docker system df` shows what takes it"
+        )
+    return UserError(f"the build failed at {describe(step)}: {why.rsplit(': ', 1)[-1]}")
+
+
+def _digests(metadata: Mapping[str, Any], targets: Sequence[str]) -> dict[str, str]:
+    return {
+        name: metadata[name]["containerimage.digest"]
+        for name in targets
+        if "containerimage.digest" in metadata.get(name, {})
+    }

@@ -1,0 +1,247 @@
+"""`invoke build`: what to build, from which bases, and what came out of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from seatrial import catalogue
+from seatrial.build import bake, bootstrap, progress, record, revision, store, table
+from seatrial.build.builder import Builder, find
+from seatrial.catalogue.reading import environment
+from seatrial.engine import authority, connection, registries
+from seatrial.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from seatrial.catalogue import Catalogue, Image
+
+DEBIAN = "debian:trixie-slim"
+OFFICIAL = "ghcr.io/mlflow/mlflow"
+
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+
+
+@dataclass(frozen=True)
+class Bases:
+    """What the build stands on."""
+
+    debian: str
+    """Reference with digest; empty where it was bootstrapped."""
+    debian_digest: str
+    mlflow: str
+    """Reference with digest; empty for the stand-in."""
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The bake file's words for it."""
+        return {
+            "DEBIAN_IMAGE": self.debian,
+            "DEBIAN_DIGEST": self.debian_digest,
+            "MLFLOW_IMAGE": self.mlflow,
+            "MLFLOW_DIGEST": self.mlflow.partition("@")[2],
+        }
+
+
+def run(
+    *,
+    variants: Sequence[str] = (),
+    arguments: Sequence[str] = (),
+    platform: str = "native",
+    builder: str | None = None,
+    no_cache: bool = False,
+    push: bool = False,
+) -> list[record.Made]:
+    """Build variants, and without a name the services as well; show a table of what was made.
+
+    Args:
+        variants: names of the catalogue; none for the default variants and the services.
+        arguments: `NAME=VALUE` for variables of the catalogue.
+        platform: native, amd64, arm64 or all; services are always the builder's own.
+        builder: one that `docker buildx ls` lists; None for the one in use.
+        no_cache: build every layer anew, and a bootstrapped base too.
+        push: push to the registry that the tags name.
+
+    Returns:
+        What was made, per image and platform.
+
+    Raises:
+        UserError: an option is wrong, or a step failed.
+    """
+    console = Console()
+    started, clock = datetime.now(UTC), time.monotonic()
+    given = parse(arguments)
+    host = find(builder)
+    chosen = catalogue.load(given, {"BUILD_PLATFORM": host.platform})
+    images = chosen.select(variants)
+    if not variants:
+        images += chosen.services.values()
+    platforms = spread(chosen, images, connection.resolve_platforms(platform), host, push=push)
+    bases = _bases(chosen, images, host, renew=no_cache, console=console)
+    source = revision.current()
+    bundle = authority.bundle()
+    variables = environment(
+        chosen.arguments,
+        {
+            **bases.variables,
+            "BUILD_PLATFORM": host.platform,
+            "AUTHORITIES": str(bundle or ""),
+            "SOURCE": source.source,
+            "REVISION": source.commit,
+            "CREATED": source.created,
+            "SOURCE_DATE_EPOCH": source.epoch,
+        },
+    )
+    baked = bake.run(
+        [image.name for image in images],
+        [*settings(platforms, images, host, push=push), *_proxies(os.environ)],
+        variables,
+        builder=builder,
+        no_cache=no_cache,
+        console=console,
+    )
+    made = [
+        each
+        for image in images
+        for each in _made(chosen, image, platforms[image.name], baked, kept=host.inside_engine)
+    ]
+    seconds = time.monotonic() - clock
+    record.write(
+        record.BuildRecord(
+            started=started.isoformat(timespec="seconds"),
+            seconds=round(seconds, 1),
+            builder=host,
+            revision=source.commit,
+            arguments=chosen.arguments,
+            bases=bases.variables,
+            images=made,
+        )
+    )
+    console.print(table.of_build(made, seconds))
+    return made
+
+
+def parse(arguments: Iterable[str]) -> dict[str, str]:
+    """Read `NAME=VALUE`.
+
+    Raises:
+        UserError: one is malformed.
+    """
+    parsed = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals or not name:
+            raise UserError(f"--arg {argument!r} is not NAME=VALUE, such as BOTO3_VERSION=1.40.0")
+        parsed[name.strip()] = value.strip()
+    return parsed
+
+
+def spread(
+    chosen: Catalogue,
+    images: Sequence[Image],
+    wanted: Sequence[str],
+    host: Builder,
+    *,
+    push: bool,
+) -> dict[str, tuple[str, ...]]:
+    """Choose the platforms of every target that takes part.
+
+    Raises:
+        UserError: an image is not made for any of the wanted platforms, or the builder cannot
+            bring the result into the engine.
+    """
+    platforms = {}
+    for image in images:
+        own = image.platforms if image.name in chosen.services else wanted
+        platforms[image.name] = tuple(each for each in own if each in image.platforms)
+        if not platforms[image.name]:
+            raise UserError(
+                f"{image.name} is not made for {', '.join(wanted)}, "
+                f"only for {', '.join(image.platforms)}"
+            )
+        if len(platforms[image.name]) > 1 and not (host.inside_engine or push):
+            raise UserError(
+                f"the builder {host.name} ({host.driver}) can load one platform at a time into "
+                "the engine: name one with --platform, or use --push"
+            )
+    parts = chosen.needed(images) - platforms.keys() - chosen.services.keys()
+    every = tuple(dict.fromkeys(each for image in images for each in platforms[image.name]))
+    for name in parts:
+        if len(chosen.images[name].platforms) > 1:
+            platforms[name] = tuple(each for each in chosen.images[name].platforms if each in every)
+    return platforms
+
+
+def settings(
+    platforms: Mapping[str, Sequence[str]], images: Sequence[Image], host: Builder, *, push: bool
+) -> list[str]:
+    """Say to bake where the images go and for which platforms."""
+    result = [
+        f"{name}.platform={platform}" for name, each in platforms.items() for platform in each
+    ]
+    for image in images:
+        if push:
+            result.append(f"{image.name}.output=type=image,push=true")
+        else:
+            result.append(f"{image.name}.output=type=docker")
+            if not host.inside_engine:
+                # The archive in which such a builder hands an image over cannot hold them.
+                result.append(f"{image.name}.attest=type=provenance,disabled=true")
+    return result
+
+
+def _bases(
+    chosen: Catalogue, images: Sequence[Image], host: Builder, *, renew: bool, console: Console
+) -> Bases:
+    needed = chosen.needed(images)
+    version = chosen.arguments["MLFLOW_VERSION"]
+    official = registries.resolve(f"{OFFICIAL}:v{version}") if "upstream" in needed else None
+    debian = registries.resolve(DEBIAN)
+    if debian:
+        return Bases(debian, debian.partition("@")[2], official or "")
+    with console.status(f"making {DEBIAN} from Debian's packages (once)"):
+        made = bootstrap.ensure(host.platform.partition("/")[2], renew=renew)
+    return Bases("", made.digest, official or "")
+
+
+def _proxies(variables: Mapping[str, str]) -> list[str]:
+    """Hand the machine's proxies to every step, as build arguments that Dockerfiles predefine."""
+    return [
+        f"*.args.{name}={value}"
+        for name in _PROXIES
+        if (value := variables.get(name) or variables.get(name.lower()))
+    ]
+
+
+def _made(
+    chosen: Catalogue, image: Image, platforms: Sequence[str], baked: bake.Baked, *, kept: bool
+) -> list[record.Made]:
+    stored = store.read(image.reference)
+    digest = baked.digests.get(image.name, "")
+    # A builder elsewhere that pushed has put nothing into this engine's store.
+    held = stored if stored and (kept or stored.digest == digest) else None
+    parts = chosen.needed([image])
+    made = []
+    for platform in platforms:
+        steps = baked.build.of(parts, platform)
+        entry = held.platform(platform) if held else None
+        made.append(
+            record.Made(
+                name=image.name,
+                reference=image.reference,
+                index=held.digest if held else digest,
+                platform=platform,
+                digest=entry.digest if entry else "",
+                size=entry.size if entry else 0,
+                stand_in=bool(entry and entry.labels.get("io.seatrial.stand-in") == "true"),
+                seconds=round(progress.busy_seconds(steps), 1),
+                cached=progress.cached(steps),
+            )
+        )
+    return made

@@ -1,0 +1,79 @@
+"""The builder that a build runs on."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+
+from seatrial.engine import connection
+from seatrial.errors import UserError
+
+
+@dataclass(frozen=True)
+class Builder:
+    """A BuildKit that `docker buildx` knows."""
+
+    name: str
+    driver: str
+    platform: str
+    """Its own: where its stages run without emulation."""
+
+    @property
+    def inside_engine(self) -> bool:
+        """Whether it writes into the engine's own store: several platforms, and attestations."""
+        return self.driver == "docker"
+
+
+def find(name: str | None) -> Builder:
+    """Look a builder up.
+
+    Args:
+        name: None for the one in use.
+
+    Raises:
+        UserError: there is no such builder, or it does not answer.
+    """
+    native = connection.native_platform()
+    try:
+        done = subprocess.run(
+            ["docker", "buildx", "inspect", *([name] if name else [])],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise UserError("there is no docker client on this machine: run `invoke setup`") from error
+    if done.returncode:
+        why = done.stderr.strip().splitlines()[-1].removeprefix("ERROR: ")
+        raise UserError(
+            f"the builder {name or 'in use'} cannot be used: {why}; see `docker buildx ls`"
+        )
+    return read(done.stdout, native)
+
+
+def read(inspection: str, native: str) -> Builder:
+    """Read what `docker buildx inspect` prints.
+
+    Args:
+        inspection: its output.
+        native: the engine's own platform, which is also that of the builder inside it.
+
+    Raises:
+        UserError: the builder does not answer, or builds for none of our platforms.
+    """
+    fields: dict[str, str] = {}
+    for line in inspection.splitlines():
+        if match := re.match(r"(\w[\w ]*):\s+(.+)", line):
+            fields.setdefault(match[1], match[2].strip())
+    name, driver = fields.get("Name", ""), fields.get("Driver", "")
+    if driver == "docker":
+        return Builder(name, driver, native)
+    listed = [each.strip(" *") for each in fields.get("Platforms", "").split(",")]
+    usable = [each for each in listed if each in connection.PLATFORMS]
+    if not usable:
+        why = fields.get("Error", f"it builds for none of {', '.join(connection.PLATFORMS)}")
+        raise UserError(
+            f"the builder {name} cannot be used: {why}; see `docker buildx inspect {name}`"
+        )
+    return Builder(name, driver, usable[0])

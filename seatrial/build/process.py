@@ -1,0 +1,88 @@
+"""Long-running programs that never outlive the build that started them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+    from types import FrameType
+
+
+# BuildKit and mmdebstrap undo what they were doing; longer than this they are stuck.
+_GRACE_SECONDS = 20.0
+
+
+@contextmanager
+def group(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command in a process group of its own, which has ended when the block has.
+
+    A Ctrl-C, a SIGTERM or an error in the block interrupts the whole group, and kills it when it
+    does not end by itself. What it writes to either stream is read from its `stdout`.
+
+    Raises:
+        FileNotFoundError: there is no such command.
+    """
+    with (
+        _terminations_interrupt(),
+        subprocess.Popen(
+            command,
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as running,
+    ):
+        try:
+            yield running
+            running.wait()
+        finally:
+            _end(running)
+
+
+def _end(running: subprocess.Popen[bytes]) -> None:
+    if running.poll() is None:
+        _signal(running, signal.SIGINT)
+        # Its last words must not block it: nobody reads them any more.
+        drain = threading.Thread(target=_drain, args=(running,), daemon=True)
+        drain.start()
+        with suppress(subprocess.TimeoutExpired):
+            running.wait(_GRACE_SECONDS)
+    _signal(running, signal.SIGKILL)
+
+
+def _drain(running: subprocess.Popen[bytes]) -> None:
+    if running.stdout and not running.stdout.closed:
+        running.stdout.read()
+
+
+def _signal(running: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # the whole group has ended
+        os.killpg(running.pid, number)
+
+
+@contextmanager
+def _terminations_interrupt() -> Iterator[None]:
+    """Treat SIGTERM like a Ctrl-C: Python's default would leave the group behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

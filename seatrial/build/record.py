@@ -1,0 +1,68 @@
+"""The record of a build: what was made, from what, and how long it took."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from seatrial.catalogue import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from seatrial.build.builder import Builder
+
+FOLDER = ROOT / ".seatrial" / "builds"
+
+
+@dataclass(frozen=True)
+class Made:
+    """One image for one platform."""
+
+    name: str
+    reference: str
+    index: str
+    """Digest over all platforms and attestations."""
+    platform: str
+    digest: str
+    """Of this platform's manifest; empty where the image was pushed and not kept here."""
+    size: int
+    """Bytes that a pull transfers; 0 where the image is not here."""
+    stand_in: bool
+    seconds: float
+    """How long at least one of its steps, or of its parts', was at work."""
+    cached: bool
+    """Whether no step had to run."""
+
+
+@dataclass(frozen=True)
+class BuildRecord:
+    """One build."""
+
+    started: str
+    """RFC 3339."""
+    seconds: float
+    builder: Builder
+    revision: str
+    arguments: Mapping[str, str]
+    bases: Mapping[str, str]
+    """As the bake file's variables: references with digests, empty where made here."""
+    images: Sequence[Made]
+
+
+def write(build: BuildRecord) -> Path:
+    """Write a record into `.seatrial/builds/`.
+
+    Returns:
+        Its path.
+    """
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    stamp = build.started.replace(":", "").replace("+0000", "Z")
+    path = FOLDER / f"{stamp}-{os.getpid()}.json"
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(asdict(build), indent=2), encoding="utf-8")
+    partial.replace(path)
+    return path

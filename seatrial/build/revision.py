@@ -1,0 +1,74 @@
+"""What the images say about their source: which repository, which commit, when."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from seatrial.catalogue import ROOT
+
+_NO_COMMIT = datetime(1980, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Revision:
+    """Where the Dockerfiles come from."""
+
+    commit: str
+    """Empty without git; ends in `-dirty` where the tree differs from the commit."""
+    source: str
+    """The repository's address without credentials; empty where it has none."""
+    moment: datetime
+    """Of the commit, so that the same commit gives the same images."""
+
+    @property
+    def epoch(self) -> str:
+        """The value of SOURCE_DATE_EPOCH."""
+        return str(int(self.moment.timestamp()))
+
+    @property
+    def created(self) -> str:
+        """RFC 3339, as the label of the OCI wants it."""
+        return self.moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def current() -> Revision:
+    """Read the revision of the working tree.
+
+    Without git, or without a commit, the moment is a fixed one: a clock would make every build
+    another image.
+    """
+    commit = _git("rev-parse", "HEAD")
+    if not commit:
+        return Revision("", "", _NO_COMMIT)
+    dirty = _git("status", "--porcelain")
+    moment = datetime.fromtimestamp(int(_git("log", "-1", "--format=%ct")), UTC)
+    source = public_address(_git("config", "--get", "remote.origin.url"))
+    return Revision(f"{commit}-dirty" if dirty else commit, source, moment)
+
+
+def public_address(remote: str) -> str:
+    """Turn a git remote into an address that may stand in a label.
+
+    Returns:
+        `https://...` without user or password; empty for a folder or a file.
+    """
+    if match := re.fullmatch(r"[\w.-]+@([\w.-]+):(?!//)(.+)", remote):
+        remote = f"https://{match[1]}/{match[2]}"
+    # The port of ssh says nothing about the web.
+    remote = re.sub(r"^(?:ssh|git)://([^/]*?)(?::\d+)?/", r"https://\1/", remote)
+    match = re.fullmatch(r"https?://(?:[^@/]*@)?([^/]+)/(.+?)(?:\.git)?/?", remote)
+    return f"https://{match[1]}/{match[2]}" if match else ""
+
+
+def _git(*arguments: str) -> str:
+    """Ask git about the repository; empty where git or the answer is missing."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,194 @@
+"""What an image reference in the engine's store holds, for all its platforms.
+
+The engine's API tells one platform of an image only, so this reads the image as an OCI layout from
+`docker save`. The content behind a digest never changes: what was read once is kept beside the
+build records.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tarfile
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from docker.errors import ImageNotFound
+
+from seatrial.catalogue import ROOT
+from seatrial.engine import connection
+from seatrial.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_KEPT = ROOT / ".seatrial" / "store"
+# Manifests, configurations and attestations are small; everything above is a layer.
+_LARGEST_DOCUMENT = 8 * 1024 * 1024
+_INDEX_TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+_ATTESTATION = "vnd.docker.reference.type"
+_ATTESTED = "vnd.docker.reference.digest"
+_PREDICATE = "in-toto.io/predicate-type"
+
+
+@dataclass(frozen=True)
+class StoredPlatform:
+    """The image of one platform."""
+
+    platform: str
+    """Such as `linux/arm64`."""
+    digest: str
+    """Of its manifest."""
+    size: int
+    """Bytes that a pull transfers: compressed layers and configuration."""
+    layers: int
+    labels: Mapping[str, str]
+    config: Mapping[str, Any]
+    """The OCI image configuration's `config`: User, Env, Entrypoint, Cmd, ..."""
+    attestations: Mapping[str, Any] = field(default_factory=dict)
+    """in-toto statements by predicate type."""
+
+    @property
+    def provenance(self) -> Mapping[str, Any] | None:
+        """The predicate of the SLSA provenance, where it has one."""
+        for kind, statement in self.attestations.items():
+            if kind.startswith("https://slsa.dev/provenance/"):
+                predicate: Mapping[str, Any] = statement["predicate"]
+                return predicate
+        return None
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image with all its platforms."""
+
+    reference: str
+    digest: str
+    """Of the index; of the manifest where the image has no index."""
+    index: bool
+    """Whether there is an index over the platforms (and their attestations)."""
+    platforms: tuple[StoredPlatform, ...]
+
+    def platform(self, name: str) -> StoredPlatform | None:
+        """Take one platform, such as `linux/arm64`."""
+        return next((each for each in self.platforms if each.platform == name), None)
+
+
+def read(reference: str) -> StoredImage | None:
+    """Read an image of the engine's store.
+
+    Args:
+        reference: a tag or digest that the engine knows.
+
+    Returns:
+        None where the engine has no such image. Platforms of an index whose content is not here
+        are left out.
+
+    Raises:
+        UserError: no engine answers, or it cannot export the image.
+    """
+    with closing(connection.connect()) as client:
+        try:
+            identity = client.images.get(reference).id or ""
+        except ImageNotFound:
+            return None
+    kept = _KEPT / f"{identity.replace(':', '-')}.json"
+    if kept.is_file():
+        return _revive(reference, json.loads(kept.read_text(encoding="utf-8")))
+    image = _interpret(reference, _documents(reference))
+    # With the classic store the identity is the configuration's, which says nothing of platforms.
+    if identity == image.digest:
+        _keep(kept, image)
+    return image
+
+
+def _keep(path: Path, image: StoredImage) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(asdict(image)), encoding="utf-8")
+    partial.replace(path)
+
+
+def _revive(reference: str, document: Mapping[str, Any]) -> StoredImage:
+    platforms = tuple(StoredPlatform(**each) for each in document["platforms"])
+    return StoredImage(reference, document["digest"], document["index"], platforms)
+
+
+def _documents(reference: str) -> dict[str, Any]:
+    """Export an image and keep its JSON documents: `index.json`, and the others by digest."""
+    command = ["docker", "save", reference]
+    documents: dict[str, Any] = {}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as export:
+        assert export.stdout
+        assert export.stderr
+        try:
+            with tarfile.open(fileobj=export.stdout, mode="r|") as archive:
+                for member in archive:
+                    if not member.isfile() or member.size > _LARGEST_DOCUMENT:
+                        continue
+                    stream = archive.extractfile(member)
+                    document = _parse(stream.read()) if stream else None
+                    if document is not None:
+                        documents[member.name.removeprefix("blobs/").replace("/", ":")] = document
+        except tarfile.ReadError as error:
+            why = export.stderr.read().decode(errors="replace").strip() or str(error)
+            raise UserError(f"{reference} cannot be read from the engine: {why}") from error
+    return documents
+
+
+def _parse(content: bytes) -> Any:  # noqa: ANN401 - JSON
+    if content[:1] not in (b"{", b"["):
+        return None  # a small layer
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+def _interpret(reference: str, documents: Mapping[str, Any]) -> StoredImage:
+    if "index.json" not in documents:
+        raise UserError(
+            f"{reference} was exported without an index: the engine does not use the containerd "
+            "image store, run `invoke doctor`"
+        )
+    (root,) = documents["index.json"]["manifests"][:1]
+    digest = root["digest"]
+    index = root.get("mediaType") in _INDEX_TYPES
+    children = documents[digest]["manifests"] if index else [root]
+    attestations: dict[str, dict[str, Any]] = {}
+    for child in children:
+        annotations = child.get("annotations", {})
+        if _ATTESTATION in annotations and child["digest"] in documents:
+            attestations[annotations[_ATTESTED]] = {
+                layer["annotations"][_PREDICATE]: documents[layer["digest"]]
+                for layer in documents[child["digest"]]["layers"]
+                if layer["digest"] in documents
+            }
+    platforms = tuple(
+        _platform(child["digest"], documents, attestations.get(child["digest"], {}))
+        for child in children
+        if _ATTESTATION not in child.get("annotations", {}) and child["digest"] in documents
+    )
+    return StoredImage(reference, digest, index, platforms)
+
+
+def _platform(
+    digest: str, documents: Mapping[str, Any], attestations: Mapping[str, Any]
+) -> StoredPlatform:
+    manifest = documents[digest]
+    configuration = documents[manifest["config"]["digest"]]
+    config = configuration.get("config", {})
+    return StoredPlatform(
+        platform=f"{configuration['os']}/{configuration['architecture']}",
+        digest=digest,
+        size=manifest["config"]["size"] + sum(layer["size"] for layer in manifest["layers"]),
+        layers=len(manifest["layers"]),
+        labels=config.get("Labels") or {},
+        config=config,
+        attestations=attestations,
+    )

@@ -1,0 +1,109 @@
+"""Reading the catalogue: bake evaluates its own file, Python only takes the result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from python_on_whales import DockerClient
+from python_on_whales.client_config import ClientNotFoundError
+from python_on_whales.exceptions import DockerException
+
+from seatrial.catalogue.model import Catalogue, Image
+from seatrial.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+ROOT = Path(__file__).resolve().parents[2]
+BAKE_FILE = ROOT / "docker" / "docker-bake.hcl"
+
+INTERNAL = (
+    "BUILD_PLATFORM",
+    "DEBIAN_IMAGE",
+    "DEBIAN_DIGEST",
+    "MLFLOW_IMAGE",
+    "MLFLOW_DIGEST",
+    "AUTHORITIES",
+    "SOURCE",
+    "REVISION",
+    "CREATED",
+    "SOURCE_DATE_EPOCH",
+)
+"""Variables that the build fills in and that no person sets."""
+
+_GROUPS = ("variants", "services", "bases")
+_LINK = "target:"
+
+
+def load(
+    arguments: Mapping[str, str] | None = None, variables: Mapping[str, str] | None = None
+) -> Catalogue:
+    """Read the catalogue with `docker buildx bake --print`; needs no engine.
+
+    Args:
+        arguments: values for what a person may set (`--arg NAME=VALUE`).
+        variables: values for `INTERNAL`; what is left out is empty.
+
+    Raises:
+        UserError: an argument is unknown or refused by bake, or buildx is missing.
+    """
+    given = dict(arguments or {})
+    filled = environment(given, variables or {})
+    groups = _print((*_GROUPS, "arguments"), filled)
+    known = groups["target"]["arguments"]["args"]
+    for name in given:
+        if name not in known:
+            raise UserError(f"unknown argument {name!r}: known are {', '.join(known)}")
+    targets = groups["target"]
+    variants, services, bases = (
+        {name: _image(name, targets[name]) for name in groups["group"][group]["targets"]}
+        for group in _GROUPS
+    )
+    default = _print((), filled)["group"]["default"]["targets"]
+    return Catalogue(variants, services, bases, tuple(default), known)
+
+
+def environment(arguments: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:
+    """Make the environment variables that give bake its values.
+
+    Bake takes variables from the environment. A person's own SOURCE or REVISION must not leak
+    into the labels, so every internal one is always given.
+    """
+    filled = {name: variables.get(name, "") for name in INTERNAL}
+    if not filled["BUILD_PLATFORM"]:
+        del filled["BUILD_PLATFORM"]  # bake knows its own machine's
+    return {**arguments, **filled}
+
+
+def _print(targets: Sequence[str], variables: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        printed = DockerClient().buildx.bake(
+            list(targets), files=[BAKE_FILE], print=True, variables=dict(variables)
+        )
+    except ClientNotFoundError as error:
+        raise UserError("there is no docker client on this machine: run `invoke setup`") from error
+    except DockerException as error:
+        lines = (error.stderr or "no output").strip().splitlines()
+        if any("is not a docker command" in line for line in lines):
+            raise UserError("docker has no buildx plugin: run `invoke setup`") from error
+        raise UserError(f"{BAKE_FILE.name}: {lines[-1].removeprefix('ERROR: ')}") from error
+    assert isinstance(printed, dict)
+    return printed
+
+
+def _image(name: str, target: Mapping[str, Any]) -> Image:
+    folder = ROOT / target["context"] / Path(target["dockerfile"]).parent
+    links = (
+        context.removeprefix(_LINK)
+        for context in target.get("contexts", {}).values()
+        if context.startswith(_LINK)
+    )
+    return Image(
+        name=name,
+        tags=tuple(target.get("tags", ())),
+        platforms=tuple(target["platforms"]),
+        folder=folder.resolve(),
+        labels=target.get("labels", {}),
+        dependencies=tuple(dict.fromkeys(links)),
+    )
