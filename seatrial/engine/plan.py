@@ -47,7 +47,8 @@ class Finding:
     mend: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.subject}: {self.detail}"
+        named = self.subject in self.detail
+        text = self.detail if named else f"{self.subject}: {self.detail}"
         return f"{text}; {self.mend}" if self.mend else text
 
 
@@ -155,7 +156,10 @@ def _silence(facts: Facts) -> tuple[str, str]:
     if not facts.silence.endswith("`invoke setup`"):
         return facts.silence, ""
     if facts.dockerd:
-        return f"{facts.dockerd} is installed, not running", "start it, as root"
+        return (
+            f"{facts.dockerd} is installed, not running",
+            "start it, or run `invoke setup` as root",
+        )
     return "missing", _advice(facts)
 
 

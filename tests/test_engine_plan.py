@@ -1,0 +1,217 @@
+"""What setup would do, and what the report says, on machines that are only described."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seatrial.engine.connection import DEFAULT_SOCKET, Endpoint
+from seatrial.engine.facts import Client, Configuration, Engine, Facts, System
+from seatrial.engine.plan import Finding, Plan, State, findings, plan
+
+GIB = 1024**3
+FILE = Path("/etc/docker/daemon.json")
+BOOKWORM = System("Debian 12", "debian", "bookworm", version=12, packages=frozenset({"docker.io"}))
+ENGINE = Engine(
+    version="26.1.5+dfsg1",
+    platform="linux/amd64",
+    containerd_store=True,
+    data_root=Path("/var/lib/docker"),
+    cores=2,
+    memory=24 * GIB,
+    runs=frozenset({"linux/amd64", "linux/arm64"}),
+)
+CLIENT = Client("/usr/local/bin/docker", "28.2.2", buildx="0.13.1", compose="2.26.1")
+READY = Facts(
+    system=BOOKWORM,
+    root=True,
+    platform="linux/amd64",
+    endpoint=Endpoint(DEFAULT_SOCKET, "default"),
+    configuration=Configuration(FILE, {"features": {"containerd-snapshotter": True}}),
+    client=CLIENT,
+    engine=ENGINE,
+    dockerd="26.1.5+dfsg1",
+    emulated=frozenset({"linux/arm64"}),
+    emulators=frozenset({"linux/arm64"}),
+    tools=frozenset({"mmdebstrap", "arch-test"}),
+    registries={"docker.io": False},
+    free=70 * GIB,
+)
+SILENT = f"no container engine answers at {DEFAULT_SOCKET}: run `invoke setup`"
+FRESH = dataclasses.replace(
+    READY,
+    system=dataclasses.replace(BOOKWORM, packages=frozenset()),
+    configuration=Configuration(FILE, None),
+    client=Client(),
+    engine=None,
+    silence=SILENT,
+    dockerd="",
+    emulated=frozenset(),
+    emulators=frozenset(),
+    tools=frozenset(),
+)
+REMOTE = Endpoint("tcp://builder.example:2376", "DOCKER_HOST")
+
+
+def but(facts: Facts, **changes: Any) -> Facts:
+    return dataclasses.replace(facts, **changes)
+
+
+def faults(facts: Facts) -> dict[str, Finding]:
+    return {row.subject: row for row in findings(facts) if row.state is State.FAULT}
+
+
+def test_nothing_to_do_where_all_is_there() -> None:
+    assert not plan(READY)
+    assert faults(READY) == {}
+
+
+def test_everything_to_do_on_a_fresh_machine() -> None:
+    assert plan(FRESH) == Plan(
+        configure=True,
+        packages=(
+            "docker.io",
+            "containerd",
+            "iptables",
+            "docker-cli",
+            "docker-buildx",
+            "docker-compose",
+            "qemu-user",
+            "mmdebstrap",
+            "arch-test",
+        ),
+        start=True,
+        register=("linux/arm64",),
+    )
+    assert set(faults(FRESH)) == {
+        "container engine",
+        "docker client",
+        "buildx",
+        "compose",
+        "linux/arm64",
+        "base images",
+    }
+    assert all("`invoke setup`" in fault.mend for fault in faults(FRESH).values())
+
+
+def test_ubuntu_has_names_of_its_own() -> None:
+    ubuntu = System("Ubuntu 24.04", "ubuntu", "noble", version=24)
+    steps = plan(but(FRESH, system=ubuntu))
+    assert steps.packages == (
+        "docker.io",
+        "iptables",
+        "docker-buildx",
+        "docker-compose-v2",
+        "qemu-user-static",
+        "mmdebstrap",
+        "arch-test",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"engine": None, "silence": SILENT}, Plan(start=True)),
+        (
+            {"client": dataclasses.replace(CLIENT, buildx="")},
+            Plan(packages=("docker-buildx",)),
+        ),
+        ({"emulated": frozenset()}, Plan(register=("linux/arm64",))),
+        (
+            {"emulated": frozenset(), "emulators": frozenset()},
+            Plan(packages=("qemu-user",), register=("linux/arm64",)),
+        ),
+        ({"tools": frozenset({"mmdebstrap"})}, Plan(packages=("arch-test",))),
+        ({"tools": frozenset(), "registries": {"docker.io": True}}, Plan()),
+        (
+            {"engine": None, "silence": SILENT, "dockerd": "20.10.24+dfsg1"},
+            Plan(packages=("docker.io", "containerd", "iptables"), start=True),
+        ),
+        # A running engine's settings are not touched, whatever they are.
+        ({"configuration": Configuration(FILE, None)}, Plan()),
+        ({"engine": dataclasses.replace(ENGINE, containerd_store=False)}, Plan()),
+        (
+            {"engine": None, "configuration": Configuration(FILE, None, "is not valid JSON")},
+            Plan(start=True),
+        ),
+    ],
+)
+def test_only_what_is_missing_is_mended(changes: dict[str, Any], expected: Plan) -> None:
+    assert plan(but(READY, **changes)) == expected
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"root": False},
+        {"system": System("Fedora 42", "fedora", version=42)},
+        {"system": System("macOS")},
+        {"endpoint": REMOTE, "silence": f"no container engine answers at {REMOTE}: start it"},
+    ],
+)
+def test_other_machines_are_left_alone_and_told(changes: dict[str, Any]) -> None:
+    facts = but(FRESH, **changes)
+    assert not plan(facts)
+    told = str(faults(facts)["container engine"])
+    assert "\n" not in told
+    assert any(word in told for word in ("install", "start it", "as root"))
+
+
+def test_docker_s_own_packages_are_not_mixed_with_debian_s() -> None:
+    system = dataclasses.replace(BOOKWORM, packages=frozenset({"docker-ce"}))
+    facts = but(READY, system=system, client=dataclasses.replace(CLIENT, buildx=""))
+    assert not plan(facts)
+    assert "install docker-buildx-plugin" in faults(facts)["buildx"].mend
+
+
+@pytest.mark.parametrize(
+    ("changes", "subject", "words"),
+    [
+        ({"engine": dataclasses.replace(ENGINE, containerd_store=False)}, None, "daemon.json"),
+        ({"engine": dataclasses.replace(ENGINE, version="20.10.24")}, None, "too old"),
+        ({"engine": dataclasses.replace(ENGINE, platform="linux/s390x")}, None, "s390x"),
+        (
+            {"client": dataclasses.replace(CLIENT, fault="client version 1.30 is too old")},
+            "docker client",
+            "1.30 is too old",
+        ),
+        (
+            {"endpoint": REMOTE, "engine": dataclasses.replace(ENGINE, runs=frozenset())},
+            "linux/arm64",
+            "on the engine's machine",
+        ),
+        ({"engine": dataclasses.replace(ENGINE, runs=frozenset())}, "linux/arm64", "restart"),
+        ({"free": 2 * GIB}, "free disk space", "docker system df"),
+        (
+            {"engine": None, "configuration": Configuration(FILE, None, "is not valid JSON")},
+            "daemon configuration",
+            "is not valid JSON",
+        ),
+    ],
+)
+def test_faults_say_what_and_how(changes: dict[str, Any], subject: str | None, words: str) -> None:
+    found = faults(but(READY, **changes))
+    chosen = [found[subject]] if subject else list(found.values())
+    assert any(words in str(fault) for fault in chosen)
+
+
+def test_little_room_is_only_a_note() -> None:
+    facts = but(READY, free=10 * GIB, engine=dataclasses.replace(ENGINE, memory=2 * GIB))
+    notes = {row.subject for row in findings(facts) if row.state is State.NOTE}
+    assert {"free disk space", "cores and memory"} <= notes
+    assert faults(facts) == {}
+
+
+def test_the_kernel_is_asked_where_buildx_is_missing() -> None:
+    engine = dataclasses.replace(ENGINE, runs=frozenset({"linux/amd64"}))
+    facts = but(READY, engine=engine, client=dataclasses.replace(CLIENT, buildx=""))
+    assert set(faults(facts)) == {"buildx"}
+
+
+def test_a_private_authority_is_named() -> None:
+    facts = but(READY, authorities=("Example CA",), bundle=Path("/etc/ssl/bundle.pem"))
+    row = next(row for row in findings(facts) if row.subject == "private authority")
+    assert row.detail == "Example CA; builds get /etc/ssl/bundle.pem as a secret"
