@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import certifi
 import pytest
 
 from seatrial.engine import authority
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Made for this test with openssl; its key was thrown away.
 PRIVATE = """\

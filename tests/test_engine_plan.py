@@ -135,7 +135,7 @@ def test_ubuntu_has_names_of_its_own() -> None:
         ({"engine": dataclasses.replace(ENGINE, containerd_store=False)}, Plan()),
         (
             {"engine": None, "configuration": Configuration(FILE, None, "is not valid JSON")},
-            Plan(start=True),
+            Plan(),
         ),
     ],
 )

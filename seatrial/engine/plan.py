@@ -75,10 +75,10 @@ def plan(facts: Facts) -> Plan:
     kind = family(facts.system)
     if kind is None or not facts.root or facts.endpoint.configured:
         return Plan()
-    start = facts.engine is None
+    start = facts.engine is None and not facts.configuration.fault
     return Plan(
         # A running engine keeps its settings: a restart would end other people's containers.
-        configure=start and facts.configuration.settings is None and not facts.configuration.fault,
+        configure=start and facts.configuration.settings is None,
         packages=_packages(facts, kind),
         start=start,
         register=tuple(name for name in PLATFORMS if name in _foreign(facts) - facts.emulated),
@@ -120,8 +120,8 @@ def _major(version: str) -> int:
 def findings(facts: Facts) -> tuple[Finding, ...]:
     """Judge every part that the main job needs, in the order of the report."""
     return (
-        _engine(facts),
         *_configuration(facts),
+        _engine(facts),
         *_client(facts),
         *_store(facts),
         *_platforms(facts),
@@ -176,7 +176,7 @@ def _advice(facts: Facts) -> str:
 def _configuration(facts: Facts) -> Iterator[Finding]:
     file = facts.configuration
     if file.fault:
-        # What this user may not read is only in the way when the engine doesn't start.
+        # An engine that runs already has read it, when it was whole.
         state = State.FAULT if facts.engine is None else State.NOTE
         yield Finding("daemon configuration", state, f"{file.path} {file.fault}", "mend that file")
 

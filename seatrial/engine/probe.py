@@ -115,7 +115,7 @@ def configuration(path: Path = CONFIGURATION) -> Configuration:
     except FileNotFoundError:
         return Configuration(path, None)
     except PermissionError:
-        return Configuration(path, None, "may not be read by this user")
+        return Configuration(path, {})  # there, but not for this user to judge
     except ValueError as error:
         return Configuration(path, None, f"is not valid JSON: {error}")
     if not isinstance(settings, dict):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _LOCK = Path("/run/seatrial-setup.lock")
 _LOCK_SECONDS = 1800
 _LOG_WIDTH = 140
+_SHOWN = ("container engine", *PLATFORMS)
 
 
 def run(*, check: bool) -> None:
@@ -62,8 +63,8 @@ def _mend(console: Console) -> None:
     rows = findings(facts)
     if faults := _faults(rows):
         raise UserError("; ".join(str(fault) for fault in faults))
-    emulated = "".join(f", {row.subject} {row.detail}" for row in rows if row.subject in PLATFORMS)
-    console.print(f"engine ready: {rows[0].detail}{emulated}", highlight=False, soft_wrap=True)
+    parts = [f"{row.subject} {row.detail}" for row in rows if row.subject in _SHOWN]
+    console.print(f"ready: {', '.join(parts)}", highlight=False, soft_wrap=True)
 
 
 @contextmanager
