@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from seatrial.engine import connection
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -29,13 +29,25 @@ def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def context(folder: Path, name: str, url: str) -> None:
-    """Write what `docker context create` writes."""
-    meta = folder / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest()
-    meta.mkdir(parents=True)
-    endpoints = {"docker": {"Host": url, "SkipTLSVerify": False}}
-    text = json.dumps({"Name": name, "Metadata": {}, "Endpoints": endpoints})
-    (meta / "meta.json").write_text(text)
+@pytest.fixture
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Make contexts that a stand-in for the docker command tells of, as the real one does."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    known: dict[str, str] = {}
+
+    def add(name: str, url: str) -> None:
+        known[name] = url
+        cases = "".join(
+            f'  "context inspect --format={{{{.Endpoints.docker.Host}}}} {name}") echo {url} ;;\n'
+            for name, url in known.items()
+        )
+        script = folder / "docker"
+        script.write_text(f'#!/bin/sh\ncase "$*" in\n{cases}  *) exit 1 ;;\nesac\n')
+        script.chmod(0o755)
+
+    return add
 
 
 def choose(folder: Path, name: str) -> None:
@@ -49,9 +61,13 @@ def test_the_local_socket_is_the_default() -> None:
     assert not found.configured
 
 
-def test_precedence(configuration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    context(configuration, "chosen", "tcp://chosen.example:2375")
-    context(configuration, "named", "tcp://named.example:2375")
+def test_precedence(
+    configuration: Path,
+    context: Callable[[str, str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    context("chosen", "tcp://chosen.example:2375")
+    context("named", "tcp://named.example:2375")
     choose(configuration, "chosen")
     assert str(connection.endpoint()) == "tcp://chosen.example:2375 (context chosen)"
     monkeypatch.setenv("DOCKER_CONTEXT", "named")
@@ -80,8 +96,10 @@ def test_an_engine_that_does_not_answer(url: str, monkeypatch: pytest.MonkeyPatc
         connection.connect()
 
 
-def test_a_context_is_exported_for_every_other_client(configuration: Path) -> None:
-    context(configuration, "chosen", "tcp://127.0.0.1:9")
+def test_a_context_is_exported_for_every_other_client(
+    configuration: Path, context: Callable[[str, str], None]
+) -> None:
+    context("chosen", "tcp://127.0.0.1:9")
     choose(configuration, "chosen")
     with pytest.raises(UserError, match="no container engine answers"):
         connection.connect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -68,3 +69,12 @@ def test_disabled_and_absent_registrations_do_not_count(tmp_path: Path) -> None:
     assert emulation.registration("linux/arm64", tmp_path / "not-mounted") is None
     (tmp_path / "qemu-aarch64").write_text(REGISTERED.replace("enabled", "disabled", 1))
     assert emulation.registration("linux/arm64", tmp_path) is None
+
+
+def test_static_programs_are_told_from_dynamic_ones(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(emulation.MACHINES["linux/arm64"].program())
+    assert emulation.static(program)
+    assert not emulation.static(Path(os.path.realpath("/bin/sh")))
+    program.write_text("#!/bin/sh\n")
+    assert not emulation.static(program)

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import docker
-from docker.context import ContextAPI
-from docker.context.config import get_current_context_name, get_tls_dir
+from docker.context.config import get_current_context_name
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
@@ -66,10 +65,12 @@ def endpoint() -> Endpoint:
     name = os.environ.get("DOCKER_CONTEXT") or get_current_context_name()
     if name == "default":
         return Endpoint(DEFAULT_SOCKET, "default")
-    context = ContextAPI.get_context(name)
-    if context is None or not context.Host:
+    # The docker SDK overlooks every context where there is no config.json beside them (7.2), so
+    # the client is asked.
+    host = _docker("context", "inspect", "--format={{.Endpoints.docker.Host}}", name)
+    if not host:
         raise UserError(f"the docker context {name!r} does not exist: see `docker context ls`")
-    return Endpoint(context.Host, f"context {name}")
+    return Endpoint(host, f"context {name}")
 
 
 def connect() -> DockerClient:
@@ -100,8 +101,10 @@ def _export(target: Endpoint) -> None:
     if not target.source.startswith("context "):
         return
     os.environ["DOCKER_HOST"] = target.url
-    certificates = Path(get_tls_dir(target.source.removeprefix("context "), "docker"))
-    if certificates.is_dir():
+    name = target.source.removeprefix("context ")
+    stored = _docker("context", "inspect", "--format={{.Storage.TLSPath}}", name)
+    certificates = Path(stored or "", "docker")
+    if stored and certificates.is_dir():
         os.environ["DOCKER_CERT_PATH"] = str(certificates)
         os.environ["DOCKER_TLS_VERIFY"] = "1"
 
@@ -151,18 +154,18 @@ def runnable_platforms() -> frozenset[str]:
     native = native_platform()
     # `default` is the builder inside the engine itself; the one chosen with `docker buildx use`
     # may be elsewhere and says nothing about what containers can run here.
-    inspection = _buildx("inspect", "default")
+    inspection = _docker("buildx", "inspect", "default")
     listed = re.search(r"^Platforms:(.*)$", inspection, re.MULTILINE) if inspection else None
     names = {name.strip(" *") for name in listed[1].split(",")} if listed else set()
     return frozenset({native} | (names & set(PLATFORMS)))
 
 
-def _buildx(*arguments: str) -> str | None:
-    command = ["docker", "buildx", *arguments]
+def _docker(*arguments: str) -> str | None:
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        result = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
+    return result.stdout.strip()
 
 
 def require_platform(platform: str) -> None:

@@ -203,6 +203,10 @@ def _launch(layout: Layout) -> subprocess.Popen[bytes]:
 
 
 def _start_unit() -> None:
+    # After a few failures systemd refuses further starts, also when the cause has been mended.
+    subprocess.run(
+        ["systemctl", "reset-failed", "docker.service"], capture_output=True, check=False
+    )
     command = ["systemctl", "start", "docker.service"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:

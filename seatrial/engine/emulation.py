@@ -18,6 +18,7 @@ BINFMT = Path("/proc/sys/fs/binfmt_misc")
 FLAGS = "POCF"
 
 _EXIT_STATUS = 42
+_PT_INTERP = 3
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,7 @@ class Machine:
     def interpreters(self) -> tuple[Path, ...]:
         """Where distributions put QEMU, the best first.
 
-        The name that ends in -binfmt-P tells QEMU that flag P is set. A dynamically linked QEMU
-        (Debian before trixie calls it the same) does not start inside a container; `works` tells.
+        The name that ends in -binfmt-P tells QEMU that flag P is set.
         """
         return (
             Path(f"/usr/libexec/qemu-binfmt/{self.name}-binfmt-P"),
@@ -139,8 +139,27 @@ def registration(platform: str, directory: Path = BINFMT) -> Registration | None
 
 
 def interpreter(platform: str) -> Path | None:
-    """Find an installed QEMU for a platform."""
-    return next((path for path in MACHINES[platform].interpreters() if path.exists()), None)
+    """Find an installed QEMU for a platform that works inside containers: one that is static.
+
+    Debian before trixie gives a dynamically linked one the same name.
+    """
+    candidates = MACHINES[platform].interpreters()
+    return next((path for path in candidates if path.exists() and static(path)), None)
+
+
+def static(path: Path) -> bool:
+    """Tell whether a 64-bit program needs no dynamic linker, which a container may not have.
+
+    Source:
+        elf(5): a segment of type PT_INTERP names the linker.
+    """
+    content = path.read_bytes()
+    if content[:5] != b"\x7fELF\x02":
+        return False
+    (table,) = struct.unpack_from("<Q", content, 32)
+    size, count = struct.unpack_from("<HH", content, 54)
+    kinds = (struct.unpack_from("<I", content, table + number * size)[0] for number in range(count))
+    return _PT_INTERP not in kinds
 
 
 def works(platform: str) -> bool:
@@ -176,7 +195,7 @@ def register(platform: str) -> None:
     machine = MACHINES[platform]
     emulator = interpreter(platform)
     if emulator is None:
-        raise UserError(f"no emulator for {platform}: install qemu-user (or qemu-user-static)")
+        raise UserError(f"no static emulator for {platform}: install qemu-user-static")
     _mount()
     name = f"qemu-{machine.name}"
     if (BINFMT / name).exists():
@@ -192,8 +211,7 @@ def register(platform: str) -> None:
         ) from error
     if not works(platform):
         raise UserError(
-            f"{emulator} is registered for {platform}, but programs don't run in a container's "
-            "root: a statically linked QEMU is needed (Debian: qemu-user from trixie)"
+            f"{emulator} is registered for {platform}, but programs don't run in a container's root"
         )
 
 
