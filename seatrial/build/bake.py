@@ -73,6 +73,7 @@ def run(
             "BUILDX_BAKE_ENTITLEMENTS_FS": "0",
         }
         build, texts = Build(), []
+        shown: set[tuple[str, str, str]] = set()
         with process.group(command, environment, ROOT) as running:
             assert running.stdout
             for event in events(io.TextIOWrapper(running.stdout, "utf-8", errors="replace")):
@@ -80,9 +81,19 @@ def run(
                     texts.append(event)
                     continue
                 for step in build.update(event):
-                    _show(step, console)
+                    mark = _mark(step)
+                    # What several images share is reported for each of them: once is enough.
+                    shared = step.action.startswith("RUN ")
+                    key = (mark, "" if shared else step.owner.target, step.action)
+                    if mark and key not in shown:
+                        shown.add(key)
+                        line = f"{mark}  {describe(step)}"
+                        console.print(line, highlight=False, markup=False, soft_wrap=True)
         if running.returncode:
             raise _fault(build, texts, console)
+        steps = [step for step in build.steps.values() if not step.internal and not step.export]
+        same = sum(step.cached for step in steps)
+        console.print(f"{same} of {len(steps)} steps were as last time", highlight=False)
         digests = _digests(json.loads(metadata.read_text(encoding="utf-8")), targets)
     return Baked(build, digests)
 
@@ -100,16 +111,13 @@ def _image(step: Step) -> str:
     return f"{target} {platform}".strip()
 
 
-def _show(step: Step, console: Console) -> None:
-    if step.internal or step.error:
-        return
-    if not step.completed:
-        mark = "  ..."
-    elif step.cached:
-        mark = " same"  # as last time: nothing was done
-    else:
-        mark = f"{step.seconds:4.0f}s"
-    console.print(f"{mark}  {describe(step)}", highlight=False, markup=False, soft_wrap=True)
+def _mark(step: Step) -> str:
+    """How to show a step that has just started or finished; most are not worth a line."""
+    if step.internal or step.error or step.cached:
+        return ""
+    if step.completed:
+        return f"{step.seconds:4.0f}s"
+    return "" if step.export else "  ..."
 
 
 def _fault(build: Build, texts: Sequence[str], console: Console) -> UserError:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from seatrial import catalogue
 from seatrial.build import bake, bootstrap, progress, record, revision, store, table
 from seatrial.build.builder import Builder, find
@@ -20,10 +18,15 @@ from seatrial.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from rich.console import Console
+
     from seatrial.catalogue import Catalogue, Image
 
 DEBIAN = "debian:trixie-slim"
 OFFICIAL = "ghcr.io/mlflow/mlflow"
+
+UNKNOWN = "unknown"
+"""In a label: the tree has no commit, or its repository no public address."""
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 
@@ -74,7 +77,7 @@ def run(
     Raises:
         UserError: an option is wrong, or a step failed.
     """
-    console = Console()
+    console = table.console()
     started, clock = datetime.now(UTC), time.monotonic()
     given = parse(arguments)
     host = find(builder)
@@ -92,8 +95,8 @@ def run(
             **bases.variables,
             "BUILD_PLATFORM": host.platform,
             "AUTHORITIES": str(bundle or ""),
-            "SOURCE": source.source,
-            "REVISION": source.commit,
+            "SOURCE": source.source or UNKNOWN,
+            "REVISION": source.commit or UNKNOWN,
             "CREATED": source.created,
             "SOURCE_DATE_EPOCH": source.epoch,
         },

@@ -82,9 +82,10 @@ class Step:
 
     @property
     def action(self) -> str:
-        """What it does, on one line."""
+        """What it does, on one line, without the mounts that it does it with."""
         match = _NAME.fullmatch(self.name)
-        return " ".join((match["action"] if match else self.name).split())
+        words = (match["action"] if match else self.name).split()
+        return " ".join(word for word in words if not word.startswith("--mount="))
 
     def tail(self) -> list[str]:
         """The last lines of its output."""

@@ -9,28 +9,35 @@ from rich.table import Table
 
 from seatrial import catalogue
 from seatrial.build import store
+from seatrial.contract import load, promises_of
 from seatrial.engine import connection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.console import JustifyMethod
+
     from seatrial.build.record import Made
     from seatrial.catalogue import Image
 
 _MEGABYTE = 1_000_000
-_SHORT = len("sha256:") + 12
+_LOG_WIDTH = 140
 
 
 def of_build(made: Sequence[Made], seconds: float) -> Table:
     """Show what a build made."""
     table = Table(title=f"built in {seconds:.0f} s", title_justify="left")
     for column in ("variant", "platform", "size", "digest", "seconds", "cached"):
-        table.add_column(column, justify="right" if column in {"size", "seconds"} else "left")
+        _column(table, column)
     for each in made:
-        name = f"{each.name} (stand-in)" if each.stand_in else each.name
-        digest = (each.digest or each.index)[:_SHORT]
+        digest = _short(each.digest or each.index)
         cached = "yes" if each.cached else "no"
-        table.add_row(name, each.platform, _size(each.size), digest, f"{each.seconds:.1f}", cached)
+        table.add_row(
+            each.name, each.platform, _size(each.size), digest, f"{each.seconds:.1f}", cached
+        )
+    if any(each.stand_in for each in made):
+        table.caption = "on a stand-in of the official MLflow image, whose registry did not answer"
+        table.caption_justify = "left"
     return table
 
 
@@ -38,13 +45,25 @@ def show() -> None:
     """Print the catalogue, with what of it is in the engine's store (`invoke catalogue`)."""
     chosen = catalogue.load({}, {"BUILD_PLATFORM": connection.native_platform()})
     table = Table(title="the catalogue", title_justify="left")
-    for column in ("name", "kind", "reference", "platform", "size", "digest", "revision"):
-        table.add_column(column, justify="right" if column == "size" else "left")
-    for kind, images in (("variant", chosen.variants), ("service", chosen.services)):
-        for image in images.values():
-            for row in _rows(image):
-                table.add_row(image.name, kind, image.reference, *row)
-    Console().print(table)
+    for column in ("name", "reference", "platform", "size", "digest", "revision", "promises"):
+        _column(table, column)
+    for image in (*chosen.variants.values(), *chosen.services.values()):
+        promises = str(len(promises_of(load(image.contract)))) if image.contract.is_file() else ""
+        for row in _rows(image):
+            table.add_row(image.name, image.reference, *row, promises)
+    console().print(table)
+
+
+def console() -> Console:
+    """Make a console; a log file is as wide as its tables."""
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=_LOG_WIDTH)
+
+
+def _column(table: Table, name: str) -> None:
+    # A digest or a reference that is cut off can be copied nowhere.
+    justify: JustifyMethod = "right" if name in {"size", "seconds", "promises"} else "left"
+    table.add_column(name, justify=justify, no_wrap=True, overflow="fold")
 
 
 def _rows(image: Image) -> list[tuple[str, str, str, str]]:
@@ -58,8 +77,12 @@ def _rows(image: Image) -> list[tuple[str, str, str, str]]:
         revision = entry.labels.get("org.opencontainers.image.revision", "")
         commit, _, dirty = revision.partition("-")
         shown = f"{commit[:12]}-{dirty}" if dirty else commit[:12]
-        rows.append((platform, _size(entry.size), entry.digest[:_SHORT], shown))
+        rows.append((platform, _size(entry.size), _short(entry.digest), shown))
     return rows
+
+
+def _short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:12]
 
 
 def _size(size: int) -> str:
