@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from invoke import Context
 
 
-def command(*, iterable: list[str] | None = None, help: dict[str, str] | None = None) -> Callable[..., Any]:  # noqa: A002
+def command(
+    *, iterable: list[str] | None = None, help: dict[str, str] | None = None
+) -> Callable[..., Any]:  # noqa: A002
     """Make an invoke task whose user errors are one line and exit code 2."""
 
     def decorate(function: Callable[..., None]) -> Any:  # noqa: ANN401
@@ -88,3 +90,42 @@ def catalogue(context: Context) -> None:
     from seatrial.build import table
 
     table.show()
+
+
+@command(
+    iterable=["variant"],
+    help={
+        "variant": "a variant of the catalogue; may be given more than once",
+        "platform": "native, amd64, arm64 or all",
+        "image": "a reference: try this image, which is not of the catalogue",
+        "contract": "the contract of --image",
+        "stack": "full (PostgreSQL and MinIO) or embedded (SQLite and a volume)",
+        "k": "only tests whose names match, as for pytest",
+    },
+)
+def test(
+    context: Context,
+    variant: list[str],
+    platform: str = "native",
+    image: str = "",
+    contract: str = "",
+    stack: str = "full",
+    k: str = "",
+) -> None:
+    """Try built or foreign images against real services."""
+    from seatrial.trial import command as trial_command
+
+    words = [word for name in variant for word in ("--variant", name)]
+    words += ["--platform", platform, "--stack", stack]
+    words += ["--image", image] if image else []
+    words += ["--contract", contract] if contract else []
+    words += ["-k", k] if k else []
+    trial_command.run(words)
+
+
+@command()
+def clean(context: Context) -> None:
+    """Remove every container, network, volume and image that Seatrial made, and nothing else."""
+    from seatrial.stack import cleaning
+
+    cleaning.run()

@@ -78,6 +78,7 @@ function "labels" {
   params = [title, version, base, digest, more]
   result = {
     for key, value in merge({
+      "io.seatrial.image"                    = title
       "org.opencontainers.image.title"       = title
       "org.opencontainers.image.version"     = version
       "org.opencontainers.image.source"      = SOURCE

@@ -1,0 +1,1 @@
+"""The trial: what an MLflow image promises, tried against real services."""

@@ -1,0 +1,317 @@
+"""Artifacts, byte for byte: through the server, and straight to the store."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import random
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import mlflow
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from seatrial.trial.clients import client_of, fresh_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlflow import MlflowClient
+
+    from seatrial.stack.server import Server
+    from seatrial.stack.services import ServiceAddresses
+
+MIB = 1024 * 1024
+LARGE = "large.bin"
+TREE = {
+    "note.txt": b"plain text\n",
+    "empty.bin": b"",
+    "spaces and (brackets) + plus.txt": b"a name that a URL has to quote",
+    "größe/数値/🚢 ship.txt": "non-ASCII: größe 数値 🚢".encode(),
+    "deep/er/and/deeper/still/leaf.json": b'{"leaf": true}',
+    "bytes.bin": bytes(range(256)) * 64,
+}
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _checksums_below(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): _checksum(path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def large() -> bytes:
+    """64 MiB that don't compress, the same in every run."""
+    return random.Random(20_260_101).randbytes(64 * MIB)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """The tree on this machine's disk."""
+    folder = tmp_path / "tree"
+    for name, content in TREE.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return folder
+
+
+class ArtifactStore:
+    """What holds for every way to the store; the ways are the classes below."""
+
+    @pytest.fixture
+    def way(self, target: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
+        """The client of the server whose way is tried."""
+        with client_of(target, monkeypatch) as client:
+            yield client
+
+    @pytest.fixture
+    def run_id(self, way: MlflowClient, request: pytest.FixtureRequest) -> str:
+        return way.create_run(way.create_experiment(fresh_name(request))).info.run_id
+
+    def _behind(self, target: Server, run_id: str) -> dict[str, bytes]:
+        """What lies in the store under the run, by the artifact's path."""
+        marker = f"{run_id}/artifacts/"
+        return {
+            key.partition(marker)[2]: content
+            for key, content in target.objects(containing=marker).items()
+        }
+
+    def test_tree_comes_back_byte_for_byte(
+        self, way: MlflowClient, run_id: str, tree: Path, tmp_path: Path, target: Server
+    ):
+        way.log_artifacts(run_id, str(tree), "tree")
+        back = Path(way.download_artifacts(run_id, "tree", str(tmp_path)))
+        expected = {name: _checksum(content) for name, content in TREE.items()}
+        assert _checksums_below(back) == expected
+        behind = {
+            path.removeprefix("tree/"): _checksum(content)
+            for path, content in self._behind(target, run_id).items()
+        }
+        assert behind == expected
+
+    def test_listing(self, way: MlflowClient, run_id: str, tree: Path):
+        way.log_artifacts(run_id, str(tree))
+        # The server leaves the size 0 out of its answer, as it does the size of a folder.
+        top = {one.path: (one.is_dir, one.file_size or 0) for one in way.list_artifacts(run_id)}
+        files = {name: (False, len(content)) for name, content in TREE.items() if "/" not in name}
+        folders = {name.partition("/")[0]: (True, 0) for name in TREE if "/" in name}
+        assert top == files | folders
+        below = way.list_artifacts(run_id, "größe/数値")
+        assert [one.path for one in below] == ["größe/数値/🚢 ship.txt"]
+        assert way.list_artifacts(run_id, "not/there") == []
+
+    def test_partial_download(self, way: MlflowClient, run_id: str, tree: Path, tmp_path: Path):
+        way.log_artifacts(run_id, str(tree))
+        part = tmp_path / "part"
+        part.mkdir()
+        folder = Path(way.download_artifacts(run_id, "deep/er", str(part)))
+        assert set(_checksums_below(folder)) == {"and/deeper/still/leaf.json"}
+        assert len(_checksums_below(part)) == 1, "more than the folder came down"
+        one = way.download_artifacts(run_id, "größe/数値/🚢 ship.txt", str(part))
+        assert Path(one).read_bytes() == TREE["größe/数値/🚢 ship.txt"]
+        with pytest.raises(MlflowException, match=r"not-there\.txt"):
+            way.download_artifacts(run_id, "not-there.txt", str(part))
+
+    def test_overwriting_replaces(self, way: MlflowClient, run_id: str, target: Server):
+        way.log_text(run_id, "a first text, longer than the second", "note.txt")
+        way.log_text(run_id, "second", "note.txt")
+        assert mlflow.artifacts.load_text(f"runs:/{run_id}/note.txt") == "second"
+        assert self._behind(target, run_id) == {"note.txt": b"second"}
+
+    def test_deletion(self, way: MlflowClient, run_id: str, tree: Path, target: Server):
+        way.log_artifacts(run_id, str(tree))
+        repository = get_artifact_repository(way.get_run(run_id).info.artifact_uri)
+        repository.delete_artifacts("deep")
+        repository.delete_artifacts("note.txt")
+        left = {name for name in TREE if not name.startswith("deep/") and name != "note.txt"}
+        assert set(self._behind(target, run_id)) == left
+        assert "deep" not in {one.path for one in way.list_artifacts(run_id)}
+
+    def test_large_file(
+        self, way: MlflowClient, run_id: str, large: bytes, tmp_path: Path, target: Server
+    ):
+        path = tmp_path / LARGE
+        path.write_bytes(large)
+        way.log_artifact(run_id, str(path), "weights")
+        back = Path(way.download_artifacts(run_id, f"weights/{LARGE}", str(tmp_path / "back")))
+        assert _checksum(back.read_bytes()) == _checksum(large)
+        behind = self._behind(target, run_id)
+        assert _checksum(behind[f"weights/{LARGE}"]) == _checksum(large)
+
+
+@pytest.mark.promise("server.capabilities", "artifacts")
+@pytest.mark.promise("server.artifact_access", "proxied")
+class TestProxied(ArtifactStore):
+    """Clients send artifacts to the server, which alone knows the store."""
+
+    @pytest.fixture
+    def target(self, server: Server) -> Server:
+        return server
+
+    def test_client_needs_no_store(self, way: MlflowClient, run_id: str):
+        assert way.get_run(run_id).info.artifact_uri.startswith("mlflow-artifacts:")
+
+
+@pytest.mark.promise("server.capabilities", "artifacts")
+@pytest.mark.promise("server.artifact_access", "direct")
+class TestDirect(ArtifactStore):
+    """Clients talk to S3 themselves; the server only says where."""
+
+    @pytest.fixture
+    def target(self, direct_server: Server) -> Server:
+        return direct_server
+
+    def test_client_is_sent_to_the_bucket(self, way: MlflowClient, run_id: str, target: Server):
+        uri = way.get_run(run_id).info.artifact_uri
+        assert uri.startswith(f"s3://{target.stores.bucket}/")
+
+
+@pytest.mark.promise("server.artifact_stores", "s3")
+def test_store_is_the_bucket(client: MlflowClient, experiment: str, server: Server):
+    assert server.settings.store == "s3"
+    run_id = client.create_run(experiment).info.run_id
+    client.log_text(run_id, "in the bucket", "note.txt")
+    found = server.objects(containing=run_id)
+    assert list(found.values()) == [b"in the bucket"]
+
+
+@pytest.mark.promise("server.artifact_stores", "file")
+def test_store_is_the_volume(
+    embedded_server: Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+):
+    assert embedded_server.settings.store == "file"
+    with client_of(embedded_server, monkeypatch) as client:
+        run_id = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
+        client.log_text(run_id, "in the volume", "note.txt")
+    found = embedded_server.objects(containing=run_id)
+    assert list(found.values()) == [b"in the volume"]
+
+
+PART = 5 * MIB
+"""The smallest part that S3 takes."""
+
+
+def _parts(server: Server, services: ServiceAddresses, run_id: str) -> tuple[str, int]:
+    """The key of the run's one object, and in how many parts it was written (S3: in its ETag)."""
+    [key] = server.objects(containing=run_id)
+    etag = services.s3().head_object(Bucket=server.stores.bucket, Key=key)["ETag"].strip('"')
+    return key, int(etag.partition("-")[2] or 1)
+
+
+@pytest.mark.promise("server.multipart", "proxied")
+def test_proxied_upload_in_parts(
+    client: MlflowClient,
+    experiment: str,
+    server: Server,
+    services: ServiceAddresses,
+    large: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """The server hands out presigned URLs, and the client sends the parts to the store."""
+    address = (services.minio_address, 9000)
+    try:
+        socket.create_connection(address, timeout=3).close()
+    except OSError as error:
+        pytest.skip(f"this host has no route to the containers' network ({error}): runs on Linux")
+    monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "true")
+    monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE", str(PART))
+    monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE", str(PART))
+    monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "true")
+    monkeypatch.setenv("MLFLOW_MULTIPART_DOWNLOAD_MINIMUM_FILE_SIZE", str(PART))
+    monkeypatch.setenv("MLFLOW_MULTIPART_DOWNLOAD_CHUNK_SIZE", str(PART))
+    path = tmp_path / LARGE
+    path.write_bytes(large)
+    run_id = client.create_run(experiment).info.run_id
+    client.log_artifact(run_id, str(path))
+    key, parts = _parts(server, services, run_id)
+    assert parts == -(-len(large) // PART), f"{key} was written in {parts} parts"
+    assert _checksum(server.objects(containing=run_id)[key]) == _checksum(large)
+    back = client.download_artifacts(run_id, LARGE, str(tmp_path / "back"))
+    assert _checksum(Path(back).read_bytes()) == _checksum(large)
+
+
+@pytest.mark.promise("server.multipart", "direct")
+def test_direct_upload_in_parts(
+    direct_client: MlflowClient,
+    direct_server: Server,
+    services: ServiceAddresses,
+    large: bytes,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+):
+    path = tmp_path / LARGE
+    path.write_bytes(large)
+    experiment = direct_client.create_experiment(fresh_name(request))
+    run_id = direct_client.create_run(experiment).info.run_id
+    direct_client.log_artifact(run_id, str(path))
+    key, parts = _parts(direct_server, services, run_id)
+    assert parts > 1, f"{key} was written in one part"
+    assert _checksum(direct_server.objects(containing=run_id)[key]) == _checksum(large)
+
+
+ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
+ESCAPES = [
+    "../../../../../../etc/passwd",
+    "..%2f..%2f..%2f..%2f..%2f..%2fetc%2fpasswd",
+    "%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+    "..%252f..%252f..%252f..%252fetc%252fpasswd",
+    "%2fetc%2fpasswd",
+    "a/..%5c..%5c..%5cetc%5cpasswd",
+    "file:%2f%2f%2fetc%2fpasswd",
+]
+
+
+def _raw(server: Server, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    """A request as it stands: ordinary clients tidy up a path before they send it."""
+    parts = urlsplit(server.url)
+    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=60)
+    try:
+        connection.request(method, path, body=body)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+@pytest.mark.promise("server.refuses_path_traversal")
+@pytest.mark.parametrize("escape", ESCAPES)
+def test_reading_outside_is_refused(server: Server, escape: str):
+    for path in (
+        f"{ARTIFACTS}/{escape}",
+        f"/api/2.0/mlflow-artifacts/artifacts?path={escape}",
+    ):
+        status, body = _raw(server, "GET", path)
+        assert b"root:" not in body, f"GET {path} gives the container's /etc/passwd away"
+        assert status >= 400, f"GET {path} was answered with {status}: {body[:200]!r}"
+
+
+@pytest.mark.promise("server.refuses_path_traversal")
+@pytest.mark.parametrize("escape", ESCAPES)
+def test_writing_outside_is_refused(server: Server, escape: str):
+    path = f"{ARTIFACTS}/{escape.replace('passwd', 'written-by-trial')}"
+    before = set(server.objects(containing="written-by-trial"))
+    status, body = _raw(server, "PUT", path, b"written outside")
+    assert status >= 400, f"PUT {path} was answered with {status}: {body[:200]!r}"
+    assert set(server.objects(containing="written-by-trial")) == before
+
+
+@pytest.mark.promise("server.refuses_path_traversal")
+def test_run_artifacts_do_not_lead_outside(client: MlflowClient, experiment: str, server: Server):
+    run_id = client.create_run(experiment).info.run_id
+    client.log_text(run_id, "inside", "note.txt")
+    for escape in ESCAPES:
+        status, body = _raw(server, "GET", f"/get-artifact?run_uuid={run_id}&path={escape}")
+        assert b"root:" not in body, f"get-artifact with {escape} gives /etc/passwd away"
+        assert status >= 400, f"get-artifact with {escape} was answered with {status}"

@@ -1,0 +1,87 @@
+"""Settings that an operator gets right, and wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from mlflow.exceptions import MlflowException
+from requests import HTTPError
+
+from seatrial.stack.waiting import ContainerFailure, until
+from seatrial.trial.clients import client_of, fresh_name
+
+if TYPE_CHECKING:
+    from seatrial.stack.server import Server
+    from seatrial.stack.subject import Subject
+    from seatrial.trial.fixtures import Launch
+    from seatrial.trial.state import Trial
+
+SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
+
+
+@pytest.mark.promise("server.checks_host")
+@pytest.mark.parametrize("host", ["mlflow", "mlflow:5000", "localhost:5000"])
+def test_allowed_host_is_served(server: Server, host: str):
+    answer = server.get(SEARCH, headers={"Host": host})
+    assert answer.status_code == 200, f"Host: {host} was answered with {answer.status_code}"
+    assert "experiments" in answer.json()
+
+
+@pytest.mark.promise("server.checks_host")
+@pytest.mark.parametrize("host", ["evil.example", "mlflow.evil.example:5000"])
+def test_other_host_is_refused(server: Server, host: str):
+    answer = server.get(SEARCH, headers={"Host": host})
+    assert answer.status_code == 403, f"Host: {host} was answered with {answer.status_code}"
+    assert "experiments" not in answer.text
+
+
+@pytest.mark.promise("server.reports_faults", "database")
+def test_unknown_database_scheme_ends_the_server(trial: Trial, launch: Launch):
+    """Nothing can come of it, so it must end, with an exit code that says so."""
+    server = launch(
+        replace(trial.main, name="wrong-scheme", database_url="oracle+nothing://user:pw@db/name"),
+        wait=False,
+    )
+    with pytest.raises(ContainerFailure, match="exited with code") as failure:
+        server.wait_healthy()
+    code = server.container.attrs["State"]["ExitCode"]
+    assert code not in (0, 143), f"exit code {code} hides the failure"
+    assert "oracle" in failure.value.logs, "the log doesn't name the scheme"
+
+
+@pytest.mark.promise("server.databases", "postgresql")
+@pytest.mark.promise("server.reports_faults", "database")
+def test_missing_database_is_named(trial: Trial, launch: Launch, subject: Subject):
+    """MLflow tries again for more than a minute; what counts is what it says meanwhile."""
+    services = trial.services
+    assert services is not None
+    url = services.database_url("no_such_database")
+    server = launch(replace(trial.main, name="wrong-database", database_url=url), wait=False)
+    until(
+        lambda: 'database "no_such_database" does not exist' in server.logs(),
+        container=server.container,
+        what="name the database that does not exist",
+        limit=60 * subject.scale,
+    )
+    assert services.password not in server.logs(1000), "the log shows the database password"
+
+
+@pytest.mark.promise("server.reports_faults", "bucket")
+def test_missing_bucket_fails_the_upload_and_spares_the_server(
+    trial: Trial,
+    subject: Subject,
+    launch: Launch,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+):
+    stores = replace(trial.fresh_stores(subject, trial.main), bucket="no-such-bucket")
+    server = launch(trial.main, stores=stores)
+    with client_of(server, monkeypatch) as client:
+        run_id = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
+        with pytest.raises((MlflowException, HTTPError)):
+            client.log_text(run_id, "lost", "note.txt")
+        assert "NoSuchBucket" in server.logs(), "the log doesn't say that the bucket is missing"
+        assert server.get("/health").status_code == 200, "the server died of it"
+        assert client.get_run(run_id).info.run_id == run_id

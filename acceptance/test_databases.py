@@ -1,0 +1,44 @@
+"""Each database that an image promises, end to end on a server of that kind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from seatrial.trial.clients import client_of, fresh_name
+
+if TYPE_CHECKING:
+    from seatrial.stack.server import Server
+
+
+def _log_and_look_behind(
+    server: Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    with client_of(server, monkeypatch) as client:
+        name = fresh_name(request)
+        run_id = client.create_run(client.create_experiment(name)).info.run_id
+        client.log_param(run_id, "depth", "7")
+        assert client.get_run(run_id).data.params == {"depth": "7"}
+    stored = server.rows(
+        "SELECT e.name, p.key, p.value FROM params p JOIN runs r ON r.run_uuid = p.run_uuid"
+        " JOIN experiments e ON e.experiment_id = r.experiment_id WHERE r.run_uuid = ?",
+        [run_id],
+    )
+    assert stored == [(name, "depth", "7")]
+
+
+@pytest.mark.promise("server.databases", "postgresql")
+def test_postgresql(
+    server: Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+):
+    assert server.settings.database == "postgresql"
+    _log_and_look_behind(server, monkeypatch, request)
+
+
+@pytest.mark.promise("server.databases", "sqlite")
+def test_sqlite(
+    embedded_server: Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+):
+    assert embedded_server.settings.database == "sqlite"
+    _log_and_look_behind(embedded_server, monkeypatch, request)

@@ -1,0 +1,109 @@
+"""The Python environment inside an image."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from seatrial.trial.reporting import INSTALLED_PROPERTY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from seatrial.contract import Promise
+    from seatrial.stack.subject import Subject
+    from seatrial.trial.fixtures import RunInImage
+
+PIN_LABEL = "io.seatrial.pin."
+REPORTED = ("mlflow", "boto3", "psycopg2-binary", "psycopg")
+LIST_DISTRIBUTIONS = """
+import json
+from importlib.metadata import distributions
+print(json.dumps([[one.metadata["Name"], one.version, str(one._path)] for one in distributions()]))
+"""
+
+
+@pytest.fixture
+def installed(subject: Subject, run_in_image: RunInImage) -> list[tuple[str, str, str]]:
+    """Name, version and place of every distribution on the image's path."""
+    outcome = run_in_image(subject.contract.start.interpreter, "-c", LIST_DISTRIBUTIONS)
+    assert outcome.code == 0, f"the distributions can't be listed: {outcome}"
+    return [
+        (canonicalize_name(name), version, place)
+        for name, version, place in json.loads(outcome.output.splitlines()[-1])
+    ]
+
+
+@pytest.fixture
+def version_of(installed: list[tuple[str, str, str]]) -> Callable[[str], str | None]:
+    """The installed version of a distribution; None where it is not there."""
+    versions = {name: version for name, version, _ in installed}
+    return lambda name: versions.get(canonicalize_name(name))
+
+
+@pytest.mark.promise("python.consistent")
+def test_requirements_are_met(subject: Subject, run_in_image: RunInImage):
+    """`pip check`, with a pip of our own where the image has none."""
+    interpreter = subject.contract.start.interpreter
+    pip = Path(str(distribution("pip").locate_file("pip")))
+    outcome = run_in_image(
+        interpreter,
+        "-c",
+        "import sys, runpy; sys.path.append('/opt/seatrial-pip'); sys.argv = ['pip', 'check'];"
+        " runpy.run_module('pip', run_name='__main__')",
+        copy={pip: "/opt/seatrial-pip"},
+    )
+    assert outcome.code == 0, f"pip check: {outcome}"
+    assert "No broken requirements found" in outcome.output
+
+
+@pytest.mark.promise("python.consistent")
+def test_no_distribution_is_there_twice(installed: list[tuple[str, str, str]]):
+    places: dict[str, set[str]] = {}
+    for name, _, place in installed:
+        places.setdefault(name, set()).add(place)
+    twice = {name: sorted(where) for name, where in places.items() if len(where) > 1}
+    assert not twice, f"installed more than once: {twice}"
+
+
+@pytest.mark.promise("python.imports")
+def test_module_imports(subject: Subject, promised: Promise, run_in_image: RunInImage):
+    outcome = run_in_image(subject.contract.start.interpreter, "-c", f"import {promised.value}")
+    assert outcome.code == 0, f"`import {promised.value}` fails in the image: {outcome}"
+
+
+@pytest.mark.promise("python.distributions")
+def test_distribution_has_version(promised: Promise, version_of: Callable[[str], str | None]):
+    version = version_of(str(promised.item))
+    assert version, f"{promised.item} is not installed"
+    assert SpecifierSet(str(promised.value)).contains(version, prereleases=True), (
+        f"{promised.item} is {version}, the contract wants {promised.value}"
+    )
+
+
+@pytest.mark.promise("python.pins")
+def test_pins_reach_the_installation(
+    subject: Subject,
+    version_of: Callable[[str], str | None],
+    record_property: Callable[[str, object], None],
+):
+    """Versions that the build was asked for are the installed ones, MLflow's own included."""
+    labels = subject.configuration.labels
+    wanted = {
+        name.removeprefix(PIN_LABEL): version
+        for name, version in labels.items()
+        if name.startswith(PIN_LABEL) and version
+    }
+    wanted["mlflow"] = labels.get("org.opencontainers.image.version", "")
+    found = {name: version_of(name) for name in wanted}
+    reported = {name: version_of(name) for name in REPORTED}
+    text = ", ".join(f"{name} {version}" for name, version in reported.items() if version)
+    pins = ", ".join(f"{name}=={version}" for name, version in sorted(wanted.items()))
+    record_property(INSTALLED_PROPERTY, f"{subject.label}: {text} (asked for: {pins})")
+    assert found == wanted

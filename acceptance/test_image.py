@@ -1,0 +1,99 @@
+"""What can be read off an image, held against what is inside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from seatrial.build import store
+
+if TYPE_CHECKING:
+    from seatrial.build.store import StoredImage
+    from seatrial.contract import Promise
+    from seatrial.stack.subject import Subject
+    from seatrial.trial.fixtures import RunInImage
+
+
+@pytest.fixture
+def stored(subject: Subject) -> StoredImage:
+    """The image in the engine's store, with all its platforms."""
+    found = store.read(subject.reference)
+    assert found is not None, f"{subject.reference} has gone from the engine's store"
+    return found
+
+
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+
+@pytest.mark.promise("image.labels")
+def test_label_is_there(subject: Subject, promised: Promise):
+    assert subject.configuration.labels.get(promised.value), (
+        f"the label {promised.value} is missing or empty;"
+        f" the image has {sorted(subject.configuration.labels)}"
+    )
+
+
+@pytest.mark.promise("image.environment")
+def test_variable_is_set(subject: Subject, promised: Promise):
+    assert subject.configuration.environment.get(promised.item) == promised.value
+
+
+@pytest.mark.promise("image.working_directory")
+def test_working_directory(subject: Subject, promised: Promise, run_in_image: RunInImage):
+    assert subject.configuration.working_directory == promised.value
+    where = run_in_image(subject.contract.start.interpreter, "-c", "import os; print(os.getcwd())")
+    assert where.output.strip() == promised.value, f"inside the container: {where}"
+
+
+@pytest.mark.promise("image.exposed_ports")
+def test_port_is_exposed(subject: Subject, promised: Promise):
+    assert promised.value in subject.configuration.exposed_ports
+
+
+@pytest.mark.promise("image.entrypoint")
+def test_entrypoint(subject: Subject, promised: Promise):
+    assert list(subject.configuration.entrypoint) == promised.value
+
+
+@pytest.mark.promise("image.architectures")
+def test_architecture(
+    subject: Subject, promised: Promise, stored: StoredImage, run_in_image: RunInImage
+):
+    platform = f"linux/{promised.item}"
+    if platform == subject.platform:
+        machine = run_in_image(
+            subject.contract.start.interpreter, "-c", "import platform; print(platform.machine())"
+        )
+        assert machine.output.strip() == MACHINES[str(promised.item)], f"it runs as {machine}"
+    elif not stored.platform(platform):
+        pytest.skip(
+            f"{subject.reference} was not built for {platform} here:"
+            " it is after `invoke build --platform all`"
+        )
+    else:
+        described = stored.platform(platform)
+        assert described is not None
+        assert described.layers > 0
+
+
+@pytest.mark.promise("image.provenance")
+def test_every_platform_has_provenance(subject: Subject, stored: StoredImage):
+    assert stored.index, "the reference names a single manifest: there is no room for attestations"
+    assert stored.platforms, "the index is empty"
+    for described in stored.platforms:
+        provenance = described.provenance
+        assert provenance, f"{described.platform} has no provenance attestation"
+        assert provenance.get("buildType") or provenance.get("buildDefinition"), (
+            f"the provenance of {described.platform} doesn't say how it was built"
+        )
+
+
+@pytest.mark.promise("image.compressed_megabytes")
+def test_compressed_size(subject: Subject, promised: Promise, stored: StoredImage):
+    described = stored.platform(subject.platform)
+    assert described is not None
+    megabytes = described.size / 1_000_000
+    assert megabytes <= float(str(promised.value)), (
+        f"{subject.platform} weighs {megabytes:.0f} MB compressed, {promised.value} MB are promised"
+    )

@@ -1,0 +1,139 @@
+"""The model registry: versions and aliases, and a model that predicts what it did before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import mlflow.sklearn
+import numpy as np
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.models import infer_signature
+from sklearn.datasets import make_classification
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import Ridge
+
+from seatrial.trial.clients import fresh_name
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from seatrial.stack.server import Server
+
+pytestmark = pytest.mark.promise("server.capabilities", "registry")
+
+REQUIREMENTS = ["scikit-learn"]
+"""Given, because to infer them costs a second interpreter for every model."""
+
+
+def test_versions_aliases_and_tags(
+    client: MlflowClient, experiment: str, request: pytest.FixtureRequest, server: Server
+):
+    name = fresh_name(request)
+    client.create_registered_model(name, tags={"team": "größe"}, description="first words")
+    run_id = client.create_run(experiment).info.run_id
+    for number in range(1, 4):
+        client.log_text(run_id, f"weights {number}", f"model-{number}/weights.txt")
+        version = client.create_model_version(
+            name, f"runs:/{run_id}/model-{number}", run_id, tags={"number": str(number)}
+        )
+        assert version.version == str(number)
+        assert version.status == "READY"
+    client.set_registered_model_alias(name, "champion", "2")
+    client.set_model_version_tag(name, "2", "validated", "yes")
+    client.update_model_version(name, "2", description="the good one")
+    champion = client.get_model_version_by_alias(name, "champion")
+    assert (champion.version, champion.tags["validated"], champion.description) == (
+        "2",
+        "yes",
+        "the good one",
+    )
+    client.set_registered_model_alias(name, "champion", "3")
+    assert client.get_model_version_by_alias(name, "champion").version == "3"
+    assert server.rows(
+        "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = 'champion'",
+        [name],
+    ) == [(3,)]
+    client.delete_registered_model_alias(name, "champion")
+    with pytest.raises(MlflowException, match="champion"):
+        client.get_model_version_by_alias(name, "champion")
+    assert client.get_registered_model(name).tags["team"] == "größe"
+
+
+def test_search_and_deletion(client: MlflowClient, experiment: str, request: pytest.FixtureRequest):
+    prefix = fresh_name(request)
+    run_id = client.create_run(experiment).info.run_id
+    client.log_text(run_id, "weights", "model/weights.txt")
+    names = [f"{prefix}-{number}" for number in range(5)]
+    for name in names:
+        client.create_registered_model(name)
+        client.create_model_version(name, f"runs:/{run_id}/model", run_id)
+    seen: list[str] = []
+    token = None
+    pages = 0
+    while pages == 0 or token:
+        page = client.search_registered_models(
+            f"name LIKE '{prefix}%'", max_results=2, order_by=["name DESC"], page_token=token
+        )
+        seen += [model.name for model in page]
+        token = page.token
+        pages += 1
+    assert (seen, pages) == (names[::-1], 3)
+    of_run = client.search_model_versions(f"run_id = '{run_id}'")
+    assert sorted(version.name for version in of_run) == names
+
+    client.delete_model_version(names[0], "1")
+    with pytest.raises(MlflowException) as refusal:
+        client.get_model_version(names[0], "1")
+    assert refusal.value.error_code == "RESOURCE_DOES_NOT_EXIST"
+    client.delete_registered_model(names[1])
+    assert client.search_registered_models(f"name = '{names[1]}'") == []
+    with pytest.raises(MlflowException, match="already exists"):
+        client.create_registered_model(names[2])
+
+
+def test_classifier_predicts_the_same_after_loading_by_alias(
+    client: MlflowClient, experiment: str, request: pytest.FixtureRequest
+):
+    features, classes = make_classification(n_samples=200, n_features=8, random_state=3)
+    model = RandomForestClassifier(n_estimators=15, random_state=3).fit(features, classes)
+    before = model.predict_proba(features)
+    name = fresh_name(request)
+    with mlflow.start_run(experiment_id=experiment):
+        mlflow.sklearn.log_model(
+            model,
+            name="model",
+            registered_model_name=name,
+            signature=infer_signature(features, before),
+            pip_requirements=REQUIREMENTS,
+            serialization_format="cloudpickle",
+        )
+    client.set_registered_model_alias(name, "champion", "1")
+    loaded = mlflow.sklearn.load_model(f"models:/{name}@champion")
+    np.testing.assert_array_equal(loaded.predict_proba(features), before)
+    as_function = mlflow.pyfunc.load_model(f"models:/{name}/1")
+    np.testing.assert_array_equal(as_function.predict(features), model.predict(features))
+
+
+def test_alias_moves_to_the_new_version(
+    client: MlflowClient, experiment: str, request: pytest.FixtureRequest
+):
+    features = np.linspace(0, 1, 40).reshape(20, 2)
+    name = fresh_name(request)
+    predictions = []
+    for slope in (1.0, -2.0):
+        model = Ridge().fit(features, slope * features.sum(axis=1))
+        predictions.append(model.predict(features))
+        with mlflow.start_run(experiment_id=experiment):
+            mlflow.sklearn.log_model(
+                model,
+                name="model",
+                registered_model_name=name,
+                pip_requirements=REQUIREMENTS,
+                serialization_format="cloudpickle",
+            )
+    for version, expected in enumerate(predictions, start=1):
+        client.set_registered_model_alias(name, "live", str(version))
+        loaded = mlflow.pyfunc.load_model(f"models:/{name}@live")
+        np.testing.assert_array_equal(loaded.predict(features), expected)
+    assert not np.array_equal(*predictions)

@@ -1,0 +1,102 @@
+"""Traces and logged models: what MLflow 3 adds to tracking."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import mlflow
+import pytest
+from mlflow.entities import LoggedModelStatus
+from mlflow.exceptions import MlflowException
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from seatrial.stack.server import Server
+
+pytestmark = pytest.mark.promise("server.capabilities", "tracing")
+
+
+def _trace(experiment: str, question: str) -> str:
+    mlflow.set_experiment(experiment_id=experiment)
+    with mlflow.start_span("answer", span_type="CHAIN") as outer:
+        outer.set_inputs({"question": question})
+        with mlflow.start_span("look-up", span_type="RETRIEVER") as inner:
+            inner.set_attributes({"documents": 3})
+        outer.set_outputs({"answer": f"{question}!"})
+    mlflow.flush_trace_async_logging()
+    return outer.trace_id
+
+
+def test_trace_with_its_spans(client: MlflowClient, experiment: str):
+    trace_id = _trace(experiment, "größe?")
+    trace = client.get_trace(trace_id)
+    spans = {span.name: span for span in trace.data.spans}
+    assert set(spans) == {"answer", "look-up"}
+    assert spans["look-up"].parent_id == spans["answer"].span_id
+    assert spans["answer"].inputs == {"question": "größe?"}
+    assert spans["answer"].outputs == {"answer": "größe?!"}
+    assert spans["look-up"].attributes["documents"] == 3
+    assert trace.info.state == "OK"
+
+
+def test_traces_are_searched_tagged_and_deleted(
+    client: MlflowClient, experiment: str, server: Server
+):
+    ids = [_trace(experiment, f"question {number}") for number in range(5)]
+    client.set_trace_tag(ids[2], "picked", "yes")
+    [picked] = client.search_traces(locations=[experiment], filter_string="tag.picked = 'yes'")
+    assert picked.info.trace_id == ids[2]
+
+    seen: list[str] = []
+    token = None
+    pages = 0
+    while pages == 0 or token:
+        page = client.search_traces(locations=[experiment], max_results=2, page_token=token)
+        seen += [trace.info.trace_id for trace in page]
+        token = page.token
+        pages += 1
+    assert (sorted(seen), pages) == (sorted(ids), 3)
+    stored = server.rows(
+        "SELECT request_id FROM trace_info WHERE experiment_id = ?", [int(experiment)]
+    )
+    assert sorted(row[0] for row in stored) == sorted(ids)
+
+    assert client.delete_traces(experiment, trace_ids=ids[:4]) == 4
+    left = client.search_traces(locations=[experiment])
+    assert [trace.info.trace_id for trace in left] == ids[4:]
+
+
+def test_logged_models(client: MlflowClient, experiment: str):
+    run_id = client.create_run(experiment).info.run_id
+    models = [
+        client.create_logged_model(
+            experiment,
+            name=f"candidate-{number}",
+            source_run_id=run_id,
+            params={"depth": str(number)},
+            tags={"family": "tree"},
+        )
+        for number in range(3)
+    ]
+    for number, model in enumerate(models):
+        client.log_metric(run_id, "accuracy", 0.9 - number / 10, model_id=model.model_id)
+        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    found = client.search_logged_models(
+        [experiment],
+        filter_string="metrics.accuracy > 0.75",
+        order_by=[{"field_name": "metrics.accuracy", "ascending": True}],
+    )
+    assert [model.name for model in found] == ["candidate-1", "candidate-0"]
+    best = client.get_logged_model(models[0].model_id)
+    assert (best.status, best.params, best.source_run_id) == (
+        LoggedModelStatus.READY,
+        {"depth": "0"},
+        run_id,
+    )
+    assert best.tags["family"] == "tree"
+    client.set_logged_model_tags(best.model_id, {"stage": "chosen"})
+    assert client.get_logged_model(best.model_id).tags["stage"] == "chosen"
+    client.delete_logged_model(models[2].model_id)
+    with pytest.raises(MlflowException, match="not found"):
+        client.get_logged_model(models[2].model_id)

@@ -1,0 +1,51 @@
+"""The single promises that a contract makes, each under the name that tests and reports use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from seatrial.contract.schema import Contract
+
+PROMISING_SECTIONS = ("image", "process", "server", "python")
+
+
+@dataclass(frozen=True)
+class Promise:
+    """One thing that an image promises, such as `server.databases` with the item `postgresql`."""
+
+    key: str
+    """Section and key, joined by a dot."""
+    item: str | None = None
+    """Which item of a list or a table it is; None where the key holds a single value."""
+    value: object = None
+    """What the contract says about it: for an item of a list the item itself."""
+
+    def __str__(self) -> str:
+        return self.key if self.item is None else f"{self.key}[{self.item}]"
+
+
+def promises_of(contract: Contract) -> list[Promise]:
+    """Every promise that `contract` makes, in the order of the schema."""
+    return list(_walk(contract))
+
+
+def _walk(contract: Contract) -> Iterator[Promise]:
+    for section_name in PROMISING_SECTIONS:
+        for key, value in getattr(contract, section_name):
+            name = f"{section_name}.{key}"
+            if value is None:
+                continue
+            if isinstance(value, dict):
+                yield from (Promise(name, item, said) for item, said in value.items())
+            elif isinstance(value, list) and name not in WHOLE_LISTS:
+                yield from (Promise(name, str(item), item) for item in value)
+            else:
+                yield Promise(name, None, value)
+
+
+WHOLE_LISTS = frozenset({"image.entrypoint"})
+"""Lists that are one promise: an entry point is right or wrong as a whole."""

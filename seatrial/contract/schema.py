@@ -1,0 +1,164 @@
+"""The shape of a contract file.
+
+A key that is left out is not promised, and is not tested. Every key of the sections other than
+`start` is a promise; a list or a table promises each of its items. `start` promises nothing: it
+says how the trial runs the image.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+Architecture = Literal["amd64", "arm64"]
+Capability = Literal["ui", "tracking", "tracing", "artifacts", "registry"]
+Database = Literal["postgresql", "sqlite"]
+ArtifactStore = Literal["s3", "file"]
+ArtifactAccess = Literal["proxied", "direct"]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _specifier(text: str) -> str:
+    try:
+        SpecifierSet(text)
+    except InvalidSpecifier:
+        raise ValueError(f"'{text}' is no version specifier, such as '>=1.36,<2'") from None
+    return text
+
+
+Specifier = Annotated[str, AfterValidator(_specifier)]
+
+
+class Section(BaseModel):
+    """A table of the contract: unknown keys and values of another type are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Start(Section):
+    """How the trial runs the image."""
+
+    command: list[str] | None = None
+    """What is given to the container before the server's options. Left out: `server` where the
+    image's entry point is an mlflow program, else `mlflow server`."""
+    port: Port = 5000
+    """The port that the server is told to listen on."""
+    interpreter: str = "python3"
+    """The Python of the image: a name on its PATH, or a path."""
+    environment: dict[str, str] = {}
+    """Variables that the image needs in order to run at all."""
+
+
+class Image(Section):
+    """What can be read off the image without running it."""
+
+    architectures: list[Architecture] | None = None
+    labels: list[str] | None = None
+    """Names of labels that are there and not empty."""
+    environment: dict[str, str] | None = None
+    working_directory: str | None = None
+    exposed_ports: list[Port] | None = None
+    entrypoint: list[str] | None = None
+    provenance: Literal[True] | None = None
+    """Every platform of the image carries a provenance attestation in the same index."""
+    compressed_megabytes: Annotated[int, Field(gt=0)] | None = None
+    """The most that the layers of one platform weigh, in units of 10^6 bytes."""
+
+
+class Process(Section):
+    """How the container behaves towards the engine."""
+
+    arbitrary_user: Literal[True] | None = None
+    """It runs under `--user 12345:0`."""
+    stops_within: Annotated[int, Field(gt=0)] | None = None
+    """Seconds from SIGTERM to the container's end, with exit code 0 or 143."""
+    keeps_data: Literal[True] | None = None
+    """A container that replaces a stopped one on the same stores has lost nothing."""
+
+
+class Server(Section):
+    """What the MLflow server does."""
+
+    version_label: Literal[True] | None = None
+    """GET /version answers what the label org.opencontainers.image.version says."""
+    capabilities: list[Capability] | None = None
+    databases: list[Database] | None = None
+    artifact_stores: list[ArtifactStore] | None = None
+    artifact_access: list[ArtifactAccess] | None = None
+    """`proxied`: clients send artifacts through the server. `direct`: straight to the store."""
+    multipart: list[ArtifactAccess] | None = None
+    """The ways in which a large artifact goes up in parts."""
+    refuses_path_traversal: Literal[True] | None = None
+    checks_host: Literal[True] | None = None
+    """A Host header that is not allowed is refused, one that is allowed is served."""
+    reports_faults: list[Literal["database", "bucket"]] | None = None
+    """What, when it is configured wrongly, gives a failure that names the cause."""
+
+
+class Python(Section):
+    """The Python environment inside the image."""
+
+    consistent: Literal[True] | None = None
+    """`pip check` finds nothing, and no distribution is there twice."""
+    imports: list[str] | None = None
+    distributions: dict[str, Specifier] | None = None
+    """Installed distributions, and the versions they may have; '' for any."""
+    pins: Literal[True] | None = None
+    """Versions that the build was asked for (labels io.seatrial.pin.*) are the installed ones."""
+
+
+class Contract(Section):
+    """Everything that one image promises."""
+
+    description: Annotated[str, Field(min_length=1)]
+    start: Start = Start()
+    image: Image = Image()
+    process: Process = Process()
+    server: Server = Server()
+    python: Python = Python()
+
+    @model_validator(mode="after")
+    def _hold_together(self) -> Contract:
+        for contradiction in self._contradictions():
+            raise ValueError(contradiction)
+        return self
+
+    def _contradictions(self) -> list[str]:
+        found: list[str] = []
+        server = self.server
+        capabilities = server.capabilities or []
+        stores = server.artifact_stores or []
+        access = server.artifact_access or []
+        if self.image.exposed_ports is not None and self.start.port not in self.image.exposed_ports:
+            found.append(
+                f"start.port is {self.start.port}, but image.exposed_ports lists"
+                f" {self.image.exposed_ports}"
+            )
+        if stores and "artifacts" not in capabilities:
+            found.append(
+                "server.artifact_stores is given, but server.capabilities has no 'artifacts'"
+            )
+        if "direct" in access and "s3" not in stores:
+            found.append(
+                "server.artifact_access has 'direct', but server.artifact_stores has no 's3'"
+            )
+        found += [
+            f"server.multipart has '{way}', but server.artifact_access has not"
+            for way in server.multipart or []
+            if way not in access
+        ]
+        if "artifacts" in capabilities and not stores:
+            found.append("server.capabilities has 'artifacts', but server.artifact_stores is empty")
+        if "registry" in capabilities and "tracking" not in capabilities:
+            found.append("server.capabilities has 'registry', which needs 'tracking'")
+        if "tracking" in capabilities and not server.databases:
+            found.append("server.capabilities has 'tracking', but server.databases is empty")
+        for key, values in (
+            ("image.architectures", self.image.architectures),
+            ("server.capabilities", server.capabilities),
+        ):
+            if values is not None and len(set(values)) != len(values):
+                found.append(f"{key} names the same thing twice")
+        return found

@@ -1,0 +1,36 @@
+"""`invoke clean`: remove what Seatrial made, and nothing else."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from docker.errors import ImageNotFound
+from rich.console import Console
+
+from seatrial.engine.connection import connect
+from seatrial.stack.ownership import remove_all
+
+IMAGE_LABEL = "io.seatrial.image"
+"""Carried by every image that the catalogue builds."""
+
+
+def run() -> None:
+    """Remove every container, network, volume and image of Seatrial, and say what that was.
+
+    Raises:
+        UserError: no engine answers.
+    """
+    console = Console()
+    with closing(connect()) as client:
+        removed = remove_all(client)
+        for image in client.images.list(all=True, filters={"label": IMAGE_LABEL}):
+            # Every name of it goes; one that somebody else gave it as well.
+            for name in image.tags or [image.id]:
+                try:
+                    client.images.remove(str(name), force=True)
+                except ImageNotFound:
+                    continue
+                removed.append(f"image {name}")
+    for name in removed:
+        console.print(f"removed {name}", highlight=False, markup=False)
+    console.print(f"{len(removed)} removed" if removed else "nothing to remove")

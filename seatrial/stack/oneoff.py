@@ -1,0 +1,66 @@
+"""Run one command in a fresh container of an image, whatever its entry point is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from docker.errors import APIError
+from testcontainers.core.container import DockerContainer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from seatrial.stack.ownership import Session
+    from seatrial.stack.subject import Subject
+
+TIME_LIMIT = 120
+"""Seconds for one command, natively."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended, and what it printed on both streams."""
+
+    code: int
+    output: str
+
+    def __str__(self) -> str:
+        return f"exit code {self.code}:\n{self.output.rstrip()}"
+
+
+def run_in_image(
+    subject: Subject, session: Session, command: Sequence[str], copy: Mapping[Path, str]
+) -> Outcome:
+    """Run `command` without network, and wait for its end.
+
+    Args:
+        subject: the image.
+        session: whose the container is.
+        command: program and arguments, in place of the entry point.
+        copy: local files and folders, and the folders in the container that they are put into.
+
+    Raises:
+        requests.exceptions.ConnectionError: the command has not ended in time.
+    """
+    container = DockerContainer(subject.reference).with_command(list(command[1:]))
+    container.with_envs(**subject.contract.start.environment)
+    container.with_kwargs(
+        entrypoint=[command[0]],
+        platform=subject.platform,
+        labels=session.labels,
+        network_mode="none",
+    )
+    for source, destination in copy.items():
+        container.with_copy_into_container(source, destination)
+    try:
+        container.start()
+        running = container.get_wrapped_container()
+        code = running.wait(timeout=TIME_LIMIT * subject.scale)["StatusCode"]
+        output: bytes = running.logs()
+        return Outcome(code, output.decode(errors="replace"))
+    except APIError as error:
+        return Outcome(127, str(error.explanation))
+    finally:
+        container.stop()

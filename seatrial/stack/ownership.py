@@ -1,0 +1,115 @@
+"""Whom a container, network or volume belongs to, and the removal of what nobody owns any more.
+
+Everything that a session starts carries two labels: the session's id, and its owner (host, process
+id and the process's start time). A killed session can't clean up, but the next one can see that the
+owner is gone. What a live session owns, and what an owner on another host made, is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psutil
+from docker.errors import NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from docker import DockerClient
+
+SESSION_LABEL = "seatrial.session"
+OWNER_LABEL = "seatrial.owner"
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run of the trial, and the process that answers for what it starts."""
+
+    id: str
+    owner: str
+
+    @classmethod
+    def begin(cls) -> Session:
+        """A new session that belongs to this process."""
+        process = psutil.Process(os.getpid())
+        owner = f"{socket.gethostname()} {process.pid} {process.create_time()}"
+        return cls(id=secrets.token_hex(4), owner=owner)
+
+    @property
+    def network(self) -> str:
+        """The name of the network that all containers of the session share."""
+        return f"seatrial-{self.id}"
+
+    def create_network(self, client: DockerClient) -> None:
+        """Make the session's network: apart from the engine's default one, and from others."""
+        client.networks.create(self.network, labels=self.labels)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What marks everything that the session starts."""
+        return {SESSION_LABEL: self.id, OWNER_LABEL: self.owner}
+
+
+def owner_is_gone(owner: str) -> bool:
+    """Whether the process that `owner` names is known to have ended.
+
+    An owner on another host can't be looked up, so it counts as alive; a label that can't be read
+    names nobody, so it counts as gone.
+    """
+    host, pid, started = ([*owner.rsplit(" ", 2), "", ""])[:3]
+    if not pid.isdigit():
+        return True
+    if host != socket.gethostname():
+        return False
+    try:
+        return str(psutil.Process(int(pid)).create_time()) != started
+    except psutil.NoSuchProcess:
+        return True
+
+
+def sweep(client: DockerClient) -> list[str]:
+    """Remove what sessions whose owner has ended left behind; give back what was removed."""
+    return _remove(client, lambda labels: owner_is_gone(labels.get(OWNER_LABEL, "")))
+
+
+def remove_session(client: DockerClient, session: Session) -> list[str]:
+    """Remove everything that `session` started; give back what was removed."""
+    return _remove(client, lambda labels: labels.get(SESSION_LABEL) == session.id)
+
+
+def remove_all(client: DockerClient) -> list[str]:
+    """Remove everything that any session started; give back what was removed."""
+    return _remove(client, lambda _: True)
+
+
+def _remove(client: DockerClient, wanted: Callable[[dict[str, str]], bool]) -> list[str]:
+    """Containers go first: a network or a volume in use can't be removed."""
+    labelled = {"label": SESSION_LABEL}
+    removed = []
+    for container in client.containers.list(all=True, filters=labelled, ignore_removed=True):
+        if wanted(container.labels):
+            # Two sweeps may meet at the same container: the other one's removal is as good.
+            try:
+                container.remove(force=True, v=True)
+            except NotFound:
+                continue
+            removed.append(f"container {container.name}")
+    for network in client.networks.list(filters=labelled):
+        if wanted(network.attrs["Labels"] or {}):
+            try:
+                network.remove()
+            except NotFound:
+                continue
+            removed.append(f"network {network.name}")
+    for volume in client.volumes.list(filters=labelled):
+        if wanted(volume.attrs["Labels"] or {}):
+            try:
+                volume.remove(force=True)
+            except NotFound:
+                continue
+            removed.append(f"volume {volume.name}")
+    return removed

@@ -1,0 +1,247 @@
+"""An MLflow server in a container, on stores of its own."""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import requests
+from testcontainers.core.container import DockerContainer
+
+from seatrial.stack.services import LOOPBACK, REGION, published_port
+from seatrial.stack.waiting import answers_ok, last_lines, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+    from seatrial.stack.ownership import Session
+    from seatrial.stack.services import ServiceAddresses
+    from seatrial.stack.settings import ServerSettings
+    from seatrial.stack.subject import Subject
+
+HEALTH_LIMIT = 90
+"""Seconds to the first answer on /health, natively; the slowest default measured 32 s."""
+VOLUME_PATH = "/seatrial"
+"""Where a server without services finds its volume."""
+DATA_PATH = f"{VOLUME_PATH}/data"
+WORKERS = 2
+"""Server processes: two, so that every test also meets the other process."""
+
+
+@dataclass(frozen=True)
+class Stores:
+    """What a server writes to, and what outlives it: names that its settings make use of."""
+
+    database: str
+    """In PostgreSQL."""
+    bucket: str
+    """In MinIO."""
+    volume: str
+    """Of the engine, for SQLite and for artifacts in files."""
+
+
+class MlflowContainer(DockerContainer):
+    """The container of one MLflow server, not yet started."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        session: Session,
+        name: str,
+        command: list[str],
+        **options: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(subject.reference)
+        self.ports = {str(subject.contract.start.port): (LOOPBACK,)}  # type: ignore[dict-item]
+        self.with_command(command)
+        self.with_name(name)
+        self.with_envs(**subject.contract.start.environment)
+        self.with_kwargs(labels=session.labels, platform=subject.platform, **options)
+
+
+@dataclass
+class Server:
+    """A running (or ended) MLflow server: what tests talk to, and what they look behind."""
+
+    subject: Subject
+    settings: ServerSettings
+    stores: Stores
+    container: Container
+    services: ServiceAddresses | None
+
+    @property
+    def url(self) -> str:
+        """The tracking URI for clients on this host."""
+        port = published_port(self.container, self.subject.contract.start.port)
+        return f"http://{LOOPBACK}:{port}"
+
+    def wait_healthy(self) -> None:
+        """Wait for the first answer on /health.
+
+        Raises:
+            ContainerFailure: the container ended, or the time limit is over.
+        """
+        until(
+            lambda: answers_ok(f"{self.url}/health"),
+            container=self.container,
+            what="answer on /health",
+            limit=HEALTH_LIMIT * self.subject.scale,
+        )
+
+    def get(self, path: str, **options: Any) -> requests.Response:  # noqa: ANN401
+        """GET `path` of the server."""
+        return requests.get(f"{self.url}{path}", timeout=30 * self.subject.scale, **options)
+
+    def client_environment(self) -> dict[str, str]:
+        """What an MLflow client on this host needs beside the tracking URI."""
+        if self.settings.access == "direct" and self.services:
+            return self.services.client_environment()
+        return {}
+
+    def rows(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Ask the database behind the server; `query` marks its parameters with `?`."""
+        if self.services and self.settings.database == "postgresql":
+            with self.services.connect(self.stores.database) as connection:
+                return connection.execute(query.replace("?", "%s").encode(), parameters).fetchall()
+        with tempfile.TemporaryDirectory() as folder:
+            for member, content in self._files_in_volume():
+                if member.startswith("mlflow.db"):
+                    Path(folder, member).write_bytes(content)
+            with sqlite3.connect(Path(folder, "mlflow.db")) as database:
+                return database.execute(query, parameters).fetchall()
+
+    def objects(self, *, containing: str = "") -> dict[str, bytes]:
+        """What lies in the artifact store behind the server, by key, where the key contains that."""
+        if self.services and self.settings.store == "s3":
+            s3 = self.services.s3()
+            pages = s3.get_paginator("list_objects_v2").paginate(Bucket=self.stores.bucket)
+            keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+            return {
+                key: s3.get_object(Bucket=self.stores.bucket, Key=key)["Body"].read()
+                for key in keys
+                if containing in key
+            }
+        prefix = "artifacts/"
+        return {
+            name.removeprefix(prefix): content
+            for name, content in self._files_in_volume()
+            if name.startswith(prefix) and containing in name
+        }
+
+    def logs(self, lines: int = 80) -> str:
+        """The container's last log lines."""
+        return last_lines(self.container, lines)
+
+    def remove(self) -> None:
+        """Remove the container; its stores stay."""
+        self.container.remove(force=True, v=True)
+
+    def _files_in_volume(self) -> Iterator[tuple[str, bytes]]:
+        chunks, _ = self.container.get_archive(DATA_PATH)
+        with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+            for member in archive:
+                if member.isfile() and (file := archive.extractfile(member)):
+                    yield member.name.partition("/")[2], file.read()
+
+
+def start_server(
+    *,
+    client: DockerClient,
+    session: Session,
+    subject: Subject,
+    settings: ServerSettings,
+    stores: Stores,
+    services: ServiceAddresses | None,
+    name: str,
+) -> Server:
+    """Start a server; it is not waited for.
+
+    Args:
+        client: the engine.
+        session: whose the container is.
+        subject: the image.
+        settings: the configuration.
+        stores: an existing database and bucket, or volume.
+        services: where PostgreSQL and MinIO are; needed where `settings` name them.
+        name: of the container.
+    """
+    environment = dict(settings.environment)
+    options: dict[str, Any] = {"network": session.network}
+    if settings.user:
+        options["user"] = settings.user
+    if settings.store == "s3":
+        environment |= _required(services, settings).server_environment()
+    container = MlflowContainer(
+        subject, session, name, _command(subject, settings, stores, services), **options
+    ).with_envs(**environment)
+    if settings.needs_volume:
+        container.with_volume_mapping(stores.volume, VOLUME_PATH, "rw")
+    return Server(
+        subject=subject,
+        settings=settings,
+        stores=stores,
+        container=container.start().get_wrapped_container(),
+        services=services,
+    )
+
+
+def _required(services: ServiceAddresses | None, settings: ServerSettings) -> ServiceAddresses:
+    if services is None:
+        raise ValueError(f"the configuration '{settings.name}' needs PostgreSQL and MinIO")
+    return services
+
+
+def _command(
+    subject: Subject,
+    settings: ServerSettings,
+    stores: Stores,
+    services: ServiceAddresses | None,
+) -> list[str]:
+    if settings.database_url is not None:
+        database = settings.database_url
+    elif settings.database == "postgresql":
+        database = _required(services, settings).database_url(stores.database)
+    else:
+        database = f"sqlite:///{DATA_PATH}/mlflow.db"
+    root = f"s3://{stores.bucket}" if settings.store == "s3" else f"{DATA_PATH}/artifacts"
+    artifacts = (
+        ["--serve-artifacts", "--artifacts-destination", root]
+        if settings.access == "proxied"
+        else ["--no-serve-artifacts", "--default-artifact-root", root]
+    )
+    port = str(subject.contract.start.port)
+    return [
+        *subject.server_command,
+        *("--host", "0.0.0.0", "--port", port, "--workers", str(WORKERS)),  # noqa: S104
+        *("--backend-store-uri", database),
+        *artifacts,
+    ]
+
+
+def prepare_volume(client: DockerClient, session: Session, subject: Subject, name: str) -> None:
+    """Make a volume with a folder that any user may write to."""
+    client.volumes.create(name, labels=session.labels)
+    folder = tarfile.TarInfo(Path(DATA_PATH).name)
+    folder.type, folder.mode = tarfile.DIRTYPE, 0o777
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.addfile(folder)
+    helper = client.containers.create(
+        subject.reference,
+        command=["true"],
+        platform=subject.platform,
+        labels=session.labels,
+        volumes={name: {"bind": VOLUME_PATH, "mode": "rw"}},
+    )
+    try:
+        helper.put_archive(VOLUME_PATH, archive.getvalue())
+    finally:
+        helper.remove()

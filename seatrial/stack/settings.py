@@ -1,0 +1,50 @@
+"""How an MLflow server is set up in a trial: the same few configurations for every image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from seatrial.contract.schema import ArtifactAccess, ArtifactStore, Database
+
+HOST_NAMES = "mlflow,mlflow:*,localhost:*,127.0.0.1:*"
+"""Host headers that a server of the trial accepts: its alias on the network, and loopback."""
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """One configuration of the server; equal settings on the same image share a server."""
+
+    name: str
+    database: Database
+    store: ArtifactStore
+    access: ArtifactAccess
+    user: str | None = None
+    """As for `docker run --user`; None leaves it to the image."""
+    database_url: str | None = None
+    """In place of the URL of the server's own database: to configure it wrongly."""
+    environment: tuple[tuple[str, str], ...] = field(
+        default=(
+            # Measured: background jobs triple the time to the first answer and the memory.
+            ("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"),
+            ("MLFLOW_SERVER_ALLOWED_HOSTS", HOST_NAMES),
+            ("MLFLOW_DISABLE_TELEMETRY", "true"),
+            ("DO_NOT_TRACK", "true"),
+        )
+    )
+
+    @property
+    def needs_volume(self) -> bool:
+        """Whether anything is kept in files."""
+        return self.database == "sqlite" or self.store == "file"
+
+    def with_environment(self, **variables: str) -> ServerSettings:
+        """The same settings with these variables set or replaced."""
+        merged = {**dict(self.environment), **variables}
+        return replace(self, environment=tuple(merged.items()))
+
+
+PROXIED = ServerSettings("proxied", database="postgresql", store="s3", access="proxied")
+DIRECT = ServerSettings("direct", database="postgresql", store="s3", access="direct")
+EMBEDDED = ServerSettings("embedded", database="sqlite", store="file", access="proxied")

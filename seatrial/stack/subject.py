@@ -1,0 +1,149 @@
+"""An image under test on one platform, and what its configuration says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from docker.errors import APIError, ImageNotFound, NotFound
+
+from seatrial.contract import Contract, load
+from seatrial.errors import UserError
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+    from seatrial.stack.ownership import Session
+
+EMULATION_SCALE = 8
+"""How much longer everything may take under emulation; an arm64 server measured 5 to 7 times."""
+
+
+@dataclass(frozen=True)
+class ImageConfiguration:
+    """What the image's own configuration says on the platform under test."""
+
+    image_id: str
+    """The digest of what the reference names: an index, where it holds several platforms."""
+    entrypoint: tuple[str, ...]
+    environment: dict[str, str]
+    labels: dict[str, str]
+    working_directory: str
+    exposed_ports: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An image under test: its reference, the platform that is run, and its contract."""
+
+    name: str
+    """The variant, or the reference where the image is not of the catalogue."""
+    reference: str
+    platform: str
+    native: bool
+    contract_path: Path
+    contract: Contract
+    configuration: ImageConfiguration
+
+    @property
+    def label(self) -> str:
+        """As reports name it, such as `custom-amd64`."""
+        return f"{self.name}-{self.platform.removeprefix('linux/')}"
+
+    @property
+    def scale(self) -> int:
+        """What every time limit is multiplied with."""
+        return 1 if self.native else EMULATION_SCALE
+
+    @property
+    def server_command(self) -> list[str]:
+        """What starts the server, before its options."""
+        if self.contract.start.command is not None:
+            return list(self.contract.start.command)
+        entrypoint = self.configuration.entrypoint
+        is_mlflow = bool(entrypoint) and Path(entrypoint[-1]).name == "mlflow"
+        return ["server"] if is_mlflow else ["mlflow", "server"]
+
+    def as_json(self) -> dict[str, Any]:
+        """For a worker; see `from_json`."""
+        return {
+            "name": self.name,
+            "reference": self.reference,
+            "platform": self.platform,
+            "native": self.native,
+            "contract_path": str(self.contract_path),
+            "configuration": vars(self.configuration),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """The subject that `as_json` wrote."""
+        path = Path(value["contract_path"])
+        said = value["configuration"]
+        configuration = ImageConfiguration(
+            **{
+                **said,
+                "entrypoint": tuple(said["entrypoint"]),
+                "exposed_ports": tuple(said["exposed_ports"]),
+            }
+        )
+        return cls(
+            **{
+                **value,
+                "contract_path": path,
+                "contract": load(path),
+                "configuration": configuration,
+            }
+        )
+
+
+def configuration_of(
+    client: DockerClient, session: Session, reference: str, platform: str
+) -> ImageConfiguration | None:
+    """Read the configuration of a local image on `platform`; None where the store has no such.
+
+    The engine's API shows an image on its own platform only, but a container that was created (and
+    never started) carries the configuration of the platform that was asked for.
+    """
+    try:
+        container = client.containers.create(
+            reference, command=["true"], platform=platform, labels=session.labels
+        )
+    except (ImageNotFound, NotFound):
+        return None
+    try:
+        image_id = container.attrs["Image"]
+        config = container.attrs["Config"]
+    finally:
+        container.remove()
+    pairs = (entry.partition("=") for entry in config["Env"] or [])
+    ports = config.get("ExposedPorts") or {}
+    return ImageConfiguration(
+        image_id=image_id,
+        entrypoint=tuple(config["Entrypoint"] or ()),
+        environment={name: value for name, _, value in pairs},
+        labels={
+            name: value
+            for name, value in (config["Labels"] or {}).items()
+            if name not in session.labels
+        },
+        working_directory=config["WorkingDir"],
+        exposed_ports=tuple(sorted(int(port.partition("/")[0]) for port in ports)),
+    )
+
+
+def pull(client: DockerClient, reference: str, platform: str) -> None:
+    """Pull a foreign image.
+
+    Raises:
+        UserError: it is not to be had.
+    """
+    try:
+        client.images.pull(reference, platform=platform)
+    except APIError as error:
+        reason = " ".join(str(error.explanation or error).split())
+        raise UserError(
+            f"image '{reference}' for {platform} is neither in the engine's store nor can it be"
+            f" pulled: {reason}"
+        ) from None

@@ -1,0 +1,85 @@
+"""Wait for something that a container is to do, and stop early when it can't any more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import requests
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from docker.models.containers import Container
+
+LOG_LINES = 25
+
+
+class ContainerFailure(Exception):
+    """A container ended, or did not do in time what was waited for.
+
+    The message is one line; `logs` holds the container's last lines.
+    """
+
+    def __init__(self, message: str, logs: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.logs = logs
+
+    def __str__(self) -> str:
+        return f"{self.message}\nlast log lines:\n{self.logs}" if self.logs else self.message
+
+
+def last_lines(container: Container, lines: int = LOG_LINES) -> str:
+    """The last log lines of `container`, standard output and error in one."""
+    text: bytes = container.logs(tail=lines)
+    return text.decode(errors="replace").rstrip()
+
+
+def answers_ok(url: str) -> bool:
+    """Whether GET `url` is answered with 200; a refused or broken connection is a no."""
+    try:
+        return requests.get(url, timeout=10).status_code == requests.codes.ok
+    except requests.RequestException:
+        return False
+
+
+def until(
+    check: Callable[[], bool], *, container: Container, what: str, limit: float, every: float = 0.2
+) -> None:
+    """Wait until `check` says yes.
+
+    Args:
+        check: asked every `every` seconds.
+        container: the one that is waited for; its end ends the wait.
+        what: what is waited for, as in "answer on /health".
+        limit: the longest wait, in seconds.
+        every: the pause between two questions, in seconds.
+
+    Raises:
+        ContainerFailure: the container has exited, or `limit` is over.
+    """
+
+    def done() -> bool:
+        container.reload()
+        if container.status in ("exited", "dead"):
+            state = container.attrs["State"]
+            reason = f" ({state['Error']})" if state["Error"] else ""
+            killed = ", killed for want of memory" if state["OOMKilled"] else ""
+            raise ContainerFailure(
+                f"{container.name} exited with code {state['ExitCode']}{killed}{reason}"
+                f" before it could {what}",
+                last_lines(container),
+            )
+        return check()
+
+    try:
+        Retrying(
+            retry=retry_if_result(lambda answer: not answer),
+            stop=stop_after_delay(limit),
+            wait=wait_fixed(every),
+        )(done)
+    except RetryError:
+        raise ContainerFailure(
+            f"{container.name} did not {what} within {limit:.0f} s", last_lines(container)
+        ) from None

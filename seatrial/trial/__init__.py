@@ -1,0 +1,1 @@
+"""The pytest plugin: options, tests made from contracts, fixtures, reports."""

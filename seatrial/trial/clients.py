@@ -1,0 +1,46 @@
+"""The real MLflow client, pointed at a server under test."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import mlflow
+from mlflow import MlflowClient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pytest
+
+    from seatrial.stack.server import Server
+
+
+@contextmanager
+def client_of(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
+    """The client of `server`; the fluent API of this process talks to it as well.
+
+    A request that fails is not tried again: a fault that a second try hides is still a fault.
+    """
+    environment = {
+        **server.client_environment(),
+        "MLFLOW_TRACKING_URI": server.url,
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(60 * server.subject.scale),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    }
+    with monkeypatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        mlflow.set_tracking_uri(server.url)
+        mlflow.set_registry_uri(server.url)
+        yield MlflowClient(server.url, server.url)
+
+
+def fresh_name(request: pytest.FixtureRequest) -> str:
+    """A name for an experiment or a model that no other test uses, and that tells whose it is."""
+    plain = re.sub(r"[^A-Za-z0-9_]+", "-", request.node.name).strip("-")
+    return f"{plain}-{secrets.token_hex(3)}"

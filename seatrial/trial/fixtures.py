@@ -1,0 +1,144 @@
+"""What acceptance tests ask for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from seatrial.stack import oneoff
+from seatrial.stack.settings import EMBEDDED
+from seatrial.trial.clients import client_of, fresh_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pathlib import Path
+
+    from mlflow import MlflowClient
+
+    from seatrial.contract import Promise
+    from seatrial.stack.server import Server, Stores
+    from seatrial.stack.services import ServiceAddresses
+    from seatrial.stack.settings import ServerSettings
+    from seatrial.stack.subject import Subject
+    from seatrial.trial.promising import Case
+    from seatrial.trial.state import Trial
+
+TRIAL_KEY = pytest.StashKey["Trial"]()
+
+
+class Launch(Protocol):
+    """Start a server for one test; it is removed when the test ends."""
+
+    def __call__(
+        self, settings: ServerSettings, *, stores: Stores | None = None, wait: bool = True
+    ) -> Server:
+        """Start it, and wait for its health unless `wait` is off."""
+
+
+class RunInImage(Protocol):
+    """Run one command in a fresh container of the image, and give back how it ended."""
+
+    def __call__(self, *command: str, copy: dict[Path, str] | None = None) -> oneoff.Outcome:
+        """Run `command` in place of the entry point; `copy` puts local folders into folders inside."""
+
+
+@pytest.fixture(scope="session")
+def trial(pytestconfig: pytest.Config) -> Trial:
+    """The running trial."""
+    return pytestconfig.stash[TRIAL_KEY]
+
+
+@pytest.fixture
+def case(request: pytest.FixtureRequest) -> Case:
+    """The image and the promises that this run of the test is about."""
+    found: Case = request.param
+    return found
+
+
+@pytest.fixture
+def subject(case: Case) -> Subject:
+    """The image under test."""
+    return case.subject
+
+
+@pytest.fixture
+def promised(case: Case) -> Promise:
+    """The one promise that this run of the test is about."""
+    return case.promises[0]
+
+
+@pytest.fixture
+def services(trial: Trial) -> ServiceAddresses:
+    """PostgreSQL and MinIO."""
+    if trial.services is None:
+        pytest.skip("PostgreSQL and MinIO are not there: runs with --stack full")
+    return trial.services
+
+
+@pytest.fixture
+def server(trial: Trial, subject: Subject) -> Server:
+    """The server that most tests share: artifacts go through it."""
+    return trial.shared(subject, trial.main)
+
+
+@pytest.fixture
+def direct_server(trial: Trial, subject: Subject) -> Server:
+    """The shared server whose clients reach the artifact store by themselves."""
+    return trial.shared(subject, trial.direct)
+
+
+@pytest.fixture
+def embedded_server(trial: Trial, subject: Subject) -> Server:
+    """The shared server on SQLite and a volume."""
+    return trial.shared(subject, EMBEDDED)
+
+
+@pytest.fixture
+def launch(trial: Trial, subject: Subject) -> Iterator[Launch]:
+    """Start servers for this test alone."""
+    started: list[Server] = []
+
+    def start(
+        settings: ServerSettings, *, stores: Stores | None = None, wait: bool = True
+    ) -> Server:
+        server = trial.launch(subject, settings, stores=stores, wait=False)
+        started.append(server)
+        if wait:
+            server.wait_healthy()
+        return server
+
+    yield start
+    for server in started:
+        server.remove()
+
+
+@pytest.fixture
+def run_in_image(trial: Trial, subject: Subject) -> RunInImage:
+    """Run one command in the image."""
+
+    def run(*command: str, copy: dict[Path, str] | None = None) -> oneoff.Outcome:
+        return oneoff.run_in_image(subject, trial.session, command, copy or {})
+
+    return run
+
+
+@pytest.fixture
+def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
+    """The MLflow client of `server`."""
+    with client_of(server, monkeypatch) as found:
+        yield found
+
+
+@pytest.fixture
+def experiment(client: MlflowClient, request: pytest.FixtureRequest) -> str:
+    """The id of a fresh experiment, named after the test."""
+    return client.create_experiment(fresh_name(request))
+
+
+@pytest.fixture
+def direct_client(direct_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
+    """The MLflow client of `direct_server`."""
+    with client_of(direct_server, monkeypatch) as found:
+        yield found

@@ -1,0 +1,77 @@
+"""The trial's options on pytest's command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from seatrial.errors import UserError
+
+if TYPE_CHECKING:
+    import pytest
+
+PLATFORM_CHOICES = "native, amd64, arm64 or all"
+
+
+def add(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    group = parser.getgroup("seatrial", "the trial of MLflow images")
+    group.addoption(
+        "--variant",
+        action="append",
+        default=[],
+        help="a variant of the catalogue; may be given more than once (default: its default group)",
+    )
+    group.addoption("--platform", default="native", help=PLATFORM_CHOICES)
+    group.addoption("--image", help="a reference: try this image, which is not of the catalogue")
+    group.addoption("--contract", type=Path, help="the contract of --image")
+    group.addoption(
+        "--stack",
+        choices=("full", "embedded"),
+        default="full",
+        help="full: PostgreSQL and MinIO. embedded: SQLite and a volume, no other service",
+    )
+
+
+@dataclass(frozen=True)
+class TrialOptions:
+    """What was asked for."""
+
+    variants: tuple[str, ...]
+    platform: str
+    image: str | None
+    contract: Path | None
+    stack: Literal["full", "embedded"]
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> Self:
+        """Read the options.
+
+        Raises:
+            UserError: two of them contradict each other.
+        """
+        options = cls(
+            variants=tuple(config.getoption("--variant")),
+            platform=config.getoption("--platform"),
+            image=config.getoption("--image"),
+            contract=config.getoption("--contract"),
+            stack=config.getoption("--stack"),
+        )
+        if options.image and options.variants:
+            raise UserError("--image and --variant exclude each other: give one of them")
+        if options.contract and not options.image:
+            raise UserError("--contract goes with --image: a variant has its own contract.toml")
+        return options
+
+    def as_arguments(self) -> list[str]:
+        """The same options as words of a command line."""
+        words = [word for name in self.variants for word in ("--variant", name)]
+        words += ["--platform", self.platform]
+        if self.image:
+            words += ["--image", self.image]
+        if self.contract:
+            words += ["--contract", str(self.contract)]
+        if self.stack != "full":
+            words += ["--stack", self.stack]
+        return words

@@ -1,0 +1,208 @@
+"""The hooks: when a trial begins and ends, and how tests, images and workers come together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from docker.errors import APIError
+
+from seatrial.errors import UserError
+from seatrial.trial import options as trial_options
+from seatrial.trial import promising, reporting
+from seatrial.trial.fixtures import (
+    TRIAL_KEY,
+    case,
+    client,
+    direct_client,
+    direct_server,
+    embedded_server,
+    experiment,
+    launch,
+    promised,
+    run_in_image,
+    server,
+    services,
+    subject,
+    trial,
+)
+from seatrial.trial.options import TrialOptions
+from seatrial.trial.state import Trial
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+__all__ = [
+    "case",
+    "client",
+    "direct_client",
+    "direct_server",
+    "embedded_server",
+    "experiment",
+    "launch",
+    "promised",
+    "run_in_image",
+    "server",
+    "services",
+    "subject",
+    "trial",
+]
+
+INVITATION = "seatrial_trial"
+LEFT_OUT = "seatrial_left_out"
+LEFT_OUT_KEY = pytest.StashKey[list[str]]()
+SHARED_FIXTURES = ("direct_server", "embedded_server", "server")
+"""Fixtures whose server is shared: their tests go to one worker, so that it starts once."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the trial's options."""
+    trial_options.add(parser)
+    parser.addini("seatrial_acceptance", "the folder of the acceptance tests", default="acceptance")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marks."""
+    config.stash[LEFT_OUT_KEY] = []
+    for mark in (
+        f"{promising.MARK}(key, item=None): the promise of a contract that the test tries",
+        "native: not run under emulation",
+    ):
+        config.addinivalue_line("markers", mark)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Begin the trial, or join it as a worker, where acceptance tests are asked for."""
+    config = session.config
+    if not _wants_acceptance(config):
+        return
+    worker_input: dict[str, Any] | None = getattr(config, "workerinput", None)
+    try:
+        options = TrialOptions.of(config)
+        if worker_input is not None:
+            config.stash[TRIAL_KEY] = Trial.join(options, worker_input[INVITATION])
+            config.add_cleanup(config.stash[TRIAL_KEY].client.close)
+            return
+        trial = Trial.begin(options, _acceptance(config))
+        config.stash[TRIAL_KEY] = trial
+        config.add_cleanup(trial.end)
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from None
+    except APIError as error:
+        raise pytest.UsageError(f"the container engine refused: {error.explanation}") from None
+
+
+def pytest_configure_node(node: Any) -> None:  # noqa: ANN401 - xdist has no types
+    """Invite an xdist worker (a hook of xdist)."""
+    if trial := node.config.stash.get(TRIAL_KEY, None):
+        node.workerinput[INVITATION] = trial.invitation()
+
+
+def pytest_testnodedown(node: Any, error: object) -> None:  # noqa: ANN401, ARG001
+    """Take over what a worker has left out (a hook of xdist)."""
+    output = getattr(node, "workeroutput", {})
+    node.config.stash[LEFT_OUT_KEY] += output.get(LEFT_OUT, [])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the controller what this worker has left out."""
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[LEFT_OUT] = session.config.stash[LEFT_OUT_KEY]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test once for each image (and item) that makes its promises."""
+    trial = metafunc.config.stash.get(TRIAL_KEY, None)
+    if trial is None or "case" not in metafunc.fixturenames:
+        return
+    claims = promising.claims_of(metafunc.definition)
+    if not claims:
+        raise pytest.UsageError(f"{metafunc.definition.nodeid} says no promise: mark it with one")
+    itemwise = "promised" in metafunc.fixturenames
+    found = promising.cases(claims, trial.subjects, trial.options, itemwise=itemwise)
+    if any(metafunc.definition.iter_markers("native")):
+        emulated = [case for case in found if not case.subject.native]
+        found = [case for case in found if case.subject.native]
+        metafunc.config.stash[LEFT_OUT_KEY] += [
+            f"{metafunc.definition.nodeid}[{case.subject.label}]: native only" for case in emulated
+        ]
+    metafunc.parametrize(
+        "case", [_parameter(metafunc, case, itemwise) for case in found] or [None], indirect=True
+    )
+
+
+def _parameter(metafunc: pytest.Metafunc, case: promising.Case, itemwise: bool) -> object:
+    label = case.subject.label
+    item = case.promises[0].item if itemwise else None
+    shared = next((name for name in SHARED_FIXTURES if name in metafunc.fixturenames), None)
+    marks = [pytest.mark.xdist_group(f"{label} {shared}")] if shared else []
+    return pytest.param(case, id=f"{label}-{item}" if item else label, marks=marks)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Drop tests that no image promises; note the promises of the others for the reports."""
+    kept = []
+    for item in items:
+        found = _case_of(item)
+        if found is None and "case" in getattr(item, "fixturenames", ()):
+            continue
+        kept.append(item)
+        if found is None:
+            continue
+        item.user_properties += [
+            (reporting.PROMISE_PROPERTY, f"{found.subject.label}: {promise}")
+            for promise in found.promises
+        ]
+    items[:] = kept
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A new test has touched no server yet."""
+    if trial := item.config.stash.get(TRIAL_KEY, None):
+        trial.touched.clear()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Give a failure what is needed to understand it."""
+    report = yield
+    trial = item.config.stash.get(TRIAL_KEY, None)
+    found = _case_of(item)
+    if report.failed and trial and found:
+        reporting.explain(report, item, found, trial)
+    return report
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """End with the images, the broken promises and what was left out."""
+    trial = config.stash.get(TRIAL_KEY, None)
+    if trial:
+        reporting.summarise(terminalreporter, trial, config.stash[LEFT_OUT_KEY])
+
+
+def _case_of(item: pytest.Item) -> promising.Case | None:
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("case") if callspec else None
+
+
+def _acceptance(config: pytest.Config) -> Path:
+    return config.rootpath / str(config.getini("seatrial_acceptance"))
+
+
+def _wants_acceptance(config: pytest.Config) -> bool:
+    """Whether any of the paths that pytest was given lies in the acceptance tests, or above."""
+    acceptance = _acceptance(config)
+    start = config.invocation_params.dir
+    paths = [(start / arg.partition("::")[0]).resolve() for arg in config.args]
+    return any(
+        path == acceptance or acceptance in path.parents or path in acceptance.parents
+        for path in paths
+    )

@@ -1,0 +1,116 @@
+"""Tests made from promises.
+
+A test says which promise it checks: `@pytest.mark.promise("process.stops_within")`, or one item of
+a list, `@pytest.mark.promise("server.databases", "sqlite")`. It then runs for each image whose
+contract makes that promise. With the fixture `promised` it runs once for each item of the list.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from seatrial.contract import Promise, promises_of
+from seatrial.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from seatrial.stack.subject import Subject
+    from seatrial.trial.options import TrialOptions
+
+MARK = "promise"
+NEEDS_SERVICES = {
+    Promise("server.databases", "postgresql"),
+    Promise("server.artifact_stores", "s3"),
+    Promise("server.artifact_access", "direct"),
+    Promise("server.multipart", "proxied"),
+    Promise("server.multipart", "direct"),
+    Promise("server.reports_faults", "bucket"),
+}
+"""Promises that only the full stack can try."""
+
+
+class Claim(NamedTuple):
+    """What a mark says: the key, and the item, or None for every item."""
+
+    key: str
+    item: str | None = None
+
+    def covers(self, promise: Promise) -> bool:
+        """Whether a test with this mark tries `promise`."""
+        return self.key == promise.key and self.item in (None, promise.item)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run of a test: on which image, for which promises."""
+
+    subject: Subject
+    promises: tuple[Promise, ...]
+
+
+def claims_of(definition: pytest.FunctionDefinition) -> list[Claim]:
+    """The promises that the marks of a test, its class and its module name."""
+    return [Claim(*mark.args) for mark in definition.iter_markers(MARK)]
+
+
+def _claims_written_on(thing: object) -> list[Claim]:
+    """The promises that the marks of one module, class or function name."""
+    marks = getattr(thing, "pytestmark", [])
+    marks = marks if isinstance(marks, list) else [marks]
+    return [Claim(*mark.args) for mark in marks if mark.name == MARK]
+
+
+def cases(
+    claims: list[Claim], subjects: list[Subject], options: TrialOptions, *, itemwise: bool
+) -> list[Case]:
+    """On which images a test with `claims` runs, and how often.
+
+    Args:
+        claims: the test's marks; an image must make every promise that they name.
+        subjects: the images under test.
+        options: the stack rules promises out.
+        itemwise: once for each item of the first claim, rather than once.
+    """
+    found = []
+    for subject in subjects:
+        kept = [promise for promise in promises_of(subject.contract) if _can_try(promise, options)]
+        matches = [[one for one in kept if claim.covers(one)] for claim in claims]
+        if not all(matches):
+            continue
+        if itemwise:
+            found += [Case(subject, (promise,)) for promise in matches[0]]
+        else:
+            found.append(Case(subject, tuple(one for match in matches for one in match)))
+    return found
+
+
+def _can_try(promise: Promise, options: TrialOptions) -> bool:
+    bare = Promise(promise.key, promise.item)
+    return options.stack == "full" or bare not in NEEDS_SERVICES
+
+
+def require_coverage(subjects: list[Subject], acceptance: Path) -> None:
+    """Refuse a contract with a promise that no test in the folder `acceptance` tries.
+
+    The modules are read whole, so that the answer does not depend on which tests were asked for.
+
+    Raises:
+        UserError: naming the contract, the promise, and what a test for it has to carry.
+    """
+    claims: set[Claim] = set()
+    for path in sorted(acceptance.glob("test_*.py")):
+        module = importlib.import_module(f"{acceptance.name}.{path.stem}")
+        for thing in (module, *vars(module).values()):
+            claims.update(_claims_written_on(thing))
+    for subject in subjects:
+        for promise in promises_of(subject.contract):
+            if not any(claim.covers(promise) for claim in claims):
+                raise UserError(
+                    f"{subject.contract_path} promises {promise}, and no test in"
+                    f" {acceptance.name}/ is marked with it"
+                )

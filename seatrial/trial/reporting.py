@@ -1,0 +1,92 @@
+"""What a person needs in order to understand a failure, and what a run has shown."""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from docker.errors import NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pytest
+
+    from seatrial.stack.server import Server
+    from seatrial.trial.promising import Case
+    from seatrial.trial.state import Trial
+
+PROMISE_PROPERTY = "seatrial.promise"
+INSTALLED_PROPERTY = "seatrial.installed"
+
+
+def explain(report: pytest.TestReport, item: pytest.Item, case: Case, trial: Trial) -> None:
+    """Add to a failed `report` the promises, the servers' state and logs, and how to run it again."""
+    promises = "\n".join(str(promise) for promise in case.promises)
+    subject = case.subject
+    report.sections.append((f"promises of {subject.contract_path}", promises))
+    report.sections.append(
+        (
+            "image",
+            f"{subject.reference} ({subject.platform}) {subject.configuration.image_id}",
+        )
+    )
+    report.sections += [_about(server) for server in trial.touched]
+    # xdist adds the test's group to its name; pytest does not know it by that.
+    name = item.nodeid.rpartition("]@")
+    words = ["pytest", f"{name[0]}]" if name[1] else item.nodeid, *trial.options.as_arguments()]
+    report.sections.append(("run this test again", shlex.join(words)))
+
+
+def _about(server: Server) -> tuple[str, str]:
+    container = server.container
+    try:
+        container.reload()
+    except NotFound:
+        return f"container {container.name}", "already removed"
+    state = container.attrs["State"]
+    text = (
+        f"{container.status}, exit code {state['ExitCode']}, out of memory: {state['OOMKilled']}\n"
+        f"{server.logs()}"
+    )
+    return f"container {container.name}: state and last log lines", text
+
+
+def summarise(
+    terminal: pytest.TerminalReporter,
+    trial: Trial | None,
+    left_out: Iterable[str],
+) -> None:
+    """Say which promises were broken, what was installed, and what was left out."""
+    reports = [report for reports in terminal.stats.values() for report in reports]
+    installed: dict[str, str] = {}
+    broken: dict[str, list[str]] = defaultdict(list)
+    for report in reports:
+        for name, value in getattr(report, "user_properties", ()):
+            if name == INSTALLED_PROPERTY:
+                label, _, versions = str(value).partition(": ")
+                installed[label] = versions
+            if name == PROMISE_PROPERTY and report.outcome == "failed":
+                label, _, promise = str(value).partition(": ")
+                broken[label].append(promise)
+    if trial:
+        terminal.section("images under test", sep="-")
+        for subject in trial.subjects:
+            mode = "native" if subject.native else "emulated"
+            terminal.write_line(
+                f"{subject.label} ({mode}): {subject.reference} {subject.configuration.image_id}"
+            )
+            if versions := installed.get(subject.label):
+                terminal.write_line(f"    {versions}")
+        if trial.swept:
+            terminal.write_line(f"removed what a killed run had left: {', '.join(trial.swept)}")
+    for label, promises in broken.items():
+        terminal.section(f"promises that {label} does not keep", sep="-", red=True)
+        for promise in dict.fromkeys(promises):
+            terminal.write_line(promise)
+    names = sorted(set(left_out))
+    if names:
+        terminal.section("left out", sep="-")
+        for name in names:
+            terminal.write_line(name)

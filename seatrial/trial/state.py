@@ -1,0 +1,222 @@
+"""One trial: its images, its services, and the servers that tests share.
+
+The process that starts the session begins the trial (`Trial.begin`) and ends it. An xdist worker
+joins it (`Trial.join`) and ends only what it started itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from docker.errors import APIError
+
+from seatrial import catalogue
+from seatrial.engine.connection import connect
+from seatrial.errors import UserError
+from seatrial.stack.ownership import Session, remove_session, sweep
+from seatrial.stack.server import Server, Stores, prepare_volume, start_server
+from seatrial.stack.services import ServiceAddresses, Services
+from seatrial.stack.settings import DIRECT, EMBEDDED, PROXIED
+from seatrial.stack.subject import Subject
+from seatrial.stack.waiting import ContainerFailure
+from seatrial.trial import ryuk, subjects
+from seatrial.trial.promising import require_coverage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from docker import DockerClient
+
+    from seatrial.stack.settings import ServerSettings
+    from seatrial.trial.options import TrialOptions
+
+
+@dataclass
+class Trial:
+    """What the fixtures and the reports of one run work with."""
+
+    client: DockerClient
+    session: Session
+    options: TrialOptions
+    subjects: list[Subject]
+    services: ServiceAddresses | None = None
+    swept: list[str] = field(default_factory=list)
+    touched: list[Server] = field(default_factory=list)
+    """The servers that the running test has to do with: its report shows their logs."""
+    _shared: dict[tuple[str, str], Server | ContainerFailure] = field(default_factory=dict)
+    _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    @classmethod
+    def begin(cls, options: TrialOptions, acceptance: Path) -> Self:
+        """Sweep what killed runs left, find the images, start the services, try each image once.
+
+        Raises:
+            UserError: something is missing, a contract promises what no test in the folder
+                `acceptance` tries, or an image is no MLflow server at all.
+        """
+        client = connect()
+        ryuk.configure(client)
+        swept = sweep(client)
+        session = Session.begin()
+        trial = cls(client, session, options, subjects.find(client, session, options), swept=swept)
+        try:
+            require_coverage(trial.subjects, acceptance)
+            trial._start()
+        except BaseException:
+            trial.end()
+            raise
+        return trial
+
+    @classmethod
+    def join(cls, options: TrialOptions, said: dict[str, Any]) -> Self:
+        """Join the trial that another process has begun, from what `invitation` says."""
+        client = connect()
+        ryuk.configure(client)
+        trial = cls(
+            client,
+            Session(**said["session"]),
+            options,
+            [Subject.from_json(value) for value in said["subjects"]],
+            ServiceAddresses(**said["services"]) if said["services"] else None,
+        )
+        for subject, (container, stores) in zip(trial.subjects, said["servers"], strict=True):
+            trial._shared[subject.label, EMBEDDED.name] = Server(
+                subject,
+                EMBEDDED,
+                Stores(**stores),
+                client.containers.get(container),
+                trial.services,
+            )
+        return trial
+
+    def invitation(self) -> dict[str, Any]:
+        """What a worker needs in order to join: JSON."""
+        embedded = [self.shared(subject, EMBEDDED) for subject in self.subjects]
+        return {
+            "session": asdict(self.session),
+            "subjects": [subject.as_json() for subject in self.subjects],
+            "services": self.services.as_json() if self.services else None,
+            "servers": [(server.container.id, asdict(server.stores)) for server in embedded],
+        }
+
+    def end(self) -> None:
+        """Remove everything that the session started."""
+        remove_session(self.client, self.session)
+        self.client.close()
+
+    @property
+    def main(self) -> ServerSettings:
+        """The configuration that most tests use."""
+        return PROXIED if self.options.stack == "full" else EMBEDDED
+
+    @property
+    def direct(self) -> ServerSettings:
+        """The configuration in which clients reach the store by themselves."""
+        return DIRECT
+
+    def shared(self, subject: Subject, settings: ServerSettings) -> Server:
+        """The server of `subject` with `settings`, started at the first call.
+
+        Raises:
+            ContainerFailure: it did not start, now or when it was first asked for.
+        """
+        key = (subject.label, settings.name)
+        if key not in self._shared:
+            try:
+                self._shared[key] = self.launch(subject, settings)
+            except ContainerFailure as failure:
+                self._shared[key] = failure
+        found = self._shared[key]
+        if isinstance(found, ContainerFailure):
+            raise found
+        self._touch(found)
+        return found
+
+    def launch(
+        self,
+        subject: Subject,
+        settings: ServerSettings,
+        *,
+        stores: Stores | None = None,
+        wait: bool = True,
+    ) -> Server:
+        """Start a server of its own, on fresh stores unless some are given.
+
+        Raises:
+            ContainerFailure: it is not healthy in time.
+        """
+        name = self._fresh_name(f"{subject.name}-{settings.name}")
+        server = start_server(
+            client=self.client,
+            session=self.session,
+            subject=subject,
+            settings=settings,
+            stores=stores or self.fresh_stores(subject, settings),
+            services=self.services,
+            name=name,
+        )
+        self._touch(server)
+        if wait:
+            server.wait_healthy()
+        return server
+
+    def fresh_stores(self, subject: Subject, settings: ServerSettings) -> Stores:
+        """A new database and bucket, or a new volume, whatever `settings` use."""
+        name = self._fresh_name(settings.name)
+        if self.services and settings.database == "postgresql":
+            self.services.create_database(name)
+        if self.services and settings.store == "s3":
+            self.services.create_bucket(name)
+        if settings.needs_volume:
+            prepare_volume(self.client, self.session, subject, name)
+        return Stores(database=name, bucket=name, volume=name)
+
+    def _fresh_name(self, purpose: str) -> str:
+        """A name for a container, a database, a bucket or a volume: all of them take it."""
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+        plain = re.sub(r"[^a-z0-9]+", "-", purpose.lower()).strip("-")[:24]
+        return f"seatrial-{self.session.id}-{plain}-{worker}-{next(self._numbers)}"
+
+    def _touch(self, server: Server) -> None:
+        if server not in self.touched:
+            self.touched.append(server)
+
+    def _start(self) -> None:
+        """Services and the first server of each image come up side by side."""
+        self.session.create_network(self.client)
+        with ThreadPoolExecutor(2) as pool:
+            services = pool.submit(self._start_services)
+            firsts = [pool.submit(self._first_server, subject) for subject in self.subjects]
+            self.services = services.result()
+            for first in firsts:
+                first.result()
+        self.touched.clear()
+
+    def _start_services(self) -> ServiceAddresses | None:
+        if self.options.stack == "embedded":
+            return None
+        known = catalogue.load().services
+        images = {name: known[name].reference for name in ("postgres", "minio")}
+        for name, reference in images.items():
+            if not self.client.images.list(reference):
+                raise UserError(f"{reference} is not there: run `invoke build --variant {name}`")
+        try:
+            return Services(self.client, self.session, images).start()
+        except ContainerFailure as failure:
+            raise UserError(f"a service did not start: {failure}") from None
+
+    def _first_server(self, subject: Subject) -> None:
+        """Start the plainest server there is: an image that can't do this is not worth a trial."""
+        try:
+            self.shared(subject, EMBEDDED)
+        except (ContainerFailure, APIError) as failure:
+            reason = failure.explanation if isinstance(failure, APIError) else failure
+            raise UserError(
+                f"{subject.reference} ({subject.platform}) does not run as an MLflow server with"
+                f" `{' '.join(subject.server_command)}`: {reason}"
+            ) from None

@@ -1,0 +1,80 @@
+"""Find the images that are to be tried."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seatrial import catalogue
+from seatrial.contract import DEFAULT_CONTRACT, load
+from seatrial.engine.connection import native_platform, require_platform, resolve_platforms
+from seatrial.errors import UserError
+from seatrial.stack.subject import Subject, configuration_of, pull
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from docker import DockerClient
+
+    from seatrial.stack.ownership import Session
+    from seatrial.trial.options import TrialOptions
+
+
+def find(client: DockerClient, session: Session, options: TrialOptions) -> list[Subject]:
+    """Every image on every platform that `options` ask for.
+
+    Raises:
+        UserError: a variant, a platform or an image is unknown, or not there.
+    """
+    platforms = resolve_platforms(options.platform)
+    for platform in platforms:
+        require_platform(platform)
+    native = native_platform()
+    return [
+        _subject(client, session, platform, native, *candidate)
+        for candidate in _candidates(options)
+        for platform in platforms
+    ]
+
+
+def _candidates(options: TrialOptions) -> Iterator[tuple[str, str, Path, str | None]]:
+    """Name, reference, contract, and the variant to build where the image is missing."""
+    if options.image:
+        yield options.image, options.image, options.contract or DEFAULT_CONTRACT, None
+        return
+    for variant in catalogue.load().select(options.variants):
+        yield variant.name, variant.reference, variant.contract, variant.name
+
+
+def _subject(  # noqa: PLR0913
+    client: DockerClient,
+    session: Session,
+    platform: str,
+    native: str,
+    name: str,
+    reference: str,
+    contract_path: Path,
+    variant: str | None,
+) -> Subject:
+    contract = load(contract_path)
+    configuration = configuration_of(client, session, reference, platform)
+    if configuration is None and variant:
+        architecture = platform.removeprefix("linux/")
+        raise UserError(
+            f"{reference} is not there for {platform}: run"
+            f" `invoke build --variant {variant} --platform {architecture}`"
+        )
+    if configuration is None:
+        pull(client, reference, platform)
+        configuration = configuration_of(client, session, reference, platform)
+    if configuration is None:
+        raise UserError(f"image '{reference}' has no variant for {platform}")
+    return Subject(
+        name=name,
+        reference=reference,
+        platform=platform,
+        native=platform == native,
+        contract_path=contract_path,
+        contract=contract,
+        configuration=configuration,
+    )
