@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,12 +104,7 @@ def describe(step: Step) -> str:
     action = step.action
     if len(action) > _SHOWN_ACTION:
         action = f"{action[:_SHOWN_ACTION]}…"
-    return f"{_image(step)}: {action}"
-
-
-def _image(step: Step) -> str:
-    target, platform = step.owner
-    return f"{target} {platform}".strip()
+    return f"{' '.join(part for part in (*step.owner, step.stage) if part)}: {action}"
 
 
 def _mark(step: Step) -> str:
@@ -138,7 +134,10 @@ def _fault(build: Build, texts: Sequence[str], console: Console) -> UserError:
             f"the disk is full: {describe(step)}; free space where the engine keeps its data, "
             "`docker system df` shows what takes it"
         )
-    return UserError(f"the build failed at {describe(step)}: {why.rsplit(': ', 1)[-1]}")
+    # BuildKit repeats the whole command before its exit code, and the chain of causes before the
+    # last one.
+    short = code[0] if (code := re.search(r"exit code: \d+$", why)) else why.rsplit(": ", 1)[-1]
+    return UserError(f"the build failed at {describe(step)}: {short}")
 
 
 def _digests(metadata: Mapping[str, Any], targets: Sequence[str]) -> dict[str, str]:

@@ -61,6 +61,12 @@ class Step:
         return Owner(match["target"], f"linux/{match['wanted']}" if match["wanted"] else platform)
 
     @property
+    def stage(self) -> str:
+        """The stage of the Dockerfile and the step's place in it, such as `environment 2/3`."""
+        match = _NAME.fullmatch(self.name)
+        return match["stage"].strip() if match else ""
+
+    @property
     def internal(self) -> bool:
         """Whether it is BuildKit's own preparation, which is never cached and says nothing.
 

@@ -10,6 +10,10 @@ from datetime import UTC, datetime
 from seatrial.catalogue import ROOT
 
 _NO_COMMIT = datetime(1980, 1, 1, tzinfo=UTC)
+UNPUBLISHED = "urn:seatrial:unpublished"
+"""In place of an address, for a tree whose remote is none that others could reach."""
+UNKNOWN = "unknown"
+"""In place of a commit, for a tree without git."""
 
 
 @dataclass(frozen=True)
@@ -17,9 +21,9 @@ class Revision:
     """Where the Dockerfiles come from."""
 
     commit: str
-    """Empty without git; ends in `-dirty` where the tree differs from the commit."""
+    """`UNKNOWN` without git; ends in `-dirty` where the tree differs from the commit."""
     source: str
-    """The repository's address without credentials; empty where it has none."""
+    """The repository's address without credentials, or `UNPUBLISHED`."""
     moment: datetime
     """Of the commit, so that the same commit gives the same images."""
 
@@ -42,10 +46,10 @@ def current() -> Revision:
     """
     commit = _git("rev-parse", "HEAD")
     if not commit:
-        return Revision("", "", _NO_COMMIT)
+        return Revision(UNKNOWN, UNPUBLISHED, _NO_COMMIT)
     dirty = _git("status", "--porcelain")
     moment = datetime.fromtimestamp(int(_git("log", "-1", "--format=%ct")), UTC)
-    source = public_address(_git("config", "--get", "remote.origin.url"))
+    source = public_address(_git("config", "--get", "remote.origin.url")) or UNPUBLISHED
     return Revision(f"{commit}-dirty" if dirty else commit, source, moment)
 
 

@@ -1,0 +1,103 @@
+"""Renewing the locks: every Python package that is installed here or in an image, with hashes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from uv import find_uv_bin
+
+from seatrial import catalogue
+from seatrial.catalogue import ROOT
+from seatrial.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Of the stand-in's Debian; the locks of the images are universal, so the official image's older
+# Python takes its preferences from them as well.
+_IMAGE_PYTHON = "3.13"
+_DEVELOPMENT_PYTHON = "3.11"
+
+
+@dataclass(frozen=True)
+class Lock:
+    """One lock and what it is made from."""
+
+    source: Path
+    target: Path
+    python: str
+    constraints: tuple[str, ...] = ()
+
+
+def refresh() -> None:
+    """Resolve every lock anew, each to the newest versions that fit together (`invoke lock`).
+
+    Raises:
+        UserError: a resolution failed; says which and why.
+    """
+    console = Console()
+    docker = ROOT / "docker"
+    chosen = catalogue.load()
+    mlflow = f"mlflow=={chosen.arguments['MLFLOW_VERSION']}"
+    upstream = docker / "upstream" / "requirements.txt"
+    _refresh(
+        console,
+        Lock(ROOT / "pyproject.toml", ROOT / "requirements.txt", _DEVELOPMENT_PYTHON),
+        Lock(_in(docker / "bases" / "tools"), _out(docker / "bases" / "tools"), _IMAGE_PYTHON),
+        Lock(_in(upstream.parent), upstream, _IMAGE_PYTHON, (mlflow,)),
+    )
+    # What is added to upstream fits what upstream holds.
+    held = tuple(versions(upstream.read_text(encoding="utf-8")))
+    for name in chosen.variants:
+        if name != "upstream" and _in(docker / name).is_file():
+            _refresh(console, Lock(_in(docker / name), _out(docker / name), _IMAGE_PYTHON, held))
+
+
+def versions(lock: str) -> list[str]:
+    """Take the `name==version` out of a lock's text, with the marker where it has one."""
+    return [
+        line.rstrip(" \\")
+        for line in lock.splitlines()
+        if re.match(r"[A-Za-z0-9][\w.\[\],-]*==", line)
+    ]
+
+
+def _in(folder: Path) -> Path:
+    return folder / "requirements.in"
+
+
+def _out(folder: Path) -> Path:
+    return folder / "requirements.txt"
+
+
+def _refresh(console: Console, *locks: Lock) -> None:
+    for lock in locks:
+        with tempfile.TemporaryDirectory() as folder:
+            constraints = Path(folder) / "constraints.txt"
+            constraints.write_text("\n".join([*lock.constraints, ""]), encoding="utf-8")
+            _compile(lock, ["--constraint", str(constraints)])
+        console.print(f"{lock.target.relative_to(ROOT)}: {len(_held(lock))} packages")
+
+
+def _held(lock: Lock) -> list[str]:
+    return versions(lock.target.read_text(encoding="utf-8"))
+
+
+def _compile(lock: Lock, options: Sequence[str]) -> None:
+    command = [
+        *(find_uv_bin(), "pip", "compile", str(lock.source), "--output-file", str(lock.target)),
+        *("--upgrade", "--universal", "--python-version", lock.python, "--generate-hashes"),
+        # No addresses: whoever installs takes the index of the machine.
+        *("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"),
+        *("--quiet", *options),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        why = " ".join(done.stderr.split())
+        raise UserError(f"{lock.source.relative_to(ROOT)} cannot be locked: {why}")
