@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
 
 DEBIAN = "debian:trixie-slim"
 OFFICIAL = "ghcr.io/mlflow/mlflow"
-
-UNKNOWN = "unknown"
-"""In a label: the tree has no commit, or its repository no public address."""
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 
@@ -77,6 +76,23 @@ def run(
     Raises:
         UserError: an option is wrong, or a step failed.
     """
+    try:
+        return _run(variants, arguments, platform, builder, no_cache=no_cache, push=push)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise UserError(f"the disk is full: {error.filename or tempfile.gettempdir()}") from error
+
+
+def _run(
+    variants: Sequence[str],
+    arguments: Sequence[str],
+    platform: str,
+    builder: str | None,
+    *,
+    no_cache: bool,
+    push: bool,
+) -> list[record.Made]:
     console = table.console()
     started, clock = datetime.now(UTC), time.monotonic()
     given = parse(arguments)
@@ -95,8 +111,8 @@ def run(
             **bases.variables,
             "BUILD_PLATFORM": host.platform,
             "AUTHORITIES": str(bundle or ""),
-            "SOURCE": source.source or UNKNOWN,
-            "REVISION": source.commit or UNKNOWN,
+            "SOURCE": source.source,
+            "REVISION": source.commit,
             "CREATED": source.created,
             "SOURCE_DATE_EPOCH": source.epoch,
         },
@@ -159,7 +175,7 @@ def spread(
         UserError: an image is not made for any of the wanted platforms, or the builder cannot
             bring the result into the engine.
     """
-    platforms = {}
+    platforms: dict[str, tuple[str, ...]] = {}
     for image in images:
         own = image.platforms if image.name in chosen.services else wanted
         platforms[image.name] = tuple(each for each in own if each in image.platforms)
@@ -173,11 +189,13 @@ def spread(
                 f"the builder {host.name} ({host.driver}) can load one platform at a time into "
                 "the engine: name one with --platform, or use --push"
             )
-    parts = chosen.needed(images) - platforms.keys() - chosen.services.keys()
-    every = tuple(dict.fromkeys(each for image in images for each in platforms[image.name]))
-    for name in parts:
-        if len(chosen.images[name].platforms) > 1:
-            platforms[name] = tuple(each for each in chosen.images[name].platforms if each in every)
+    for image in images:
+        for name in chosen.needed([image]) - {each.name for each in images}:
+            part = chosen.images[name]
+            # One that is made for the builder alone has no choice.
+            if len(part.platforms) > 1:
+                wider = {*platforms.get(name, ()), *platforms[image.name]}
+                platforms[name] = tuple(each for each in part.platforms if each in wider)
     return platforms
 
 
