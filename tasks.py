@@ -5,19 +5,20 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from invoke import Exit, task
+from invoke.exceptions import Exit
+from invoke.tasks import task
 
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from invoke import Context
+    from invoke.context import Context
 
 
 def command(
     *, iterable: list[str] | None = None, help: dict[str, str] | None = None
-) -> Callable[..., Any]:  # noqa: A002
+) -> Callable[..., Any]:
     """Make an invoke task whose user errors are one line and exit code 2."""
 
     def decorate(function: Callable[..., None]) -> Any:  # noqa: ANN401

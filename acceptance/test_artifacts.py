@@ -77,7 +77,7 @@ class ArtifactStore:
 
     @pytest.fixture
     def run_id(self, way: MlflowClient, request: pytest.FixtureRequest) -> str:
-        return way.create_run(way.create_experiment(fresh_name(request))).info.run_id
+        return str(way.create_run(way.create_experiment(fresh_name(request))).info.run_id)
 
     def _behind(self, target: Server, run_id: str) -> dict[str, bytes]:
         """What lies in the store under the run, by the artifact's path."""
@@ -89,7 +89,7 @@ class ArtifactStore:
 
     def test_tree_comes_back_byte_for_byte(
         self, way: MlflowClient, run_id: str, tree: Path, tmp_path: Path, target: Server
-    ):
+    ) -> None:
         way.log_artifacts(run_id, str(tree), "tree")
         back = Path(way.download_artifacts(run_id, "tree", str(tmp_path)))
         expected = {name: _checksum(content) for name, content in TREE.items()}
@@ -100,7 +100,7 @@ class ArtifactStore:
         }
         assert behind == expected
 
-    def test_listing(self, way: MlflowClient, run_id: str, tree: Path):
+    def test_listing(self, way: MlflowClient, run_id: str, tree: Path) -> None:
         way.log_artifacts(run_id, str(tree))
         # The server leaves the size 0 out of its answer, as it does the size of a folder.
         top = {one.path: (one.is_dir, one.file_size or 0) for one in way.list_artifacts(run_id)}
@@ -111,7 +111,9 @@ class ArtifactStore:
         assert [one.path for one in below] == ["größe/数値/🚢 ship.txt"]
         assert way.list_artifacts(run_id, "not/there") == []
 
-    def test_partial_download(self, way: MlflowClient, run_id: str, tree: Path, tmp_path: Path):
+    def test_partial_download(
+        self, way: MlflowClient, run_id: str, tree: Path, tmp_path: Path
+    ) -> None:
         way.log_artifacts(run_id, str(tree))
         part = tmp_path / "part"
         part.mkdir()
@@ -123,13 +125,13 @@ class ArtifactStore:
         with pytest.raises(MlflowException, match=r"not-there\.txt"):
             way.download_artifacts(run_id, "not-there.txt", str(part))
 
-    def test_overwriting_replaces(self, way: MlflowClient, run_id: str, target: Server):
+    def test_overwriting_replaces(self, way: MlflowClient, run_id: str, target: Server) -> None:
         way.log_text(run_id, "a first text, longer than the second", "note.txt")
         way.log_text(run_id, "second", "note.txt")
         assert mlflow.artifacts.load_text(f"runs:/{run_id}/note.txt") == "second"
         assert self._behind(target, run_id) == {"note.txt": b"second"}
 
-    def test_deletion(self, way: MlflowClient, run_id: str, tree: Path, target: Server):
+    def test_deletion(self, way: MlflowClient, run_id: str, tree: Path, target: Server) -> None:
         way.log_artifacts(run_id, str(tree))
         repository = get_artifact_repository(way.get_run(run_id).info.artifact_uri)
         repository.delete_artifacts("deep")
@@ -140,7 +142,7 @@ class ArtifactStore:
 
     def test_large_file(
         self, way: MlflowClient, run_id: str, large: bytes, tmp_path: Path, target: Server
-    ):
+    ) -> None:
         path = tmp_path / LARGE
         path.write_bytes(large)
         way.log_artifact(run_id, str(path), "weights")
@@ -159,7 +161,7 @@ class TestProxied(ArtifactStore):
     def target(self, server: Server) -> Server:
         return server
 
-    def test_client_needs_no_store(self, way: MlflowClient, run_id: str):
+    def test_client_needs_no_store(self, way: MlflowClient, run_id: str) -> None:
         assert way.get_run(run_id).info.artifact_uri.startswith("mlflow-artifacts:")
 
 
@@ -172,13 +174,15 @@ class TestDirect(ArtifactStore):
     def target(self, direct_server: Server) -> Server:
         return direct_server
 
-    def test_client_is_sent_to_the_bucket(self, way: MlflowClient, run_id: str, target: Server):
+    def test_client_is_sent_to_the_bucket(
+        self, way: MlflowClient, run_id: str, target: Server
+    ) -> None:
         uri = way.get_run(run_id).info.artifact_uri
         assert uri.startswith(f"s3://{target.stores.bucket}/")
 
 
 @pytest.mark.promise("server.artifact_stores", "s3")
-def test_store_is_the_bucket(client: MlflowClient, experiment: str, server: Server):
+def test_store_is_the_bucket(client: MlflowClient, experiment: str, server: Server) -> None:
     assert server.settings.store == "s3"
     run_id = client.create_run(experiment).info.run_id
     client.log_text(run_id, "in the bucket", "note.txt")
@@ -189,7 +193,7 @@ def test_store_is_the_bucket(client: MlflowClient, experiment: str, server: Serv
 @pytest.mark.promise("server.artifact_stores", "file")
 def test_store_is_the_volume(
     embedded_server: Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-):
+) -> None:
     assert embedded_server.settings.store == "file"
     with client_of(embedded_server, monkeypatch) as client:
         run_id = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
@@ -218,7 +222,7 @@ def test_proxied_upload_in_parts(
     large: bytes,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-):
+) -> None:
     """The server hands out presigned URLs, and the client sends the parts to the store."""
     address = (services.minio_address, 9000)
     try:
@@ -250,7 +254,7 @@ def test_direct_upload_in_parts(
     large: bytes,
     tmp_path: Path,
     request: pytest.FixtureRequest,
-):
+) -> None:
     path = tmp_path / LARGE
     path.write_bytes(large)
     experiment = direct_client.create_experiment(fresh_name(request))
@@ -287,7 +291,7 @@ def _raw(server: Server, method: str, path: str, body: bytes | None = None) -> t
 
 @pytest.mark.promise("server.refuses_path_traversal")
 @pytest.mark.parametrize("escape", ESCAPES)
-def test_reading_outside_is_refused(server: Server, escape: str):
+def test_reading_outside_is_refused(server: Server, escape: str) -> None:
     for path in (
         f"{ARTIFACTS}/{escape}",
         f"/api/2.0/mlflow-artifacts/artifacts?path={escape}",
@@ -299,7 +303,7 @@ def test_reading_outside_is_refused(server: Server, escape: str):
 
 @pytest.mark.promise("server.refuses_path_traversal")
 @pytest.mark.parametrize("escape", ESCAPES)
-def test_writing_outside_is_refused(server: Server, escape: str):
+def test_writing_outside_is_refused(server: Server, escape: str) -> None:
     path = f"{ARTIFACTS}/{escape.replace('passwd', 'written-by-trial')}"
     before = set(server.objects(containing="written-by-trial"))
     status, body = _raw(server, "PUT", path, b"written outside")
@@ -308,7 +312,9 @@ def test_writing_outside_is_refused(server: Server, escape: str):
 
 
 @pytest.mark.promise("server.refuses_path_traversal")
-def test_run_artifacts_do_not_lead_outside(client: MlflowClient, experiment: str, server: Server):
+def test_run_artifacts_do_not_lead_outside(
+    client: MlflowClient, experiment: str, server: Server
+) -> None:
     run_id = client.create_run(experiment).info.run_id
     client.log_text(run_id, "inside", "note.txt")
     for escape in ESCAPES:

@@ -9,7 +9,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from requests import HTTPError
 
-from seatrial.stack.waiting import ContainerFailure, until
+from seatrial.stack.waiting import ContainerError, until
 from seatrial.trial.clients import client_of, fresh_name
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
 
 @pytest.mark.promise("server.checks_host")
 @pytest.mark.parametrize("host", ["mlflow", "mlflow:5000", "localhost:5000"])
-def test_allowed_host_is_served(server: Server, host: str):
+def test_allowed_host_is_served(server: Server, host: str) -> None:
     answer = server.get(SEARCH, headers={"Host": host})
     assert answer.status_code == 200, f"Host: {host} was answered with {answer.status_code}"
     assert "experiments" in answer.json()
@@ -31,20 +31,20 @@ def test_allowed_host_is_served(server: Server, host: str):
 
 @pytest.mark.promise("server.checks_host")
 @pytest.mark.parametrize("host", ["evil.example", "mlflow.evil.example:5000"])
-def test_other_host_is_refused(server: Server, host: str):
+def test_other_host_is_refused(server: Server, host: str) -> None:
     answer = server.get(SEARCH, headers={"Host": host})
     assert answer.status_code == 403, f"Host: {host} was answered with {answer.status_code}"
     assert "experiments" not in answer.text
 
 
 @pytest.mark.promise("server.reports_faults", "database")
-def test_unknown_database_scheme_ends_the_server(trial: Trial, launch: Launch):
+def test_unknown_database_scheme_ends_the_server(trial: Trial, launch: Launch) -> None:
     """Nothing can come of it, so it must end, with an exit code that says so."""
     server = launch(
         replace(trial.main, name="wrong-scheme", database_url="oracle+nothing://user:pw@db/name"),
         wait=False,
     )
-    with pytest.raises(ContainerFailure, match="exited with code") as failure:
+    with pytest.raises(ContainerError, match="exited with code") as failure:
         server.wait_healthy()
     code = server.container.attrs["State"]["ExitCode"]
     assert code not in (0, 143), f"exit code {code} hides the failure"
@@ -53,7 +53,7 @@ def test_unknown_database_scheme_ends_the_server(trial: Trial, launch: Launch):
 
 @pytest.mark.promise("server.databases", "postgresql")
 @pytest.mark.promise("server.reports_faults", "database")
-def test_missing_database_is_named(trial: Trial, launch: Launch, subject: Subject):
+def test_missing_database_is_named(trial: Trial, launch: Launch, subject: Subject) -> None:
     """MLflow tries again for more than a minute; what counts is what it says meanwhile."""
     services = trial.services
     assert services is not None
@@ -75,7 +75,7 @@ def test_missing_bucket_fails_the_upload_and_spares_the_server(
     launch: Launch,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
-):
+) -> None:
     stores = replace(trial.fresh_stores(subject, trial.main), bucket="no-such-bucket")
     server = launch(trial.main, stores=stores)
     with client_of(server, monkeypatch) as client:

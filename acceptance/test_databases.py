@@ -31,7 +31,7 @@ def _log_and_look_behind(
 @pytest.mark.promise("server.databases", "postgresql")
 def test_postgresql(
     server: Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-):
+) -> None:
     assert server.settings.database == "postgresql"
     _log_and_look_behind(server, monkeypatch, request)
 
@@ -39,6 +39,6 @@ def test_postgresql(
 @pytest.mark.promise("server.databases", "sqlite")
 def test_sqlite(
     embedded_server: Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-):
+) -> None:
     assert embedded_server.settings.database == "sqlite"
     _log_and_look_behind(embedded_server, monkeypatch, request)

@@ -48,7 +48,7 @@ def version_of(installed: list[tuple[str, str, str]]) -> Callable[[str], str | N
 
 
 @pytest.mark.promise("python.consistent")
-def test_requirements_are_met(subject: Subject, run_in_image: RunInImage):
+def test_requirements_are_met(subject: Subject, run_in_image: RunInImage) -> None:
     """`pip check`, with a pip of our own where the image has none."""
     interpreter = subject.contract.start.interpreter
     pip = Path(str(distribution("pip").locate_file("pip")))
@@ -64,7 +64,7 @@ def test_requirements_are_met(subject: Subject, run_in_image: RunInImage):
 
 
 @pytest.mark.promise("python.consistent")
-def test_no_distribution_is_there_twice(installed: list[tuple[str, str, str]]):
+def test_no_distribution_is_there_twice(installed: list[tuple[str, str, str]]) -> None:
     places: dict[str, set[str]] = {}
     for name, _, place in installed:
         places.setdefault(name, set()).add(place)
@@ -73,13 +73,15 @@ def test_no_distribution_is_there_twice(installed: list[tuple[str, str, str]]):
 
 
 @pytest.mark.promise("python.imports")
-def test_module_imports(subject: Subject, promised: Promise, run_in_image: RunInImage):
+def test_module_imports(subject: Subject, promised: Promise, run_in_image: RunInImage) -> None:
     outcome = run_in_image(subject.contract.start.interpreter, "-c", f"import {promised.value}")
     assert outcome.code == 0, f"`import {promised.value}` fails in the image: {outcome}"
 
 
 @pytest.mark.promise("python.distributions")
-def test_distribution_has_version(promised: Promise, version_of: Callable[[str], str | None]):
+def test_distribution_has_version(
+    promised: Promise, version_of: Callable[[str], str | None]
+) -> None:
     version = version_of(str(promised.item))
     assert version, f"{promised.item} is not installed"
     assert SpecifierSet(str(promised.value)).contains(version, prereleases=True), (
@@ -92,7 +94,7 @@ def test_pins_reach_the_installation(
     subject: Subject,
     version_of: Callable[[str], str | None],
     record_property: Callable[[str, object], None],
-):
+) -> None:
     """Versions that the build was asked for are the installed ones, MLflow's own included."""
     labels = subject.configuration.labels
     wanted = {

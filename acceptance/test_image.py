@@ -27,39 +27,39 @@ MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 @pytest.mark.promise("image.labels")
-def test_label_is_there(subject: Subject, promised: Promise):
-    assert subject.configuration.labels.get(promised.value), (
+def test_label_is_there(subject: Subject, promised: Promise) -> None:
+    assert subject.configuration.labels.get(str(promised.value)), (
         f"the label {promised.value} is missing or empty;"
         f" the image has {sorted(subject.configuration.labels)}"
     )
 
 
 @pytest.mark.promise("image.environment")
-def test_variable_is_set(subject: Subject, promised: Promise):
-    assert subject.configuration.environment.get(promised.item) == promised.value
+def test_variable_is_set(subject: Subject, promised: Promise) -> None:
+    assert subject.configuration.environment.get(str(promised.item)) == promised.value
 
 
 @pytest.mark.promise("image.working_directory")
-def test_working_directory(subject: Subject, promised: Promise, run_in_image: RunInImage):
+def test_working_directory(subject: Subject, promised: Promise, run_in_image: RunInImage) -> None:
     assert subject.configuration.working_directory == promised.value
     where = run_in_image(subject.contract.start.interpreter, "-c", "import os; print(os.getcwd())")
     assert where.output.strip() == promised.value, f"inside the container: {where}"
 
 
 @pytest.mark.promise("image.exposed_ports")
-def test_port_is_exposed(subject: Subject, promised: Promise):
+def test_port_is_exposed(subject: Subject, promised: Promise) -> None:
     assert promised.value in subject.configuration.exposed_ports
 
 
 @pytest.mark.promise("image.entrypoint")
-def test_entrypoint(subject: Subject, promised: Promise):
+def test_entrypoint(subject: Subject, promised: Promise) -> None:
     assert list(subject.configuration.entrypoint) == promised.value
 
 
 @pytest.mark.promise("image.architectures")
 def test_architecture(
     subject: Subject, promised: Promise, stored: StoredImage, run_in_image: RunInImage
-):
+) -> None:
     platform = f"linux/{promised.item}"
     if platform == subject.platform:
         machine = run_in_image(
@@ -78,7 +78,7 @@ def test_architecture(
 
 
 @pytest.mark.promise("image.provenance")
-def test_every_platform_has_provenance(subject: Subject, stored: StoredImage):
+def test_every_platform_has_provenance(stored: StoredImage) -> None:
     assert stored.index, "the reference names a single manifest: there is no room for attestations"
     assert stored.platforms, "the index is empty"
     for described in stored.platforms:
@@ -90,7 +90,7 @@ def test_every_platform_has_provenance(subject: Subject, stored: StoredImage):
 
 
 @pytest.mark.promise("image.compressed_megabytes")
-def test_compressed_size(subject: Subject, promised: Promise, stored: StoredImage):
+def test_compressed_size(subject: Subject, promised: Promise, stored: StoredImage) -> None:
     described = stored.platform(subject.platform)
     assert described is not None
     megabytes = described.size / 1_000_000

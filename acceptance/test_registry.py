@@ -28,7 +28,7 @@ REQUIREMENTS = ["scikit-learn"]
 
 def test_versions_aliases_and_tags(
     client: MlflowClient, experiment: str, request: pytest.FixtureRequest, server: Server
-):
+) -> None:
     name = fresh_name(request)
     client.create_registered_model(name, tags={"team": "größe"}, description="first words")
     run_id = client.create_run(experiment).info.run_id
@@ -60,7 +60,9 @@ def test_versions_aliases_and_tags(
     assert client.get_registered_model(name).tags["team"] == "größe"
 
 
-def test_search_and_deletion(client: MlflowClient, experiment: str, request: pytest.FixtureRequest):
+def test_search_and_deletion(
+    client: MlflowClient, experiment: str, request: pytest.FixtureRequest
+) -> None:
     prefix = fresh_name(request)
     run_id = client.create_run(experiment).info.run_id
     client.log_text(run_id, "weights", "model/weights.txt")
@@ -94,7 +96,7 @@ def test_search_and_deletion(client: MlflowClient, experiment: str, request: pyt
 
 def test_classifier_predicts_the_same_after_loading_by_alias(
     client: MlflowClient, experiment: str, request: pytest.FixtureRequest
-):
+) -> None:
     features, classes = make_classification(n_samples=200, n_features=8, random_state=3)
     model = RandomForestClassifier(n_estimators=15, random_state=3).fit(features, classes)
     before = model.predict_proba(features)
@@ -117,7 +119,7 @@ def test_classifier_predicts_the_same_after_loading_by_alias(
 
 def test_alias_moves_to_the_new_version(
     client: MlflowClient, experiment: str, request: pytest.FixtureRequest
-):
+) -> None:
     features = np.linspace(0, 1, 40).reshape(20, 2)
     name = fresh_name(request)
     predictions = []

@@ -38,13 +38,13 @@ class _Scripts(HTMLParser):
 
 
 @pytest.mark.promise("server.capabilities", "tracking")
-def test_health(server: Server):
+def test_health(server: Server) -> None:
     answer = server.get("/health")
     assert (answer.status_code, answer.text) == (200, "OK")
 
 
 @pytest.mark.promise("server.version_label")
-def test_version_is_the_labels(server: Server, subject: Subject):
+def test_version_is_the_labels(server: Server, subject: Subject) -> None:
     answer = server.get("/version")
     assert answer.status_code == 200
     label = subject.configuration.labels.get("org.opencontainers.image.version")
@@ -52,7 +52,7 @@ def test_version_is_the_labels(server: Server, subject: Subject):
 
 
 @pytest.mark.promise("server.capabilities", "ui")
-def test_ui_page_and_its_scripts(server: Server):
+def test_ui_page_and_its_scripts(server: Server) -> None:
     page = server.get("/")
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
@@ -72,7 +72,7 @@ def test_ui_page_and_its_scripts(server: Server):
 @pytest.mark.promise("process.arbitrary_user")
 def test_runs_as_another_user(
     trial: Trial, launch: Launch, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-):
+) -> None:
     """Not merely healthy: it logs a run and an artifact."""
     from dataclasses import replace
 
@@ -87,7 +87,9 @@ def test_runs_as_another_user(
 
 
 @pytest.mark.promise("process.stops_within")
-def test_stops_on_sigterm(trial: Trial, launch: Launch, promised: Promise, subject: Subject):
+def test_stops_on_sigterm(
+    trial: Trial, launch: Launch, promised: Promise, subject: Subject
+) -> None:
     server = launch(trial.main)
     limit = int(str(promised.value)) * subject.scale
     started = time.monotonic()
@@ -101,7 +103,7 @@ def test_stops_on_sigterm(trial: Trial, launch: Launch, promised: Promise, subje
 @pytest.mark.promise("process.keeps_data")
 def test_replacing_the_container_loses_nothing(
     trial: Trial, launch: Launch, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-):
+) -> None:
     before = launch(trial.main)
     content = "kept across containers"
     with client_of(before, monkeypatch) as client:

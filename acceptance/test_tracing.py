@@ -28,7 +28,7 @@ def _trace(experiment: str, question: str) -> str:
     return outer.trace_id
 
 
-def test_trace_with_its_spans(client: MlflowClient, experiment: str):
+def test_trace_with_its_spans(client: MlflowClient, experiment: str) -> None:
     trace_id = _trace(experiment, "größe?")
     trace = client.get_trace(trace_id)
     spans = {span.name: span for span in trace.data.spans}
@@ -42,7 +42,7 @@ def test_trace_with_its_spans(client: MlflowClient, experiment: str):
 
 def test_traces_are_searched_tagged_and_deleted(
     client: MlflowClient, experiment: str, server: Server
-):
+) -> None:
     ids = [_trace(experiment, f"question {number}") for number in range(5)]
     client.set_trace_tag(ids[2], "picked", "yes")
     [picked] = client.search_traces(locations=[experiment], filter_string="tag.picked = 'yes'")
@@ -67,7 +67,7 @@ def test_traces_are_searched_tagged_and_deleted(
     assert [trace.info.trace_id for trace in left] == ids[4:]
 
 
-def test_logged_models(client: MlflowClient, experiment: str):
+def test_logged_models(client: MlflowClient, experiment: str) -> None:
     run_id = client.create_run(experiment).info.run_id
     models = [
         client.create_logged_model(

@@ -25,9 +25,9 @@ def run() -> None:
         removed = remove_all(client)
         for image in client.images.list(all=True, filters={"label": IMAGE_LABEL}):
             # Every name of it goes; one that somebody else gave it as well.
-            for name in image.tags or [image.id]:
+            for name in image.tags or [str(image.id)]:
                 try:
-                    client.images.remove(str(name), force=True)
+                    client.images.remove(name, force=True)
                 except ImageNotFound:
                     continue
                 removed.append(f"image {name}")

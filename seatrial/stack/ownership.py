@@ -88,7 +88,7 @@ def remove_all(client: DockerClient) -> list[str]:
 
 def _remove(client: DockerClient, wanted: Callable[[dict[str, str]], bool]) -> list[str]:
     """Containers go first: a network or a volume in use can't be removed."""
-    labelled = {"label": SESSION_LABEL}
+    labelled: dict[str, str | list[str] | bool] = {"label": SESSION_LABEL}
     removed = []
     for container in client.containers.list(all=True, filters=labelled, ignore_removed=True):
         if wanted(container.labels):

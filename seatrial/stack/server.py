@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 from testcontainers.core.container import DockerContainer
 
-from seatrial.stack.services import LOOPBACK, REGION, published_port
+from seatrial.stack.services import LOOPBACK, published_port
 from seatrial.stack.waiting import answers_ok, last_lines, until
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Server:
         """Wait for the first answer on /health.
 
         Raises:
-            ContainerFailure: the container ended, or the time limit is over.
+            ContainerError: the container ended, or the time limit is over.
         """
         until(
             lambda: answers_ok(f"{self.url}/health"),
@@ -119,7 +119,7 @@ class Server:
                 return database.execute(query, parameters).fetchall()
 
     def objects(self, *, containing: str = "") -> dict[str, bytes]:
-        """What lies in the artifact store behind the server, by key, where the key contains that."""
+        """The store behind the server: content by key, for keys with `containing` in them."""
         if self.services and self.settings.store == "s3":
             s3 = self.services.s3()
             pages = s3.get_paginator("list_objects_v2").paginate(Bucket=self.stores.bucket)
@@ -154,7 +154,6 @@ class Server:
 
 def start_server(
     *,
-    client: DockerClient,
     session: Session,
     subject: Subject,
     settings: ServerSettings,
@@ -165,7 +164,6 @@ def start_server(
     """Start a server; it is not waited for.
 
     Args:
-        client: the engine.
         session: whose the container is.
         subject: the image.
         settings: the configuration.

@@ -1,4 +1,4 @@
-"""The services that an MLflow server needs: one PostgreSQL and one MinIO, shared by a whole session.
+"""The services that an MLflow server needs: one PostgreSQL and one MinIO, shared by a session.
 
 They come up once, in the process that starts the session. What a worker needs in order to use them
 is in `ServiceAddresses`, which travels as JSON.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import docker
@@ -38,7 +38,7 @@ START_LIMIT = 90
 def published_port(container: Container, port: int) -> int:
     """The loopback port that `port` of the container is published on; it changes with a restart."""
     container.reload()
-    bindings = container.ports[f"{port}/tcp"]
+    bindings = container.ports[f"{port}/tcp"] or []
     return int(bindings[0]["HostPort"])
 
 

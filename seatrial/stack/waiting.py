@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import requests
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 LOG_LINES = 25
 
 
-class ContainerFailure(Exception):
+class ContainerError(Exception):
     """A container ended, or did not do in time what was waited for.
 
     The message is one line; `logs` holds the container's last lines.
@@ -39,7 +40,7 @@ def last_lines(container: Container, lines: int = LOG_LINES) -> str:
 def answers_ok(url: str) -> bool:
     """Whether GET `url` is answered with 200; a refused or broken connection is a no."""
     try:
-        return requests.get(url, timeout=10).status_code == requests.codes.ok
+        return requests.get(url, timeout=10).status_code == HTTPStatus.OK
     except requests.RequestException:
         return False
 
@@ -57,7 +58,7 @@ def until(
         every: the pause between two questions, in seconds.
 
     Raises:
-        ContainerFailure: the container has exited, or `limit` is over.
+        ContainerError: the container has exited, or `limit` is over.
     """
 
     def done() -> bool:
@@ -66,7 +67,7 @@ def until(
             state = container.attrs["State"]
             reason = f" ({state['Error']})" if state["Error"] else ""
             killed = ", killed for want of memory" if state["OOMKilled"] else ""
-            raise ContainerFailure(
+            raise ContainerError(
                 f"{container.name} exited with code {state['ExitCode']}{killed}{reason}"
                 f" before it could {what}",
                 last_lines(container),
@@ -80,6 +81,6 @@ def until(
             wait=wait_fixed(every),
         )(done)
     except RetryError:
-        raise ContainerFailure(
+        raise ContainerError(
             f"{container.name} did not {what} within {limit:.0f} s", last_lines(container)
         ) from None

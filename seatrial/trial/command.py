@@ -39,7 +39,7 @@ def run(arguments: Sequence[str]) -> None:
         finally:
             for one, handler in before.items():
                 signal.signal(one, handler)
-    if code == 2:  # noqa: PLR2004 - pytest's code for an interrupted run
+    if code == 2:
         raise KeyboardInterrupt
     if code:
         raise UserError(f"the trial failed: pytest ended with exit code {code}")

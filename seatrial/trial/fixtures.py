@@ -12,7 +12,6 @@ from seatrial.trial.clients import client_of, fresh_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
     from pathlib import Path
 
     from mlflow import MlflowClient
@@ -41,7 +40,7 @@ class RunInImage(Protocol):
     """Run one command in a fresh container of the image, and give back how it ended."""
 
     def __call__(self, *command: str, copy: dict[Path, str] | None = None) -> oneoff.Outcome:
-        """Run `command` in place of the entry point; `copy` puts local folders into folders inside."""
+        """Run `command` in place of the entry point; `copy` puts local folders into inner ones."""
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,6 +31,7 @@ from seatrial.trial.state import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
 __all__ = [
     "case",
@@ -51,7 +51,7 @@ __all__ = [
 
 INVITATION = "seatrial_trial"
 LEFT_OUT = "seatrial_left_out"
-LEFT_OUT_KEY = pytest.StashKey[list[str]]()
+LEFT_OUT_KEY: pytest.StashKey[list[str]] = pytest.StashKey()
 SHARED_FIXTURES = ("direct_server", "embedded_server", "server")
 """Fixtures whose server is shared: their tests go to one worker, so that it starts once."""
 
@@ -185,7 +185,8 @@ def pytest_terminal_summary(
     """End with the images, the broken promises and what was left out."""
     trial = config.stash.get(TRIAL_KEY, None)
     if trial:
-        reporting.summarise(terminalreporter, trial, config.stash[LEFT_OUT_KEY])
+        left_out: list[str] = config.stash[LEFT_OUT_KEY]
+        reporting.summarise(terminalreporter, trial, left_out)
 
 
 def _case_of(item: pytest.Item) -> promising.Case | None:

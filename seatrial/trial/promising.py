@@ -11,13 +11,13 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-import pytest
-
 from seatrial.contract import Promise, promises_of
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
     from seatrial.stack.subject import Subject
     from seatrial.trial.options import TrialOptions
@@ -53,7 +53,7 @@ class Case:
     promises: tuple[Promise, ...]
 
 
-def claims_of(definition: pytest.FunctionDefinition) -> list[Claim]:
+def claims_of(definition: pytest.Function) -> list[Claim]:
     """The promises that the marks of a test, its class and its module name."""
     return [Claim(*mark.args) for mark in definition.iter_markers(MARK)]
 

@@ -22,7 +22,7 @@ INSTALLED_PROPERTY = "seatrial.installed"
 
 
 def explain(report: pytest.TestReport, item: pytest.Item, case: Case, trial: Trial) -> None:
-    """Add to a failed `report` the promises, the servers' state and logs, and how to run it again."""
+    """Add to a failed `report` its promises, the servers' state and logs, and how to repeat it."""
     promises = "\n".join(str(promise) for promise in case.promises)
     subject = case.subject
     report.sections.append((f"promises of {subject.contract_path}", promises))
@@ -65,8 +65,8 @@ def summarise(
     for report in reports:
         for name, value in getattr(report, "user_properties", ()):
             if name == INSTALLED_PROPERTY:
-                label, _, versions = str(value).partition(": ")
-                installed[label] = versions
+                label, _, found = str(value).partition(": ")
+                installed[label] = found
             if name == PROMISE_PROPERTY and report.outcome == "failed":
                 label, _, promise = str(value).partition(": ")
                 broken[label].append(promise)

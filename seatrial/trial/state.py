@@ -23,7 +23,7 @@ from seatrial.stack.server import Server, Stores, prepare_volume, start_server
 from seatrial.stack.services import ServiceAddresses, Services
 from seatrial.stack.settings import DIRECT, EMBEDDED, PROXIED
 from seatrial.stack.subject import Subject
-from seatrial.stack.waiting import ContainerFailure
+from seatrial.stack.waiting import ContainerError
 from seatrial.trial import ryuk, subjects
 from seatrial.trial.promising import require_coverage
 
@@ -48,7 +48,7 @@ class Trial:
     swept: list[str] = field(default_factory=list)
     touched: list[Server] = field(default_factory=list)
     """The servers that the running test has to do with: its report shows their logs."""
-    _shared: dict[tuple[str, str], Server | ContainerFailure] = field(default_factory=dict)
+    _shared: dict[tuple[str, str], Server | ContainerError] = field(default_factory=dict)
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     @classmethod
@@ -123,16 +123,16 @@ class Trial:
         """The server of `subject` with `settings`, started at the first call.
 
         Raises:
-            ContainerFailure: it did not start, now or when it was first asked for.
+            ContainerError: it did not start, now or when it was first asked for.
         """
         key = (subject.label, settings.name)
         if key not in self._shared:
             try:
                 self._shared[key] = self.launch(subject, settings)
-            except ContainerFailure as failure:
+            except ContainerError as failure:
                 self._shared[key] = failure
         found = self._shared[key]
-        if isinstance(found, ContainerFailure):
+        if isinstance(found, ContainerError):
             raise found
         self._touch(found)
         return found
@@ -148,11 +148,10 @@ class Trial:
         """Start a server of its own, on fresh stores unless some are given.
 
         Raises:
-            ContainerFailure: it is not healthy in time.
+            ContainerError: it is not healthy in time.
         """
         name = self._fresh_name(f"{subject.name}-{settings.name}")
         server = start_server(
-            client=self.client,
             session=self.session,
             subject=subject,
             settings=settings,
@@ -207,14 +206,14 @@ class Trial:
                 raise UserError(f"{reference} is not there: run `invoke build --variant {name}`")
         try:
             return Services(self.client, self.session, images).start()
-        except ContainerFailure as failure:
+        except ContainerError as failure:
             raise UserError(f"a service did not start: {failure}") from None
 
     def _first_server(self, subject: Subject) -> None:
         """Start the plainest server there is: an image that can't do this is not worth a trial."""
         try:
             self.shared(subject, EMBEDDED)
-        except (ContainerFailure, APIError) as failure:
+        except (ContainerError, APIError) as failure:
             reason = failure.explanation if isinstance(failure, APIError) else failure
             raise UserError(
                 f"{subject.reference} ({subject.platform}) does not run as an MLflow server with"

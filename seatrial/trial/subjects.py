@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seatrial import catalogue
@@ -13,6 +12,7 @@ from seatrial.stack.subject import Subject, configuration_of, pull
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from docker import DockerClient
 
@@ -46,7 +46,7 @@ def _candidates(options: TrialOptions) -> Iterator[tuple[str, str, Path, str | N
         yield variant.name, variant.reference, variant.contract, variant.name
 
 
-def _subject(  # noqa: PLR0913
+def _subject(
     client: DockerClient,
     session: Session,
     platform: str,
