@@ -50,6 +50,10 @@ variable "MLFLOW_DIGEST" {
 variable "AUTHORITIES" {
   default = ""
 }
+# Lines of NAME=VALUE with the host's proxies: a secret as well, their addresses may hold passwords.
+variable "PROXIES" {
+  default = ""
+}
 variable "SOURCE" {
   default = ""
 }
@@ -119,7 +123,10 @@ target "common" {
   args = {
     SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH == "" ? null : SOURCE_DATE_EPOCH
   }
-  secret = AUTHORITIES == "" ? [] : ["id=ca,src=${AUTHORITIES}"]
+  secret = concat(
+    AUTHORITIES == "" ? [] : ["id=ca,src=${AUTHORITIES}"],
+    PROXIES == "" ? [] : ["id=proxies,src=${PROXIES}"],
+  )
 }
 
 target "shipped" {

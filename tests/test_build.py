@@ -119,9 +119,9 @@ def test_pushing_keeps_the_attestations_and_loading_elsewhere_drops_them() -> No
     assert "custom.attest=type=provenance,disabled=true" in loaded
 
 
-def test_proxies_become_build_arguments_in_either_spelling() -> None:
+def test_proxies_are_collected_in_both_spellings() -> None:
     found = build._proxies({"https_proxy": "http://p:1", "NO_PROXY": "x", "HTTP_PROXY": ""})
-    assert found == ["*.args.HTTPS_PROXY=http://p:1", "*.args.NO_PROXY=x"]
+    assert found == ["HTTPS_PROXY=http://p:1", "https_proxy=http://p:1", "NO_PROXY=x", "no_proxy=x"]
 
 
 INSPECTION = """\

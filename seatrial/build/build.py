@@ -8,6 +8,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seatrial import catalogue
@@ -104,27 +105,30 @@ def _run(
     platforms = spread(chosen, images, connection.resolve_platforms(platform), host, push=push)
     bases = _bases(chosen, images, host, renew=no_cache, console=console)
     source = revision.current()
-    bundle = authority.bundle()
-    variables = environment(
-        chosen.arguments,
-        {
-            **bases.variables,
-            "BUILD_PLATFORM": host.platform,
-            "AUTHORITIES": str(bundle or ""),
-            "SOURCE": source.source,
-            "REVISION": source.commit,
-            "CREATED": source.created,
-            "SOURCE_DATE_EPOCH": source.epoch,
-        },
-    )
-    baked = bake.run(
-        [image.name for image in images],
-        [*settings(platforms, images, host, push=push), *_proxies(os.environ)],
-        variables,
-        builder=builder,
-        no_cache=no_cache,
-        console=console,
-    )
+    with tempfile.TemporaryDirectory(prefix="seatrial-build-") as folder:
+        proxies = Path(folder) / "proxies"
+        proxies.write_text("".join(f"{line}\n" for line in _proxies(os.environ)), encoding="utf-8")
+        variables = environment(
+            chosen.arguments,
+            {
+                **bases.variables,
+                "BUILD_PLATFORM": host.platform,
+                "AUTHORITIES": str(authority.bundle() or ""),
+                "PROXIES": str(proxies),
+                "SOURCE": source.source,
+                "REVISION": source.commit,
+                "CREATED": source.created,
+                "SOURCE_DATE_EPOCH": source.epoch,
+            },
+        )
+        baked = bake.run(
+            [image.name for image in images],
+            settings(platforms, images, host, push=push),
+            variables,
+            builder=builder,
+            no_cache=no_cache,
+            console=console,
+        )
     made = [
         each
         for image in images
@@ -143,6 +147,8 @@ def _run(
         )
     )
     console.print(table.of_build(made, seconds))
+    if any(each.stand_in for each in made):
+        console.print(f"{OFFICIAL} does not answer: a stand-in of the same version took its place")
     return made
 
 
@@ -232,11 +238,13 @@ def _bases(
 
 
 def _proxies(variables: Mapping[str, str]) -> list[str]:
-    """Hand the machine's proxies to every step, as build arguments that Dockerfiles predefine."""
+    """Collect the machine's proxies, for programs that look for either spelling."""
+    found = {name: variables.get(name) or variables.get(name.lower()) for name in _PROXIES}
     return [
-        f"*.args.{name}={value}"
-        for name in _PROXIES
-        if (value := variables.get(name) or variables.get(name.lower()))
+        f"{spelling}={value}"
+        for name, value in found.items()
+        if value
+        for spelling in (name, name.lower())
     ]
 
 

@@ -35,9 +35,6 @@ def of_build(made: Sequence[Made], seconds: float) -> Table:
         table.add_row(
             each.name, each.platform, _size(each.size), digest, f"{each.seconds:.1f}", cached
         )
-    if any(each.stand_in for each in made):
-        table.caption = "on a stand-in of the official MLflow image, whose registry did not answer"
-        table.caption_justify = "left"
     return table
 
 

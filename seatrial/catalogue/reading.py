@@ -25,6 +25,7 @@ INTERNAL = (
     "MLFLOW_IMAGE",
     "MLFLOW_DIGEST",
     "AUTHORITIES",
+    "PROXIES",
     "SOURCE",
     "REVISION",
     "CREATED",

@@ -50,7 +50,7 @@ initialise() {
         fail "no superuser password: set POSTGRES_PASSWORD to a non-empty value" \
             "(or POSTGRES_HOST_AUTH_METHOD=trust, which lets everybody in)"
     fi
-    mkdir -p "$PGDATA" && chmod 0700 "$PGDATA" ||
+    mkdir -p "$PGDATA" 2> /dev/null && chmod 0700 "$PGDATA" 2> /dev/null ||
         fail "cannot use $PGDATA as uid $(id -u): is the volume owned by another user?"
 
     # initdb splits POSTGRES_INITDB_ARGS like a shell would: quoting inside it counts.
