@@ -1,0 +1,55 @@
+"""The project's own checks, run in the environment that requirements.txt locks.
+
+`nox` runs the checks; `nox -s acceptance` runs the trial.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "dockerfiles", "imports", "types", "units"]
+nox.options.error_on_missing_interpreters = True
+
+DOCKERFILES = sorted(
+    str(path) for folder in ("docker", "bench") for path in Path(folder).rglob("*Dockerfile*")
+)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff: rules and format."""
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def dockerfiles(session: nox.Session) -> None:
+    """Hadolint on every Dockerfile."""
+    session.run("hadolint", *DOCKERFILES)
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """Arrows between the packages go one way."""
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Mypy, strict."""
+    session.run("mypy")
+
+
+@nox.session
+def units(session: nox.Session) -> None:
+    """The tests of seatrial itself; they need no engine."""
+    session.run("pytest", "tests", *session.posargs)
+
+
+@nox.session
+def acceptance(session: nox.Session) -> None:
+    """The trial, on the images that were built last: what follows `--` goes to `invoke test`."""
+    session.run("invoke", "test", *session.posargs)
