@@ -381,11 +381,17 @@ def test_the_classic_store_is_refused() -> None:
         store._interpret("r/x", {"manifest.json": []})
 
 
-def test_what_is_kept_reads_back_the_same(tmp_path: Path) -> None:
+def test_what_is_kept_reads_back_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(store, "_KEPT", tmp_path / "store")
     found = store._interpret("r/x:latest", DOCUMENTS)
-    store._keep(tmp_path / "a" / "x.json", found)
-    document = json.loads((tmp_path / "a" / "x.json").read_text())
+    assert store.recall([MANIFEST]) is None
+    store._keep(found)
+    document = json.loads(store._path(INDEX).read_text())
     assert store._revive("r/x:latest", document) == found
+    # A platform is known by its manifest, whatever index it is in next time.
+    assert store.recall([MANIFEST]) == (dataclasses.replace(found.platforms[0], attestations={}),)
+    assert store.recall([MANIFEST, "sha256:other"]) is None
+    assert store.recall([]) is None
 
 
 def test_record_is_written_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

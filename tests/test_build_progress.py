@@ -149,6 +149,23 @@ def test_steps_of_a_platform_include_those_for_all_and_leave_out_others() -> Non
     assert arm == {"a", "c", "d"}
 
 
+def test_exported_manifests_are_those_of_the_platforms_alone() -> None:
+    build = Build()
+    build.update({"vertexes": [vertex("a", "[custom] exporting to image", 0)]})
+    first, second, other = (f"sha256:{n * 64}" for n in "123")
+    for text in (
+        f"exporting manifest {first}",
+        f"exporting manifest {first}",
+        f"exporting config {other}",
+        f"exporting attestation manifest {other}",
+        f"exporting manifest {second}",
+        f"exporting manifest list {other}",
+    ):
+        build.update({"statuses": [{"id": text, "vertex": "a"}]})
+    assert build.manifests("custom") == [first, second]
+    assert build.manifests("other") == []
+
+
 def test_output_is_kept_by_line_and_only_the_last_of_it() -> None:
     build = Build()
     build.update({"vertexes": [vertex("a", "[x 1/1] RUN a", 0)]})

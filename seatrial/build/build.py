@@ -251,20 +251,18 @@ def _proxies(variables: Mapping[str, str]) -> list[str]:
 def _made(
     chosen: Catalogue, image: Image, platforms: Sequence[str], baked: bake.Baked, *, kept: bool
 ) -> list[record.Made]:
-    stored = store.read(image.reference)
-    digest = baked.digests.get(image.name, "")
-    # A builder elsewhere that pushed has put nothing into this engine's store.
-    held = stored if stored and (kept or stored.digest == digest) else None
+    index = baked.digests.get(image.name, "")
     parts = chosen.needed([image])
+    held = {each.platform: each for each in _held(image, baked, index, kept=kept)}
     made = []
     for platform in platforms:
         steps = baked.build.of(parts, platform)
-        entry = held.platform(platform) if held else None
+        entry = held.get(platform)
         made.append(
             record.Made(
                 name=image.name,
                 reference=image.reference,
-                index=held.digest if held else digest,
+                index=index,
                 platform=platform,
                 digest=entry.digest if entry else "",
                 size=entry.size if entry else 0,
@@ -274,3 +272,14 @@ def _made(
             )
         )
     return made
+
+
+def _held(
+    image: Image, baked: bake.Baked, index: str, *, kept: bool
+) -> tuple[store.StoredPlatform, ...]:
+    """What the engine holds of an image that was just built."""
+    if known := store.recall(baked.build.manifests(image.name)):
+        return known
+    stored = store.read(image.reference)
+    # A builder elsewhere that pushed has put nothing into this engine's store.
+    return stored.platforms if stored and (kept or stored.digest == index) else ()

@@ -27,6 +27,7 @@ _NAME = re.compile(
     r"(?P<stage>[^\]]*)\] (?P<action>.*)",
     re.DOTALL,
 )
+_MANIFEST = re.compile(r"exporting manifest (sha256:[0-9a-f]{64})")
 
 
 class Owner(NamedTuple):
@@ -49,6 +50,8 @@ class Step:
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
     rest: str = ""
     """Output after the last line break."""
+    manifests: dict[str, None] = field(default_factory=dict)
+    """Digests of the manifests that it exported, one per platform, in its order."""
 
     @property
     def owner(self) -> Owner:
@@ -123,6 +126,9 @@ class Build:
             step.error = vertex.get("error") or ""
             if before != (step.started, step.completed, step.error):
                 changed.append(step)
+        for status in event.get("statuses") or ():
+            if match := _MANIFEST.fullmatch(status["id"]):
+                self.steps[status["vertex"]].manifests[match[1]] = None
         for log in event.get("logs") or ():
             if (written := self.steps.get(log["vertex"])) is not None:
                 text = base64.b64decode(log.get("data") or "").decode(errors="replace")
@@ -135,6 +141,15 @@ class Build:
         faults = [step for step in self.steps.values() if step.error]
         own = [step for step in faults if not step.error.endswith("context canceled")]
         return next(iter(own or faults), None)
+
+    def manifests(self, target: str) -> list[str]:
+        """The digests of the manifests that were exported for a target, one per platform."""
+        return [
+            digest
+            for step in self.steps.values()
+            if step.owner.target == target
+            for digest in step.manifests
+        ]
 
     def of(self, targets: Iterable[str], platform: str) -> list[Step]:
         """The steps that made targets for a platform; a step without platform serves all."""

@@ -1,17 +1,18 @@
 """What an image reference in the engine's store holds, for all its platforms.
 
 The engine's API tells one platform of an image only, so this reads the image as an OCI layout from
-`docker save`. The content behind a digest never changes: what was read once is kept beside the
-build records.
+`docker save`, which takes seconds per hundred megabytes. The content behind a digest never changes:
+what was read once is kept beside the build records.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tarfile
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import ImageNotFound
@@ -21,7 +22,7 @@ from seatrial.engine import connection
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _KEPT = ROOT / ".seatrial" / "store"
@@ -97,20 +98,47 @@ def read(reference: str) -> StoredImage | None:
             identity = client.images.get(reference).id or ""
         except ImageNotFound:
             return None
-    kept = _KEPT / f"{identity.replace(':', '-')}.json"
+    kept = _path(identity)
     if kept.is_file():
         return _revive(reference, json.loads(kept.read_text(encoding="utf-8")))
     image = _interpret(reference, _documents(reference))
     # With the classic store the identity is the configuration's, which says nothing of platforms.
     if identity == image.digest:
-        _keep(kept, image)
+        _keep(image)
     return image
 
 
-def _keep(path: Path, image: StoredImage) -> None:
+def recall(digests: Sequence[str]) -> tuple[StoredPlatform, ...] | None:
+    """Recall what was read before, without asking the engine.
+
+    Args:
+        digests: of manifests.
+
+    Returns:
+        The platforms without their attestations, which every build makes anew; None where one of
+        the digests, or all of them, are unknown.
+    """
+    kept = [_path(digest) for digest in digests]
+    if not kept or not all(path.is_file() for path in kept):
+        return None
+    return tuple(StoredPlatform(**json.loads(path.read_text(encoding="utf-8"))) for path in kept)
+
+
+def _path(digest: str) -> Path:
+    return _KEPT / f"{digest.replace(':', '-')}.json"
+
+
+def _keep(image: StoredImage) -> None:
+    _write(_path(image.digest), asdict(image))
+    for each in image.platforms if image.index else ():
+        _write(_path(each.digest), asdict(replace(each, attestations={})))
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(asdict(image)), encoding="utf-8")
+    # Of this process alone: others may read the same image at the same time.
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(document), encoding="utf-8")
     partial.replace(path)
 
 
