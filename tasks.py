@@ -124,6 +124,30 @@ def test(
     trial_command.run(words)
 
 
+@command(
+    iterable=["part"],
+    help={
+        "suite": "what to measure: build",
+        "part": "emulation, warm or session; may be given more than once",
+        "cold": "also build custom with every step run",
+        "full": "also run the whole trial on the native architecture",
+        "repeat": "how often the composed and the emulated build are measured",
+    },
+)
+def bench(
+    context: Context,
+    suite: str,
+    part: list[str],
+    cold: bool = False,
+    full: bool = False,
+    repeat: int = 1,
+) -> None:
+    """Measure what building and trying images costs, against a baseline."""
+    from bench import command as bench_command
+
+    bench_command.run(suite, parts=part, cold=cold, full=full, repeat=repeat)
+
+
 @command()
 def clean(context: Context) -> None:
     """Remove every container, network, volume and image that Seatrial made, and nothing else."""

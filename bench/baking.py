@@ -1,0 +1,132 @@
+"""Builds that go through bake alone, with the variables that `invoke build` would give it.
+
+Their images, as those of every build here, have a registry of their own: nothing that a person
+built is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.request import getproxies_environment
+
+from seatrial import catalogue
+from seatrial.build import build, record, revision
+from seatrial.build.builder import Builder, find
+from seatrial.catalogue import BAKE_FILE, ROOT
+from seatrial.catalogue.reading import environment
+from seatrial.engine import authority, connection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from bench.running import Runner
+    from seatrial.catalogue import Catalogue
+
+REGISTRY = "seatrial-bench"
+_FOLDER = ROOT / "bench" / "emulated"
+BASELINES = _FOLDER / "docker-bake.hcl"
+ANEW = _FOLDER / "anew.hcl"
+"""Says which stages run whatever the cache holds."""
+
+
+@dataclass(frozen=True)
+class Baker:
+    """Bake on the builder inside the engine, where CPU time can be measured."""
+
+    runner: Runner
+    catalogue: Catalogue
+    builder: Builder
+    variables: Mapping[str, str]
+
+    def bake(
+        self,
+        targets: Sequence[str],
+        settings: Sequence[str],
+        *,
+        anew: bool = False,
+        no_cache: bool = False,
+    ) -> None:
+        """Build targets of the catalogue or of the baselines.
+
+        Args:
+            targets: their names.
+            settings: `TARGET.KEY=VALUE`.
+            anew: run the steps that make the Python environment.
+            no_cache: run every step, of the parts too.
+
+        Raises:
+            UserError: a step failed.
+        """
+        self.runner.run(
+            [
+                *("docker", "buildx", "bake", "--builder", self.builder.name),
+                *("--file", str(BAKE_FILE), "--file", str(BASELINES), "--progress", "plain"),
+                *(("--file", str(ANEW)) if anew else ()),
+                *(("--no-cache",) if no_cache else ()),
+                *(part for setting in settings for part in ("--set", setting)),
+                *targets,
+            ],
+            # As `invoke build` does: only what is asked for goes into the store.
+            {**self.variables, "BUILDX_NO_DEFAULT_LOAD": "1", "BUILDX_BAKE_ENTITLEMENTS_FS": "0"},
+        )
+
+    def settings(self, name: str, *platforms: str) -> list[str]:
+        """Say which platforms of an image of the catalogue to build, and to store it."""
+        images = [self.catalogue.images[name]]
+        spread = build.spread(self.catalogue, images, platforms, self.builder, push=False)
+        return build.settings(spread, images, self.builder, push=False)
+
+
+@contextmanager
+def baker(runner: Runner) -> Iterator[Baker]:
+    """Make a baker, from the bases that the last build of a measurement stood on.
+
+    Raises:
+        UserError: the engine or its builder does not answer.
+    """
+    host = find("default")
+    chosen = catalogue.load({"REGISTRY": REGISTRY}, {"BUILD_PLATFORM": host.platform})
+    source = revision.current()
+    with tempfile.NamedTemporaryFile("w", prefix="seatrial-bench-", encoding="utf-8") as proxies:
+        for scheme, address in getproxies_environment().items():
+            proxies.write(f"{scheme}_proxy={address}\n{scheme.upper()}_PROXY={address}\n")
+        proxies.flush()
+        variables = environment(
+            chosen.arguments,
+            {
+                **_bases(),
+                "BUILD_PLATFORM": host.platform,
+                "AUTHORITIES": str(authority.bundle() or ""),
+                "PROXIES": proxies.name,
+                "SOURCE": source.source,
+                "REVISION": source.commit,
+                "CREATED": source.created,
+                "SOURCE_DATE_EPOCH": source.epoch,
+            },
+        )
+        yield Baker(runner, chosen, host, variables)
+
+
+def remove_images() -> None:
+    """Remove the tags that measurements made; layers that other images share stay."""
+    with closing(connection.connect()) as client:
+        for image in client.images.list(filters={"reference": f"{REGISTRY}/*"}):
+            for tag in image.tags:
+                if tag.startswith(f"{REGISTRY}/"):
+                    client.images.remove(tag)
+
+
+def _bases() -> dict[str, str]:
+    """Read what the newest build of a measurement stood on."""
+    records = sorted(record.FOLDER.glob("*.json"), key=lambda path: path.stat().st_mtime)
+    for path in reversed(records):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["arguments"].get("REGISTRY") == REGISTRY:
+            bases: dict[str, str] = document["bases"]
+            return bases
+    msg = "every measurement begins with `invoke build`, which leaves a record"
+    raise LookupError(msg)

@@ -1,0 +1,110 @@
+"""`invoke bench SUITE`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from bench import baking, emulation, session, table, warm
+from bench.figures import FOLDER, Report
+from bench.machine import describe
+from bench.measuring import Stopwatch
+from bench.processor import Processor
+from bench.running import Runner
+from seatrial.build.table import console as make_console
+from seatrial.catalogue import ROOT
+from seatrial.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.figures import Figure
+
+SUITES = ("build",)
+PARTS = ("emulation", "warm", "session")
+_IDLE_SECONDS = 10.0
+
+
+def run(
+    suite: str,
+    *,
+    parts: Sequence[str] = (),
+    cold: bool = False,
+    full: bool = False,
+    repeat: int = 1,
+) -> Report:
+    """Measure, print a table and write the report.
+
+    Args:
+        suite: `build`.
+        parts: of `PARTS`; none for all.
+        cold: also build `custom` natively with every step run.
+        full: also run the whole trial on the native architecture.
+        repeat: how often the composed and the emulated build are measured.
+
+    Raises:
+        UserError: an option is wrong, or a measurement failed; a bar that is not cleared is none.
+    """
+    chosen = choose(suite, parts, cold=cold, full=full, repeat=repeat)
+    console = make_console()
+    started = datetime.now(UTC)
+    report = Report(
+        suite,
+        started.isoformat(timespec="seconds"),
+        describe(),
+        {"parts": chosen, "cold": cold, "full": full, "repeat": repeat},
+    )
+    runner = Runner(FOLDER / f"{report.stem}.log")
+    watch = Stopwatch(Processor.find(), console)
+    figures: list[Figure] = []
+    watch.idle(_IDLE_SECONDS)
+    if {"emulation", "warm"} & set(chosen):
+        try:
+            figures += _builds(watch, runner, chosen, cold=cold, repeat=repeat)
+        finally:
+            baking.remove_images()
+    if "session" in chosen:
+        figures += session.measure(watch, runner, full=full)
+    report = replace(report, figures=tuple(figures), samples=tuple(watch.samples))
+    table.show(report, console)
+    console.print(f"written to {report.write().relative_to(ROOT)}", highlight=False)
+    return report
+
+
+def choose(
+    suite: str, parts: Sequence[str], *, cold: bool, full: bool, repeat: int
+) -> tuple[str, ...]:
+    """Choose the parts to measure.
+
+    Raises:
+        UserError: an option is wrong, or asks for more of a part that is left out.
+    """
+    if suite not in SUITES:
+        raise UserError(f"unknown suite {suite!r}: known are {', '.join(SUITES)}")
+    for part in parts:
+        if part not in PARTS:
+            raise UserError(f"unknown part {part!r}: known are {', '.join(PARTS)}")
+    chosen = tuple(part for part in PARTS if part in (parts or PARTS))
+    for option, given, part in (("--cold", cold, "warm"), ("--full", full, "session")):
+        if given and part not in chosen:
+            raise UserError(f"{option} belongs to the part {part!r}, which --part leaves out")
+    if repeat < 1:
+        raise UserError(f"--repeat {repeat}: at least one run is needed")
+    return chosen
+
+
+def _builds(
+    watch: Stopwatch, runner: Runner, chosen: Sequence[str], *, cold: bool, repeat: int
+) -> list[Figure]:
+    with watch.measure("invoke build --platform all, to have everything up to date"):
+        warm.build(runner, "--platform", "all")
+    figures: list[Figure] = []
+    with baking.baker(runner) as baker:
+        if "emulation" in chosen:
+            figures += emulation.measure(watch, baker, repeat)
+        if "warm" in chosen:
+            figures += warm.measure(watch, runner, baker)
+            if cold:
+                figures.append(warm.measure_cold(watch, runner, baker))
+    return figures

@@ -1,0 +1,100 @@
+"""Building `custom` for a foreign architecture: composed, against installed under emulation.
+
+Both sides start from the same base and the same locks, have their download caches warm, run every
+step that makes the Python environment, and put the image into the engine's store.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.figures import CPU_SECONDS, SECONDS, Bar, Figure, middle, middle_cpu
+from seatrial.engine import connection
+from seatrial.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.baking import Baker
+    from bench.measuring import Stopwatch
+
+LEAST_RATIO = 10.0
+VARIANT = "custom"
+_AGAINST = "RUN pip install, emulated"
+
+
+def measure(watch: Stopwatch, baker: Baker, repeat: int) -> list[Figure]:
+    """Measure both ways.
+
+    Args:
+        watch: keeps the samples.
+        baker: after a build that left nothing below the environment to do.
+        repeat: how often each side is measured; the median counts.
+
+    Raises:
+        UserError: the foreign architecture is not emulated here, a build failed, or the two
+            images differ in what they hold.
+    """
+    foreign = next(each for each in connection.PLATFORMS if each != connection.native_platform())
+    connection.require_platform(foreign)
+    composed = baker.settings(VARIANT, foreign)
+    shared = [f"{name}.platform={foreign}" for name in ("python", "upstream")]
+    emulated = [*shared, f"emulated.platform={foreign}"]
+
+    with watch.measure("filling pip's cache"):
+        downloads = [f"download.platform={foreign}", "download.output=type=cacheonly"]
+        baker.bake(["download"], [*shared, *downloads], anew=True)
+    with watch.measure(f"filling uv's cache: {VARIANT} for {foreign}"):
+        baker.bake([VARIANT], composed, anew=True)
+    for _ in range(repeat):
+        with watch.measure(f"{VARIANT} for {foreign}, composed"):
+            baker.bake([VARIANT], composed, anew=True)
+    ours = watch.last(repeat)
+    for _ in range(repeat):
+        with watch.measure(f"{VARIANT} for {foreign}, emulated"):
+            baker.bake(["emulated"], [*emulated, "emulated.output=type=docker"], anew=True)
+    theirs = watch.last(repeat)
+    held = _require_same(baker, [*composed, *emulated], foreign)
+
+    mine, other = middle_cpu(ours), middle_cpu(theirs)
+    what = f"{VARIANT} for {foreign.removeprefix('linux/')}"
+    return [
+        Figure(
+            f"{what}: CPU, whole build",
+            CPU_SECONDS,
+            mine.total,
+            _AGAINST,
+            other.total,
+            Bar(ratio=LEAST_RATIO),
+            f"the same {held} distributions on both sides; download caches warm on both; "
+            f"{mine.daemon + mine.client:.0f} of {mine.total:.0f} CPU s (emulated: "
+            f"{other.daemon + other.client:.0f} of {other.total:.0f}) went into compressing and "
+            "storing the image and into the client",
+        ),
+        Figure(f"{what}: CPU, steps only", CPU_SECONDS, mine.steps, _AGAINST, other.steps),
+        Figure(f"{what}: wall", SECONDS, middle(ours), _AGAINST, middle(theirs)),
+    ]
+
+
+def _require_same(baker: Baker, settings: list[str], foreign: str) -> int:
+    """Compare what the images hold, and give back how much."""
+    with tempfile.TemporaryDirectory(prefix="seatrial-bench-") as folder:
+        target = [
+            f"distributions.platform={foreign}",
+            f"distributions.output=type=local,dest={folder}",
+            # Provenance would be a file beside the lists.
+            "distributions.attest=type=provenance,disabled=true",
+        ]
+        # Nothing but the lists leaves the builder.
+        kept = [each for each in settings if ".output=" not in each]
+        baker.bake(["distributions"], [*kept, *target])
+        composed, emulated = (
+            set(Path(folder, name).read_text(encoding="utf-8").split())
+            for name in ("composed", "emulated")
+        )
+    if different := sorted(composed ^ emulated):
+        raise UserError(
+            "the two ways to build don't give the same, so they can't be compared: "
+            f"{', '.join(different)}"
+        )
+    return len(composed)

@@ -1,0 +1,108 @@
+"""On what a figure was measured: without it, no figure means anything."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from seatrial.build import revision
+from seatrial.engine import connection, emulation
+
+UNKNOWN = "unknown"
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """This machine, its engine and the tree that was measured."""
+
+    processor: str
+    cores: int
+    memory: int
+    """Bytes."""
+    kernel: str
+    engine: str
+    buildx: str
+    buildkit: str
+    """`unknown` where the distribution built the engine without it."""
+    emulator: str
+    """Of the architecture that this machine lacks; empty where there is none."""
+    python: str
+    commit: str
+    """Ends in `-dirty` where the tree differs from it."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.processor}, {self.cores} cores, {self.memory / 2**30:.0f} GiB; "
+            f"kernel {self.kernel}; engine {self.engine}, buildx {self.buildx}, "
+            f"BuildKit {self.buildkit}; {self.emulator or 'no emulator'}; "
+            f"Python {self.python}; commit {self.commit[:12]}"
+            f"{'-dirty' if self.commit.endswith('-dirty') else ''}"
+        )
+
+
+def describe() -> Machine:
+    """Describe this machine.
+
+    Raises:
+        UserError: no engine answers.
+    """
+    with closing(connection.connect()) as client:
+        engine = client.version()["Version"]
+    text = _CPUINFO.read_text(encoding="utf-8") if _CPUINFO.is_file() else ""
+    return Machine(
+        processor=processor(text) or platform.processor() or platform.machine(),
+        cores=os.cpu_count() or 1,
+        memory=psutil.virtual_memory().total,
+        kernel=platform.release(),
+        engine=engine,
+        buildx=buildx(_output("docker", "buildx", "version")),
+        buildkit=buildkit(_output("docker", "buildx", "inspect", "default")),
+        emulator=_emulator(),
+        python=platform.python_version(),
+        commit=revision.current().commit,
+    )
+
+
+def processor(cpuinfo: str) -> str:
+    """Read the processor's name from the text of /proc/cpuinfo; empty where it has none (arm64)."""
+    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    return found[1].strip() if found else ""
+
+
+def buildx(said: str) -> str:
+    """Read the version from what `docker buildx version` says."""
+    words = said.split()
+    return words[1].removeprefix("v") if len(words) > 1 else UNKNOWN
+
+
+def buildkit(inspection: str) -> str:
+    """Read BuildKit's version from what `docker buildx inspect` says."""
+    found = re.search(r"^BuildKit(?: version)?:\s*v?(\S+)$", inspection, re.MULTILINE)
+    return UNKNOWN if not found or UNKNOWN in found[1] else found[1]
+
+
+def _emulator() -> str:
+    native = connection.native_platform()
+    for foreign in connection.PLATFORMS:
+        entry = emulation.registration(foreign) if foreign != native else None
+        if entry:
+            # By the name that the kernel calls it, QEMU answers the kernel alone.
+            program = Path(entry.interpreter).resolve()
+            lines = _output(str(program), "--version").splitlines()
+            return lines[0] if lines else program.name
+    return ""
+
+
+def _output(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return ""

@@ -1,0 +1,74 @@
+"""Running something once, and what it cost."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from bench.figures import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from bench.processor import Processor, Times
+
+# Of all cores: what an otherwise idle machine's daemons take stays well below.
+_BUSY_SHARE = 0.10
+_BUILD_CLIENT = "docker-buildx"
+
+
+class Stopwatch:
+    """Measures runs, tells about each, and keeps all samples in their order."""
+
+    def __init__(self, processor: Processor, console: Console) -> None:
+        self.processor = processor
+        self.samples: list[Sample] = []
+        self._console = console
+
+    @contextmanager
+    def measure(self, label: str) -> Iterator[dict[str, Any]]:
+        """Measure the block; it may add details to the dictionary that it gets."""
+        detail: dict[str, Any] = {}
+        foreign = builds_at_work()
+        before, start = self.processor.read(), time.monotonic()
+        yield detail
+        seconds = time.monotonic() - start
+        times = self.processor.read().since(before)
+        disturbed = foreign or builds_at_work() or crowded(times, seconds)
+        self.samples.append(Sample(label, seconds, times, disturbed, detail))
+        self._console.print(
+            f"{seconds:5.0f}s  {times.total:5.0f} CPU s  {label}"
+            f"{'  (the machine was busy)' if disturbed else ''}",
+            highlight=False,
+            markup=False,
+        )
+
+    def last(self, count: int) -> list[Sample]:
+        """The newest samples."""
+        return self.samples[-count:]
+
+    def idle(self, seconds: float) -> None:
+        """Measure what the engine takes when this process asks nothing of it: the noise."""
+        with self.measure("nothing"):
+            time.sleep(seconds)
+
+
+def crowded(times: Times, seconds: float) -> bool:
+    """Tell whether others took a noticeable part of the machine.
+
+    Args:
+        times: of a run.
+        seconds: how long it was on the wall.
+    """
+    cores = psutil.cpu_count() or 1
+    return times.machine - times.total > _BUSY_SHARE * cores * seconds
+
+
+def builds_at_work() -> bool:
+    """Tell whether a build runs on this machine; between measurements none of ours does."""
+    return any(process.info["name"] == _BUILD_CLIENT for process in psutil.process_iter(["name"]))

@@ -1,0 +1,93 @@
+"""CPU time, by who used it, on the machine that the engine runs on.
+
+BuildKit lives inside dockerd and runs every step of a build as a child of it, so the CPU time of
+the children that dockerd has waited for is that of the steps, emulated or not. Containers of
+`docker run` (those of a trial, say) are no children of dockerd and don't count. Unpacking,
+compressing and exporting is done by dockerd and containerd themselves.
+"""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import psutil
+
+from seatrial.errors import UserError
+
+
+class Times(NamedTuple):
+    """CPU seconds, user and system together, since some moment in the past."""
+
+    steps: float
+    """What builds ran: every RUN, with the runtime that started it."""
+    daemon: float
+    """dockerd and containerd themselves."""
+    client: float
+    """What this process started and waited for: docker, buildx."""
+    machine: float
+    """All processes of this machine, for comparison: others are at work as well."""
+
+    def since(self, before: Times) -> Times:
+        """What was used between two readings."""
+        return Times(*(max(0.0, now - then) for now, then in zip(self, before, strict=True)))
+
+    @property
+    def total(self) -> float:
+        """What a build costs, whoever did the work."""
+        return self.steps + self.daemon + self.client
+
+
+@dataclass(frozen=True)
+class Processor:
+    """The engine's processes on this machine."""
+
+    dockerd: psutil.Process
+    containerd: tuple[psutil.Process, ...]
+
+    @classmethod
+    def find(cls) -> Self:
+        """Find them.
+
+        Raises:
+            UserError: they are not here, as with an engine on another machine.
+        """
+        named: dict[str, list[psutil.Process]] = {"dockerd": [], "containerd": []}
+        for process in psutil.process_iter(["name"]):
+            if process.info["name"] in named:
+                named[process.info["name"]].append(process)
+        if len(named["dockerd"]) != 1:
+            raise UserError(
+                f"{len(named['dockerd'])} processes named dockerd run on this machine: CPU time "
+                "can be measured where exactly one does, beside its builds"
+            )
+        return cls(named["dockerd"][0], tuple(named["containerd"]))
+
+    def read(self) -> Times:
+        """Read the counters.
+
+        Raises:
+            UserError: the engine has ended.
+        """
+        try:
+            own = self.dockerd.cpu_times()
+            other = [process.cpu_times() for process in self.containerd]
+        except psutil.NoSuchProcess as error:
+            raise UserError("the container engine has ended during a measurement") from error
+        # containerd's children are its helpers, such as unpigz; containers belong to their shims,
+        # which leave it at once.
+        helpers = sum(each.children_user + each.children_system for each in other)
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        every = psutil.cpu_times()
+        return Times(
+            steps=own.children_user + own.children_system,
+            daemon=own.user + own.system + sum(each.user + each.system for each in other) + helpers,
+            client=children.ru_utime + children.ru_stime,
+            machine=sum(every) - every.idle - getattr(every, "iowait", 0.0) - _guests(every),
+        )
+
+
+def _guests(every: object) -> float:
+    """Time of virtual machines, which Linux counts in `user` and `nice` as well."""
+    return float(getattr(every, "guest", 0.0) + getattr(every, "guest_nice", 0.0))
