@@ -154,3 +154,11 @@ def clean(context: Context) -> None:
     from seatrial.stack import cleaning
 
     cleaning.run()
+
+
+@command()
+def lock(context: Context) -> None:
+    """Renew every lock: this environment's, and those of the images."""
+    from seatrial.build import locks
+
+    locks.refresh()
