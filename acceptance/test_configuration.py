@@ -14,6 +14,8 @@ from seatrial.trial.clients import client_of, fresh_name
 
 if TYPE_CHECKING:
     from seatrial.stack.server import Server
+    from seatrial.stack.services import ServiceAddresses
+    from seatrial.stack.settings import ServerSettings
     from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import Launch
     from seatrial.trial.state import Trial
@@ -30,7 +32,9 @@ def test_allowed_host_is_served(server: Server, host: str) -> None:
 
 
 @pytest.mark.promise("server.checks_host")
-@pytest.mark.parametrize("host", ["evil.example", "mlflow.evil.example:5000"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "mlflow.evil.example:5000", "localhost.evil.example", "tracking:5000"]
+)
 def test_other_host_is_refused(server: Server, host: str) -> None:
     answer = server.get(SEARCH, headers={"Host": host})
     assert answer.status_code == 403, f"Host: {host} was answered with {answer.status_code}"
@@ -38,10 +42,14 @@ def test_other_host_is_refused(server: Server, host: str) -> None:
 
 
 @pytest.mark.promise("server.reports_faults", "database")
-def test_unknown_database_scheme_ends_the_server(trial: Trial, launch: Launch) -> None:
+def test_unknown_database_scheme_ends_the_server(
+    main_settings: ServerSettings, launch: Launch
+) -> None:
     """Nothing can come of it, so it must end, with an exit code that says so."""
     server = launch(
-        replace(trial.main, name="wrong-scheme", database_url="oracle+nothing://user:pw@db/name"),
+        replace(
+            main_settings, name="wrong-scheme", database_url="oracle+nothing://user:pw@db/name"
+        ),
         wait=False,
     )
     with pytest.raises(ContainerError, match="exited with code") as failure:
@@ -53,12 +61,12 @@ def test_unknown_database_scheme_ends_the_server(trial: Trial, launch: Launch) -
 
 @pytest.mark.promise("server.databases", "postgresql")
 @pytest.mark.promise("server.reports_faults", "database")
-def test_missing_database_is_named(trial: Trial, launch: Launch, subject: Subject) -> None:
+def test_missing_database_is_named(
+    main_settings: ServerSettings, services: ServiceAddresses, launch: Launch, subject: Subject
+) -> None:
     """MLflow tries again for more than a minute; what counts is what it says meanwhile."""
-    services = trial.services
-    assert services is not None
     url = services.database_url("no_such_database")
-    server = launch(replace(trial.main, name="wrong-database", database_url=url), wait=False)
+    server = launch(replace(main_settings, name="wrong-database", database_url=url), wait=False)
     until(
         lambda: 'database "no_such_database" does not exist' in server.logs(),
         container=server.container,
@@ -72,16 +80,22 @@ def test_missing_database_is_named(trial: Trial, launch: Launch, subject: Subjec
 def test_missing_bucket_fails_the_upload_and_spares_the_server(
     trial: Trial,
     subject: Subject,
+    main_settings: ServerSettings,
     launch: Launch,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
-    stores = replace(trial.fresh_stores(subject, trial.main), bucket="no-such-bucket")
-    server = launch(trial.main, stores=stores)
+    stores = replace(trial.fresh_stores(subject, main_settings), bucket="no-such-bucket")
+    server = launch(main_settings, stores=stores)
     with client_of(server, monkeypatch) as client:
         run_id = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
         with pytest.raises((MlflowException, HTTPError)):
             client.log_text(run_id, "lost", "note.txt")
-        assert "NoSuchBucket" in server.logs(), "the log doesn't say that the bucket is missing"
+        until(
+            lambda: "NoSuchBucket" in server.logs(),
+            container=server.container,
+            what="log that the bucket is missing",
+            limit=10 * subject.scale,
+        )
         assert server.get("/health").status_code == 200, "the server died of it"
         assert client.get_run(run_id).info.run_id == run_id

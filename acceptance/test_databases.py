@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,11 @@ from seatrial.trial.clients import client_of, fresh_name
 
 if TYPE_CHECKING:
     from seatrial.stack.server import Server
+    from seatrial.stack.services import ServiceAddresses
+    from seatrial.stack.settings import ServerSettings
+    from seatrial.stack.subject import Subject
+    from seatrial.trial.fixtures import Launch
+    from seatrial.trial.state import Trial
 
 
 def _log_and_look_behind(
@@ -30,10 +36,31 @@ def _log_and_look_behind(
 
 @pytest.mark.promise("server.databases", "postgresql")
 def test_postgresql(
-    server: Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    server: Server,
+    services: ServiceAddresses,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     assert server.settings.database == "postgresql"
     _log_and_look_behind(server, monkeypatch, request)
+    assert services.password not in server.logs(10_000), "the log shows the database password"
+
+
+@pytest.mark.promise("server.databases", "postgresql")
+def test_postgresql_without_a_driver_in_the_url(
+    trial: Trial,
+    subject: Subject,
+    services: ServiceAddresses,
+    main_settings: ServerSettings,
+    launch: Launch,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    """SQLAlchemy picks a driver by its own version, so what it picks has to be there."""
+    stores = trial.fresh_stores(subject, main_settings)
+    plain = services.database_url(stores.database).replace("+psycopg2", "")
+    settings = replace(main_settings, name="plain-url", database_url=plain)
+    _log_and_look_behind(launch(settings, stores=stores), monkeypatch, request)
 
 
 @pytest.mark.promise("server.databases", "sqlite")

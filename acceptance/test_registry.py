@@ -13,7 +13,7 @@ from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import Ridge
 
-from seatrial.trial.clients import fresh_name
+from seatrial.trial.clients import fresh_name, pages_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,9 +43,9 @@ def test_versions_aliases_and_tags(
     client.set_model_version_tag(name, "2", "validated", "yes")
     client.update_model_version(name, "2", description="the good one")
     champion = client.get_model_version_by_alias(name, "champion")
-    assert (champion.version, champion.tags["validated"], champion.description) == (
+    assert (champion.version, champion.tags, champion.description) == (
         "2",
-        "yes",
+        {"number": "2", "validated": "yes"},
         "the good one",
     )
     client.set_registered_model_alias(name, "champion", "3")
@@ -57,7 +57,18 @@ def test_versions_aliases_and_tags(
     client.delete_registered_model_alias(name, "champion")
     with pytest.raises(MlflowException, match="champion"):
         client.get_model_version_by_alias(name, "champion")
-    assert client.get_registered_model(name).tags["team"] == "größe"
+    assert client.get_registered_model(name).tags == {"team": "größe"}
+    stored = server.rows(
+        "SELECT version, source, run_id, status, description FROM model_versions WHERE name = ?",
+        [name],
+    )
+    read = client.search_model_versions(f"name = '{name}'")
+    assert sorted(stored) == sorted(
+        (int(one.version), one.source, one.run_id, one.status, one.description) for one in read
+    )
+    tags = server.rows("SELECT version, key, value FROM model_version_tags WHERE name = ?", [name])
+    expected = {(number, "number", str(number)) for number in range(1, 4)}
+    assert set(tags) == expected | {(2, "validated", "yes")}
 
 
 def test_search_and_deletion(
@@ -70,17 +81,13 @@ def test_search_and_deletion(
     for name in names:
         client.create_registered_model(name)
         client.create_model_version(name, f"runs:/{run_id}/model", run_id)
-    seen: list[str] = []
-    token = None
-    pages = 0
-    while pages == 0 or token:
-        page = client.search_registered_models(
+    pages = pages_of(
+        lambda token: client.search_registered_models(
             f"name LIKE '{prefix}%'", max_results=2, order_by=["name DESC"], page_token=token
         )
-        seen += [model.name for model in page]
-        token = page.token
-        pages += 1
-    assert (seen, pages) == (names[::-1], 3)
+    )
+    found = [[model.name for model in page] for page in pages]
+    assert found == [names[:2:-1], names[2:0:-1], names[:1]]
     of_run = client.search_model_versions(f"run_id = '{run_id}'")
     assert sorted(version.name for version in of_run) == names
 

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import time
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
+import mlflow
 import pytest
+import requests
 
 from seatrial.trial.clients import client_of, fresh_name
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
     from seatrial.contract import Promise
     from seatrial.stack.server import Server
+    from seatrial.stack.settings import ServerSettings
     from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import Launch
-    from seatrial.trial.state import Trial
 
 OTHER_USER = "12345:0"
 """A uid that no image knows, in the group root: what OpenShift gives a container."""
+
+LATER_SCRIPT = re.compile(r"static/(?:js|css)/[\w.-]+\.chunk\.(?:js|css)(?=[\"'`])")
 
 
 class _Scripts(HTMLParser):
@@ -69,57 +77,115 @@ def test_ui_page_and_its_scripts(server: Server) -> None:
         assert len(answer.content) > 100, f"{path} is empty"
 
 
+@pytest.mark.promise("server.capabilities", "ui")
+def test_ui_scripts_that_are_loaded_later(server: Server) -> None:
+    """The page's script names the others; one that is missing breaks a view, not the page."""
+    scripts = _Scripts()
+    scripts.feed(server.get("/").text)
+    first = next(source for source in scripts.found if source.endswith(".js"))
+    base, _, _ = urljoin(f"{server.url}/", first).partition("static/js/")
+    text = server.get(urlsplit(urljoin(f"{server.url}/", first)).path).text
+    later = set(LATER_SCRIPT.findall(text))
+    assert later, f"{first} names no other script"
+
+    def fault(path: str) -> str | None:
+        answer = requests.head(f"{base}{path}", timeout=60 * server.subject.scale)
+        kind = answer.headers.get("content-type", "")
+        good = answer.ok and ("javascript" in kind or "css" in kind)
+        return None if good else f"{path}: {answer.status_code} {kind}"
+
+    with ThreadPoolExecutor(4) as pool:
+        faults = [found for found in pool.map(fault, sorted(later)) if found]
+    assert not faults, f"{len(faults)} of {len(later)} are not served, such as {faults[0]}"
+
+
 @pytest.mark.promise("process.arbitrary_user")
 def test_runs_as_another_user(
-    trial: Trial, launch: Launch, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    main_settings: ServerSettings,
+    launch: Launch,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     """Not merely healthy: it logs a run and an artifact."""
-    from dataclasses import replace
-
-    server = launch(replace(trial.main, name="other-user", user=OTHER_USER))
+    server = launch(replace(main_settings, name="other-user", user=OTHER_USER))
     top = server.container.top()
     users = {row[top["Titles"].index("UID")] for row in top["Processes"]}
     assert users == {OTHER_USER.partition(":")[0]}, f"its processes run as {users}"
     with client_of(server, monkeypatch) as client:
-        run = client.create_run(client.create_experiment(fresh_name(request)))
-        client.log_text(run.info.run_id, "written by 12345", "note.txt")
-        assert [one.path for one in client.list_artifacts(run.info.run_id)] == ["note.txt"]
+        run_id = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
+        client.log_text(run_id, "written by 12345", "folder/note.txt")
+        assert mlflow.artifacts.load_text(f"runs:/{run_id}/folder/note.txt") == "written by 12345"
 
 
 @pytest.mark.promise("process.stops_within")
 def test_stops_on_sigterm(
-    trial: Trial, launch: Launch, promised: Promise, subject: Subject
+    main_settings: ServerSettings, launch: Launch, promised: Promise, subject: Subject
 ) -> None:
-    server = launch(trial.main)
+    server = launch(main_settings)
     limit = int(str(promised.value)) * subject.scale
-    started = time.monotonic()
     server.container.kill("SIGTERM")
-    ended = server.container.wait(timeout=limit * 3)
-    seconds = time.monotonic() - started
-    assert seconds <= limit, f"it took {seconds:.1f} s to end after SIGTERM, {limit} s are allowed"
+    try:
+        ended = server.container.wait(timeout=limit)
+    except requests.RequestException:  # what the engine's client makes of the time limit
+        pytest.fail(f"the container still runs {limit} s after SIGTERM")
     assert ended["StatusCode"] in (0, 143), f"exit code {ended['StatusCode']} after SIGTERM"
 
 
-@pytest.mark.promise("process.keeps_data")
-def test_replacing_the_container_loses_nothing(
-    trial: Trial, launch: Launch, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    before = launch(trial.main)
-    content = "kept across containers"
-    with client_of(before, monkeypatch) as client:
-        experiment = client.create_experiment(fresh_name(request))
-        run_id = client.create_run(experiment, tags={"kept": "yes"}).info.run_id
-        client.log_metric(run_id, "loss", 0.25, step=3)
-        client.log_text(run_id, content, "folder/note.txt")
-        client.create_registered_model("kept-model")
-    before.container.stop(timeout=30)
-    after = launch(trial.main, stores=before.stores)
-    assert after.container.id != before.container.id
-    with client_of(after, monkeypatch) as client:
-        run = client.get_run(run_id)
-        assert run.data.tags["kept"] == "yes"
-        assert run.data.metrics == {"loss": 0.25}
-        assert client.get_registered_model("kept-model").name == "kept-model"
-        import mlflow
+class TestKeepsData:
+    """What was stored before a stop is there after the next start."""
 
-        assert mlflow.artifacts.load_text(f"runs:/{run_id}/folder/note.txt") == content
+    pytestmark = pytest.mark.promise("process.keeps_data")
+
+    def _store(self, client: MlflowClient, name: str) -> str:
+        run_id = str(client.create_run(client.create_experiment(name)).info.run_id)
+        client.set_tag(run_id, "kept", "yes")
+        client.log_metric(run_id, "loss", 0.25, step=3)
+        client.log_text(run_id, f"kept for {name}", "folder/note.txt")
+        client.create_registered_model(name)
+        client.create_model_version(name, f"runs:/{run_id}/folder", run_id)
+        client.set_registered_model_alias(name, "kept", "1")
+        return run_id
+
+    def _check(self, client: MlflowClient, name: str, run_id: str) -> None:
+        experiment = client.get_experiment_by_name(name)
+        assert experiment is not None, f"the experiment {name} is gone"
+        [run] = client.search_runs([experiment.experiment_id])
+        assert (run.info.run_id, run.data.tags["kept"]) == (run_id, "yes")
+        history = client.get_metric_history(run_id, "loss")
+        assert [(one.step, one.value) for one in history] == [(3, 0.25)]
+        assert client.get_model_version_by_alias(name, "kept").run_id == run_id
+        assert mlflow.artifacts.load_text(f"runs:/{run_id}/folder/note.txt") == f"kept for {name}"
+
+    def test_in_a_container_that_replaces_it(
+        self,
+        main_settings: ServerSettings,
+        launch: Launch,
+        monkeypatch: pytest.MonkeyPatch,
+        request: pytest.FixtureRequest,
+    ) -> None:
+        name = fresh_name(request)
+        before = launch(main_settings)
+        with client_of(before, monkeypatch) as client:
+            run_id = self._store(client, name)
+        before.container.stop(timeout=30)
+        after = launch(main_settings, stores=before.stores)
+        with client_of(after, monkeypatch) as client:
+            self._check(client, name, run_id)
+
+    def test_in_the_same_container_started_again(
+        self,
+        main_settings: ServerSettings,
+        launch: Launch,
+        monkeypatch: pytest.MonkeyPatch,
+        request: pytest.FixtureRequest,
+    ) -> None:
+        """As after `docker stop` and `docker start`: on what the first start left in it."""
+        name = fresh_name(request)
+        server = launch(main_settings)
+        with client_of(server, monkeypatch) as client:
+            run_id = self._store(client, name)
+        server.container.stop(timeout=30)
+        server.container.start()
+        server.wait_healthy()
+        with client_of(server, monkeypatch) as client:
+            self._check(client, name, run_id)

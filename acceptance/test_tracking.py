@@ -17,7 +17,7 @@ from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import Metric, Param, RunStatus, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
-from seatrial.trial.clients import fresh_name
+from seatrial.trial.clients import fresh_name, pages_of
 
 if TYPE_CHECKING:
     from seatrial.stack.server import Server
@@ -33,13 +33,14 @@ RUNS_PER_CLIENT = 50
 
 
 def test_experiment_from_creation_to_restoration(
-    client: MlflowClient, request: pytest.FixtureRequest
+    client: MlflowClient, request: pytest.FixtureRequest, server: Server
 ) -> None:
-    name = f"{fresh_name(request)} {NON_ASCII}"
+    fresh_part = fresh_name(request)
+    name = f"{fresh_part} {NON_ASCII}"
     experiment_id = client.create_experiment(name, tags={"team": NON_ASCII})
     found = client.get_experiment_by_name(name)
     assert found is not None
-    assert (found.experiment_id, found.tags["team"]) == (experiment_id, NON_ASCII)
+    assert (found.experiment_id, found.tags.get("team")) == (experiment_id, NON_ASCII)
 
     with pytest.raises(MlflowException, match="already exists") as refusal:
         client.create_experiment(name)
@@ -49,32 +50,39 @@ def test_experiment_from_creation_to_restoration(
     client.rename_experiment(experiment_id, f"{name} renamed")
     renamed = client.get_experiment(experiment_id)
     assert renamed.name == f"{name} renamed"
-    assert renamed.tags["stage"] == "trial"
+    assert renamed.tags.get("stage") == "trial"
 
     client.delete_experiment(experiment_id)
     assert client.get_experiment(experiment_id).lifecycle_stage == "deleted"
+    named = f"name LIKE '{fresh_part}%'"
+    assert client.search_experiments(filter_string=named) == []
+    [deleted] = client.search_experiments(ViewType.DELETED_ONLY, filter_string=named)
+    assert deleted.experiment_id == experiment_id
     with pytest.raises(MlflowException, match="active"):
         client.create_run(experiment_id)
     client.restore_experiment(experiment_id)
     assert client.get_experiment(experiment_id).lifecycle_stage == "active"
     assert client.create_run(experiment_id).info.experiment_id == experiment_id
+    assert server.rows(
+        "SELECT name, lifecycle_stage FROM experiments WHERE experiment_id = ?",
+        [int(experiment_id)],
+    ) == [(f"{name} renamed", "active")]
+    tags = server.rows(
+        "SELECT key, value FROM experiment_tags WHERE experiment_id = ?", [int(experiment_id)]
+    )
+    assert dict(tags) == client.get_experiment(experiment_id).tags
 
 
 def test_experiments_come_in_pages(client: MlflowClient, request: pytest.FixtureRequest) -> None:
     prefix = fresh_name(request)
     made = {client.create_experiment(f"{prefix}-{number}") for number in range(7)}
-    seen: list[str] = []
-    token = None
-    pages = 0
-    while pages == 0 or token:
-        page = client.search_experiments(
+    pages = pages_of(
+        lambda token: client.search_experiments(
             filter_string=f"name LIKE '{prefix}-%'", max_results=3, page_token=token
         )
-        seen += [one.experiment_id for one in page]
-        token = page.token
-        pages += 1
-    assert pages == 3
-    assert sorted(seen) == sorted(made)
+    )
+    assert [len(page) for page in pages] == [3, 3, 1]
+    assert {one.experiment_id for page in pages for one in page} == made
 
 
 def test_run_keeps_what_was_logged(client: MlflowClient, experiment: str) -> None:
@@ -90,7 +98,7 @@ def test_run_keeps_what_was_logged(client: MlflowClient, experiment: str) -> Non
     client.set_terminated(run_id, "FINISHED", end_time=1_700_000_000_500)
     run = client.get_run(run_id)
     assert run.data.params == params
-    assert run.data.tags["tag.one"] == NON_ASCII
+    assert run.data.tags.get("tag.one") == NON_ASCII
     assert "tag-two" not in run.data.tags
     assert run.data.metrics == {"loss": 0.1}
     assert run.info.status == "FINISHED"
@@ -119,11 +127,19 @@ def test_nested_runs(client: MlflowClient, experiment: str) -> None:
         for number in range(3):
             with mlflow.start_run(
                 experiment_id=experiment, run_name=f"child-{number}", nested=True
-            ):
+            ) as child:
                 mlflow.log_metric("number", number)
+                with mlflow.start_run(experiment_id=experiment, nested=True) as grandchild:
+                    pass
     children = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
     assert sorted(child.data.metrics["number"] for child in children) == [0, 1, 2]
     assert {child.info.status for child in children} == {"FINISHED"}
+    last = client.get_run(grandchild.info.run_id).data.tags.get("mlflow.parentRunId")
+    assert last == child.info.run_id
+
+
+def _point(metric: Metric) -> tuple[int, float, int]:
+    return metric.step, metric.value, metric.timestamp
 
 
 def test_metric_history_of_ten_thousand_points(
@@ -137,8 +153,10 @@ def test_metric_history_of_ten_thousand_points(
     for start in range(0, POINTS, BATCH):
         client.log_batch(run_id, metrics=written[start : start + BATCH])
     read = client.get_metric_history(run_id, "curve")
-    as_read = sorted((one.step, one.value, one.timestamp) for one in read)
-    assert as_read == [(one.step, one.value, one.timestamp) for one in written]
+    assert len(read) == POINTS
+    pairs = zip(sorted(read, key=lambda one: one.step), written, strict=True)
+    changed = [(back, one) for back, one in pairs if _point(back) != _point(one)]
+    assert not changed, f"{len(changed)} points came back changed, the first as {changed[0]}"
     assert client.get_run(run_id).data.metrics["curve"] == written[-1].value
     [(count,)] = server.rows("SELECT count(*) FROM metrics WHERE run_uuid = ?", [run_id])
     assert count == POINTS
@@ -154,18 +172,26 @@ def test_metrics_that_are_not_finite(client: MlflowClient, experiment: str) -> N
     assert (metrics["huge"], metrics["tiny"]) == (1.7e308, 5e-324)
 
 
-def test_datasets(client: MlflowClient, experiment: str) -> None:
+def test_datasets(client: MlflowClient, experiment: str, server: Server) -> None:
     frame = pd.DataFrame({"größe": [1.5, 2.5], "name": ["a", "数"]})
     data = from_pandas(frame, source="trial.csv", name="cargo", targets="größe")
     with mlflow.start_run(experiment_id=experiment) as run:
         mlflow.log_input(data, context="training")
+    stored = server.rows(
+        "SELECT d.name, d.digest FROM inputs i JOIN datasets d ON d.dataset_uuid = i.source_id"
+        " WHERE i.destination_id = ?",
+        [run.info.run_id],
+    )
+    assert stored == [("cargo", data.digest)]
     inputs = client.get_run(run.info.run_id).inputs
     assert inputs is not None
     [found] = inputs.dataset_inputs
     assert (found.dataset.name, found.dataset.digest) == ("cargo", data.digest)
-    assert {tag.key: tag.value for tag in found.tags}["mlflow.data.context"] == "training"
+    assert {tag.key: tag.value for tag in found.tags} == {"mlflow.data.context": "training"}
     columns = json.loads(str(found.dataset.schema))["mlflow_colspec"]
     assert [one["name"] for one in columns] == ["größe", "name"]
+    assert json.loads(str(found.dataset.profile)) == {"num_rows": 2, "num_elements": 4}
+    assert json.loads(found.dataset.source)["uri"] == "trial.csv"
 
 
 def test_search_filters_orders_and_pages(client: MlflowClient, experiment: str) -> None:
@@ -177,24 +203,24 @@ def test_search_filters_orders_and_pages(client: MlflowClient, experiment: str) 
             params=[Param("parity", "even" if number % 2 == 0 else "odd")],
             tags=[RunTag("kind", NON_ASCII.replace("'", ""))],
         )
-    seen: list[float] = []
-    token = None
-    pages = 0
-    while pages == 0 or token:
-        page = client.search_runs(
+    pages = pages_of(
+        lambda token: client.search_runs(
             [experiment],
             filter_string="metrics.score >= 0.5 AND params.parity = 'even'",
             order_by=["metrics.score DESC"],
             max_results=4,
             page_token=token,
         )
-        seen += [run.data.metrics["score"] for run in page]
-        token = page.token
-        pages += 1
-    assert seen == [number / 10 for number in range(24, 5, -2)]
-    assert pages == 3
+    )
+    assert [[run.data.metrics["score"] for run in page] for page in pages] == [
+        [2.4, 2.2, 2.0, 1.8],
+        [1.6, 1.4, 1.2, 1.0],
+        [0.8, 0.6],
+    ]
     by_name = client.search_runs([experiment], "attributes.run_name = 'run-7'")
     assert [run.data.params["parity"] for run in by_name] == ["odd"]
+    by_tag = client.search_runs([experiment], "tags.kind LIKE '%数値%'", max_results=100)
+    assert len(by_tag) == 25
     assert client.search_runs([experiment], "params.parity = 'neither'") == []
     with pytest.raises(MlflowException) as refusal:
         client.search_runs([experiment], "this is no filter")
@@ -210,7 +236,7 @@ def test_deleted_run_can_be_restored(client: MlflowClient, experiment: str) -> N
     assert deleted.info.run_id == run_id
     client.restore_run(run_id)
     [restored] = client.search_runs([experiment])
-    assert (restored.data.metrics, restored.data.tags["kept"]) == ({"loss": 1.5}, "yes")
+    assert (restored.data.metrics, restored.data.tags.get("kept")) == ({"loss": 1.5}, "yes")
 
 
 def test_concurrent_clients_lose_nothing(
@@ -237,11 +263,13 @@ def test_concurrent_clients_lose_nothing(
     assert len(set(written)) == CLIENTS * RUNS_PER_CLIENT
 
     found = client.search_runs([experiment], max_results=1000)
-    assert {run.info.run_id for run in found} == set(written)
+    lost = set(written) - {run.info.run_id for run in found}
+    assert not lost, f"{len(lost)} of {len(written)} runs are not found"
+    assert len(found) == len(written)
     assert {run.info.status for run in found} == {RunStatus.to_string(RunStatus.FINISHED)}
-    per_writer = Counter(run.data.params["writer"] for run in found)
+    per_writer = Counter(run.data.params.get("writer") for run in found)
     assert per_writer == {str(writer): RUNS_PER_CLIENT for writer in range(CLIENTS)}
-    numbers = Counter(run.data.metrics["number"] for run in found)
+    numbers = Counter(run.data.metrics.get("number") for run in found)
     assert numbers == {float(number): CLIENTS for number in range(RUNS_PER_CLIENT)}
 
     stored = server.rows(
@@ -250,8 +278,7 @@ def test_concurrent_clients_lose_nothing(
         " JOIN latest_metrics m ON m.run_uuid = r.run_uuid WHERE r.experiment_id = ?",
         [int(experiment)],
     )
-    assert {row[0] for row in stored} == set(written)
-    assert len(stored) == len(written)
+    assert len(stored) == len(written), f"the tables hold {len(stored)} of {len(written)} runs"
     read = {
         (run.info.run_id, run.info.status, run.data.params["writer"], run.data.metrics["number"])
         for run in found

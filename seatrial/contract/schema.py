@@ -49,6 +49,8 @@ class Start(Section):
     """The Python of the image: a name on its PATH, or a path."""
     environment: dict[str, str] = {}
     """Variables that the image needs in order to run at all."""
+    ready_within: Annotated[int, Field(gt=0)] = 90
+    """Seconds to the first answer on /health, natively; MLflow's slowest default measured 32 s."""
 
 
 class Image(Section):
@@ -155,10 +157,14 @@ class Contract(Section):
             found.append("server.capabilities has 'registry', which needs 'tracking'")
         if "tracking" in capabilities and not server.databases:
             found.append("server.capabilities has 'tracking', but server.databases is empty")
-        for key, values in (
-            ("image.architectures", self.image.architectures),
-            ("server.capabilities", server.capabilities),
-        ):
-            if values is not None and len(set(values)) != len(values):
-                found.append(f"{key} names the same thing twice")
+        if "bucket" in (server.reports_faults or []) and "s3" not in stores:
+            found.append(
+                "server.reports_faults has 'bucket', but server.artifact_stores has no 's3'"
+            )
+        found += [
+            f"{name}.{key} names the same thing twice"
+            for name in ("image", "server", "python")
+            for key, value in getattr(self, name)
+            if isinstance(value, list) and key != "entrypoint" and len(set(value)) != len(value)
+        ]
         return found

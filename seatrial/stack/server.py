@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from seatrial.stack.settings import ServerSettings
     from seatrial.stack.subject import Subject
 
-HEALTH_LIMIT = 90
-"""Seconds to the first answer on /health, natively; the slowest default measured 32 s."""
 VOLUME_PATH = "/seatrial"
 """Where a server without services finds its volume."""
 DATA_PATH = f"{VOLUME_PATH}/data"
@@ -93,7 +91,7 @@ class Server:
             lambda: answers_ok(f"{self.url}/health"),
             container=self.container,
             what="answer on /health",
-            limit=HEALTH_LIMIT * self.subject.scale,
+            limit=self.subject.contract.start.ready_within * self.subject.scale,
         )
 
     def get(self, path: str, **options: Any) -> requests.Response:  # noqa: ANN401
@@ -242,4 +240,4 @@ def prepare_volume(client: DockerClient, session: Session, subject: Subject, nam
     try:
         helper.put_archive(VOLUME_PATH, archive.getvalue())
     finally:
-        helper.remove()
+        helper.remove(v=True)

@@ -45,6 +45,11 @@ class ServerSettings:
         return replace(self, environment=tuple(merged.items()))
 
 
-PROXIED = ServerSettings("proxied", database="postgresql", store="s3", access="proxied")
-DIRECT = ServerSettings("direct", database="postgresql", store="s3", access="direct")
 EMBEDDED = ServerSettings("embedded", database="sqlite", store="file", access="proxied")
+PROXIED = (
+    ServerSettings("proxied", database="postgresql", store="s3", access="proxied"),
+    ServerSettings("proxied-files", database="postgresql", store="file", access="proxied"),
+    ServerSettings("proxied-sqlite", database="sqlite", store="s3", access="proxied"),
+    EMBEDDED,
+)
+"""From the fullest stores to the plainest: an image is tried on the first that it promises."""

@@ -116,7 +116,7 @@ def configuration_of(
         image_id = container.attrs["Image"]
         config = container.attrs["Config"]
     finally:
-        container.remove()
+        container.remove(v=True)  # an image that declares volumes has got some
     pairs = (entry.partition("=") for entry in config["Env"] or [])
     ports = config.get("ExposedPorts") or {}
     return ImageConfiguration(

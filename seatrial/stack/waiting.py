@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import requests
+from docker.errors import NotFound
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 if TYPE_CHECKING:
@@ -58,11 +59,16 @@ def until(
         every: the pause between two questions, in seconds.
 
     Raises:
-        ContainerError: the container has exited, or `limit` is over.
+        ContainerError: the container has exited or is gone, or `limit` is over.
     """
 
     def done() -> bool:
-        container.reload()
+        try:
+            container.reload()
+        except NotFound:
+            raise ContainerError(
+                f"{container.name} was removed before it could {what}", ""
+            ) from None
         if container.status in ("exited", "dead"):
             state = container.attrs["State"]
             reason = f" ({state['Error']})" if state["Error"] else ""

@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 import secrets
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import mlflow
 from mlflow import MlflowClient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import pytest
+    from mlflow.store.entities import PagedList
 
     from seatrial.stack.server import Server
+
+Found = TypeVar("Found")
 
 
 @contextmanager
@@ -44,3 +47,20 @@ def fresh_name(request: pytest.FixtureRequest) -> str:
     """A name for an experiment or a model that no other test uses, and that tells whose it is."""
     plain = re.sub(r"[^A-Za-z0-9_]+", "-", request.node.name).strip("-")
     return f"{plain}-{secrets.token_hex(3)}"
+
+
+def pages_of(search: Callable[[str | None], PagedList[Found]]) -> list[list[Found]]:
+    """Every page of a search, asked for with the token of the page before it.
+
+    Raises:
+        AssertionError: a token comes for the second time: the search would never end.
+    """
+    pages: list[list[Found]] = []
+    tokens: list[str | None] = [None]
+    while len(pages) < len(tokens):
+        page = search(tokens[-1])
+        pages.append(list(page))
+        if page.token:
+            assert page.token not in tokens, f"page {len(pages)} leads back to an earlier page"
+            tokens.append(page.token)
+    return pages

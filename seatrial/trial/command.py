@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from seatrial.catalogue import ROOT
+from seatrial.engine.connection import connect
 from seatrial.errors import UserError
+from seatrial.stack.ownership import sweep
+from seatrial.trial.ending import PARENT_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,14 +29,21 @@ def run(arguments: Sequence[str]) -> None:
     An interrupt is passed on, and pytest is waited for: it removes its containers before it ends.
 
     Raises:
-        UserError: pytest has ended with another code than 0.
+        KeyboardInterrupt: SIGINT or SIGTERM came, and pytest has ended.
+        SystemExit: with pytest's own exit code, where that is not 0: pytest has said why.
+        UserError: something has killed pytest.
     """
     command = [sys.executable, "-m", "pytest", "acceptance", *PARALLEL, *arguments]
+    environment = {**os.environ, PARENT_VARIABLE: str(os.getpid())}
+    interrupted = False
     # A session of its own: a Ctrl-C at the terminal reaches pytest once, from here, not twice.
-    with subprocess.Popen(command, cwd=ROOT, start_new_session=True) as pytest:
+    with subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True) as pytest:
 
         def interrupt(_number: int, _frame: FrameType | None) -> None:
-            pytest.send_signal(signal.SIGINT)
+            nonlocal interrupted
+            interrupted = True
+            # Not SIGINT: while pytest is still being imported, that would print a traceback.
+            pytest.send_signal(signal.SIGTERM)
 
         before = {one: signal.signal(one, interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -39,7 +51,14 @@ def run(arguments: Sequence[str]) -> None:
         finally:
             for one, handler in before.items():
                 signal.signal(one, handler)
-    if code == 2:
+    if interrupted:
         raise KeyboardInterrupt
+    if code < 0:
+        with closing(connect()) as client:
+            removed = sweep(client)
+        raise UserError(
+            f"something has killed the trial: pytest ended with {signal.Signals(-code).name};"
+            f" what it left is removed ({len(removed)} containers, networks and volumes)"
+        )
     if code:
-        raise UserError(f"the trial failed: pytest ended with exit code {code}")
+        raise SystemExit(code)

@@ -77,15 +77,21 @@ def services(trial: Trial) -> ServiceAddresses:
 
 
 @pytest.fixture
-def server(trial: Trial, subject: Subject) -> Server:
+def main_settings(trial: Trial, subject: Subject) -> ServerSettings:
+    """The configuration of the server that most tests share."""
+    return trial.main(subject)
+
+
+@pytest.fixture
+def server(trial: Trial, subject: Subject, main_settings: ServerSettings) -> Server:
     """The server that most tests share: artifacts go through it."""
-    return trial.shared(subject, trial.main)
+    return trial.shared(subject, main_settings)
 
 
 @pytest.fixture
 def direct_server(trial: Trial, subject: Subject) -> Server:
     """The shared server whose clients reach the artifact store by themselves."""
-    return trial.shared(subject, trial.direct)
+    return trial.shared(subject, trial.direct(subject))
 
 
 @pytest.fixture

@@ -28,7 +28,6 @@ def add(parser: pytest.Parser) -> None:
     group.addoption("--contract", type=Path, help="the contract of --image")
     group.addoption(
         "--stack",
-        choices=("full", "embedded"),
         default="full",
         help="full: PostgreSQL and MinIO. embedded: SQLite and a volume, no other service",
     )
@@ -49,7 +48,7 @@ class TrialOptions:
         """Read the options.
 
         Raises:
-            UserError: two of them contradict each other.
+            UserError: one is unknown, or two of them contradict each other.
         """
         options = cls(
             variants=tuple(config.getoption("--variant")),
@@ -58,6 +57,8 @@ class TrialOptions:
             contract=config.getoption("--contract"),
             stack=config.getoption("--stack"),
         )
+        if options.stack not in ("full", "embedded"):
+            raise UserError(f"unknown stack '{options.stack}': known are full and embedded")
         if options.image and options.variants:
             raise UserError("--image and --variant exclude each other: give one of them")
         if options.contract and not options.image:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from docker.errors import APIError
 
 from seatrial.errors import UserError
+from seatrial.trial import ending, promising, reporting
 from seatrial.trial import options as trial_options
-from seatrial.trial import promising, reporting
 from seatrial.trial.fixtures import (
     TRIAL_KEY,
     case,
@@ -19,6 +20,7 @@ from seatrial.trial.fixtures import (
     embedded_server,
     experiment,
     launch,
+    main_settings,
     promised,
     run_in_image,
     server,
@@ -41,6 +43,7 @@ __all__ = [
     "embedded_server",
     "experiment",
     "launch",
+    "main_settings",
     "promised",
     "run_in_image",
     "server",
@@ -83,11 +86,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         options = TrialOptions.of(config)
         if worker_input is not None:
             config.stash[TRIAL_KEY] = Trial.join(options, worker_input[INVITATION])
-            config.add_cleanup(config.stash[TRIAL_KEY].client.close)
             return
+        ending.heed()
         trial = Trial.begin(options, _acceptance(config))
         config.stash[TRIAL_KEY] = trial
-        config.add_cleanup(trial.end)
     except UserError as error:
         raise pytest.UsageError(str(error)) from None
     except APIError as error:
@@ -158,6 +160,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             for promise in found.promises
         ]
     items[:] = kept
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the trial, or leave it as a worker."""
+    trial = config.stash.get(TRIAL_KEY, None)
+    if trial is None:
+        return
+    if hasattr(config, "workerinput"):
+        trial.client.close()
+        return
+    try:
+        trial.end()
+    except UserError as error:
+        # Too late for pytest's own ways to end with an error; what needed the engine has failed.
+        sys.stderr.write(f"ERROR: {error}\n")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

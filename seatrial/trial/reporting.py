@@ -6,12 +6,11 @@ import shlex
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+import pytest
 from docker.errors import NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    import pytest
 
     from seatrial.stack.server import Server
     from seatrial.trial.promising import Case
@@ -59,11 +58,17 @@ def summarise(
     left_out: Iterable[str],
 ) -> None:
     """Say which promises were broken, what was installed, and what was left out."""
-    reports = [report for reports in terminal.stats.values() for report in reports]
+    # The lists hold other things too, such as the tests that -k has deselected.
+    reports = [
+        report
+        for found in terminal.stats.values()
+        for report in found
+        if isinstance(report, pytest.TestReport)
+    ]
     installed: dict[str, str] = {}
     broken: dict[str, list[str]] = defaultdict(list)
     for report in reports:
-        for name, value in getattr(report, "user_properties", ()):
+        for name, value in report.user_properties:
             if name == INSTALLED_PROPERTY:
                 label, _, found = str(value).partition(": ")
                 installed[label] = found

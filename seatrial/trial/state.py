@@ -10,9 +10,11 @@ import itertools
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
+import requests
 from docker.errors import APIError
 
 from seatrial import catalogue
@@ -21,10 +23,10 @@ from seatrial.errors import UserError
 from seatrial.stack.ownership import Session, remove_session, sweep
 from seatrial.stack.server import Server, Stores, prepare_volume, start_server
 from seatrial.stack.services import ServiceAddresses, Services
-from seatrial.stack.settings import DIRECT, EMBEDDED, PROXIED
+from seatrial.stack.settings import EMBEDDED, PROXIED
 from seatrial.stack.subject import Subject
 from seatrial.stack.waiting import ContainerError
-from seatrial.trial import ryuk, subjects
+from seatrial.trial import ending, ryuk, subjects
 from seatrial.trial.promising import require_coverage
 
 if TYPE_CHECKING:
@@ -105,32 +107,44 @@ class Trial:
         }
 
     def end(self) -> None:
-        """Remove everything that the session started."""
-        remove_session(self.client, self.session)
-        self.client.close()
+        """Remove everything that the session started.
 
-    @property
-    def main(self) -> ServerSettings:
-        """The configuration that most tests use."""
-        return PROXIED if self.options.stack == "full" else EMBEDDED
+        Raises:
+            UserError: the engine is gone, and with it the means to remove anything.
+        """
+        with ending.undisturbed(), closing(self.client):
+            try:
+                remove_session(self.client, self.session)
+            except requests.ConnectionError:
+                raise UserError(
+                    f"the container engine is gone: the next run removes what session"
+                    f" {self.session.id} has left there"
+                ) from None
 
-    @property
-    def direct(self) -> ServerSettings:
+    def main(self, subject: Subject) -> ServerSettings:
+        """The configuration that most tests use: the fullest that contract and stack allow."""
+        promised = subject.contract.server
+        databases, stores = promised.databases or [], promised.artifact_stores or []
+        fitting = (one for one in PROXIED if one.database in databases and one.store in stores)
+        return next(fitting, EMBEDDED) if self.options.stack == "full" else EMBEDDED
+
+    def direct(self, subject: Subject) -> ServerSettings:
         """The configuration in which clients reach the store by themselves."""
-        return DIRECT
+        return replace(self.main(subject), name="direct", store="s3", access="direct")
 
     def shared(self, subject: Subject, settings: ServerSettings) -> Server:
         """The server of `subject` with `settings`, started at the first call.
 
         Raises:
-            ContainerError: it did not start, now or when it was first asked for.
+            ContainerError: it did not start, now or when it was first asked for: once is enough.
         """
         key = (subject.label, settings.name)
         if key not in self._shared:
             try:
                 self._shared[key] = self.launch(subject, settings)
             except ContainerError as failure:
-                self._shared[key] = failure
+                self._shared[key] = ContainerError(f"{failure.message} (logs: see above)", "")
+                raise
         found = self._shared[key]
         if isinstance(found, ContainerError):
             raise found
@@ -191,9 +205,15 @@ class Trial:
         with ThreadPoolExecutor(2) as pool:
             services = pool.submit(self._start_services)
             firsts = [pool.submit(self._first_server, subject) for subject in self.subjects]
-            self.services = services.result()
-            for first in firsts:
-                first.result()
+            try:
+                self.services = services.result()
+                for first in firsts:
+                    first.result()
+            except BaseException:
+                # The other waits end with their containers, not only at their time limits.
+                pool.shutdown(wait=False, cancel_futures=True)
+                remove_session(self.client, self.session)
+                raise
         self.touched.clear()
 
     def _start_services(self) -> ServiceAddresses | None:

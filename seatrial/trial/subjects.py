@@ -42,7 +42,10 @@ def _candidates(options: TrialOptions) -> Iterator[tuple[str, str, Path, str | N
     if options.image:
         yield options.image, options.image, options.contract or DEFAULT_CONTRACT, None
         return
-    for variant in catalogue.load().select(options.variants):
+    known = catalogue.load()
+    for variant in known.select(options.variants):
+        if variant.name in known.services:
+            raise UserError(f"'{variant.name}' is a service of the trial, not an MLflow image")
         yield variant.name, variant.reference, variant.contract, variant.name
 
 

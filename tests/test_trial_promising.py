@@ -1,0 +1,115 @@
+"""Which tests run on which images, and promises that nobody tries."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from seatrial.contract import Contract, Promise, promises_of
+from seatrial.errors import UserError
+from seatrial.stack.subject import ImageConfiguration, Subject
+from seatrial.trial.options import TrialOptions
+from seatrial.trial.promising import NEEDS_SERVICES, Claim, cases, require_coverage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FULL = TrialOptions((), "native", None, None, "full")
+EMBEDDED = TrialOptions((), "native", None, None, "embedded")
+
+
+def subject_with(name: str = "one", **sections: dict[str, Any]) -> Subject:
+    """A subject whose contract has these sections."""
+    return Subject(
+        name=name,
+        reference=f"{name}:latest",
+        platform="linux/amd64",
+        native=True,
+        contract_path=Path(f"{name}/contract.toml"),
+        contract=Contract.model_validate({"description": name, **sections}),
+        configuration=ImageConfiguration("sha256:0", (), {}, {}, "", ()),
+    )
+
+
+LITE = subject_with("lite", server={"databases": ["sqlite"], "capabilities": ["ui"]})
+BOTH = subject_with("both", server={"databases": ["sqlite", "postgresql"]})
+
+
+def _names(
+    claims: list[Claim], options: TrialOptions = FULL, *, itemwise: bool = False
+) -> list[tuple[str, list[str]]]:
+    found = cases(claims, [LITE, BOTH], options, itemwise=itemwise)
+    return [(case.subject.name, [str(one) for one in case.promises]) for case in found]
+
+
+def test_test_runs_on_images_that_make_its_promise() -> None:
+    assert _names([Claim("server.databases", "postgresql")]) == [
+        ("both", ["server.databases[postgresql]"])
+    ]
+    assert _names([Claim("process.keeps_data")]) == []
+
+
+def test_every_claim_must_be_promised() -> None:
+    claims = [Claim("server.databases", "sqlite"), Claim("server.capabilities", "ui")]
+    assert _names(claims) == [("lite", ["server.databases[sqlite]", "server.capabilities[ui]"])]
+
+
+def test_itemwise_runs_once_for_each_item() -> None:
+    assert _names([Claim("server.databases")], itemwise=True) == [
+        ("lite", ["server.databases[sqlite]"]),
+        ("both", ["server.databases[sqlite]"]),
+        ("both", ["server.databases[postgresql]"]),
+    ]
+
+
+def test_embedded_stack_rules_out_what_needs_services() -> None:
+    assert _names([Claim("server.databases", "postgresql")], EMBEDDED) == []
+    assert _names([Claim("server.databases")], EMBEDDED, itemwise=True) == [
+        ("lite", ["server.databases[sqlite]"]),
+        ("both", ["server.databases[sqlite]"]),
+    ]
+
+
+def test_promises_that_need_services_exist() -> None:
+    everything = subject_with(
+        server={
+            "capabilities": ["tracking", "artifacts"],
+            "databases": ["postgresql", "sqlite"],
+            "artifact_stores": ["s3", "file"],
+            "artifact_access": ["proxied", "direct"],
+            "multipart": ["proxied", "direct"],
+            "reports_faults": ["database", "bucket"],
+        }
+    )
+    known = {Promise(one.key, one.item) for one in promises_of(everything.contract)}
+    assert known >= NEEDS_SERVICES
+
+
+@pytest.fixture
+def acceptance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with one module, which tries one item of one promise."""
+    folder = tmp_path / "made_up_acceptance"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "test_one.py").write_text(
+        "import pytest\n"
+        "@pytest.mark.promise('server.databases', 'sqlite')\n"
+        "def test_sqlite() -> None: pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield folder
+    for name in [name for name in sys.modules if name.startswith(folder.name)]:
+        del sys.modules[name]
+
+
+def test_promise_that_no_test_tries_is_refused(acceptance: Path) -> None:
+    require_coverage([subject_with(server={"databases": ["sqlite"]})], acceptance)
+    with pytest.raises(UserError) as error:
+        require_coverage([BOTH], acceptance)
+    assert str(error.value) == (
+        "both/contract.toml promises server.databases[postgresql], and no test in"
+        " made_up_acceptance/ is marked with it"
+    )
