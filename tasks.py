@@ -129,7 +129,7 @@ def test(
     help={
         "suite": "what to measure: build",
         "part": "emulation, warm or session; may be given more than once",
-        "cold": "also build custom with every step run",
+        "cold": "also build custom with its Python environment made anew",
         "full": "also run the whole trial on the native architecture",
         "repeat": "how often the composed and the emulated build are measured",
     },

@@ -7,9 +7,12 @@ built is replaced.
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import getproxies_environment
 
@@ -30,7 +33,10 @@ REGISTRY = "seatrial-bench"
 _FOLDER = ROOT / "bench" / "emulated"
 BASELINES = _FOLDER / "docker-bake.hcl"
 ANEW = _FOLDER / "anew.hcl"
-"""Says which stages run whatever the cache holds."""
+"""Makes the steps that are measured run, whatever the cache holds."""
+# Only what is asked for goes into the store, and files outside the folder are read.
+_LIKE_INVOKE_BUILD = {"BUILDX_NO_DEFAULT_LOAD": "1", "BUILDX_BAKE_ENTITLEMENTS_FS": "0"}
+_SCRIPTS = ROOT / "docker" / "bases" / "scripts"
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,6 @@ class Baker:
         settings: Sequence[str],
         *,
         anew: bool = False,
-        no_cache: bool = False,
     ) -> None:
         """Build targets of the catalogue or of the baselines.
 
@@ -56,23 +61,22 @@ class Baker:
             targets: their names.
             settings: `TARGET.KEY=VALUE`.
             anew: run the steps that make the Python environment.
-            no_cache: run every step, of the parts too.
 
         Raises:
             UserError: a step failed.
         """
-        self.runner.run(
-            [
-                *("docker", "buildx", "bake", "--builder", self.builder.name),
-                *("--file", str(BAKE_FILE), "--file", str(BASELINES), "--progress", "plain"),
-                *(("--file", str(ANEW)) if anew else ()),
-                *(("--no-cache",) if no_cache else ()),
-                *(part for setting in settings for part in ("--set", setting)),
-                *targets,
-            ],
-            # As `invoke build` does: only what is asked for goes into the store.
-            {**self.variables, "BUILDX_NO_DEFAULT_LOAD": "1", "BUILDX_BAKE_ENTITLEMENTS_FS": "0"},
-        )
+        with ExitStack() as stack:
+            more = stack.enter_context(_changed_inputs()) if anew else {}
+            self.runner.run(
+                [
+                    *("docker", "buildx", "bake", "--builder", self.builder.name),
+                    *("--file", str(BAKE_FILE), "--file", str(BASELINES), "--progress", "plain"),
+                    *(("--file", str(ANEW)) if anew else ()),
+                    *(part for setting in settings for part in ("--set", setting)),
+                    *targets,
+                ],
+                {**self.variables, **_LIKE_INVOKE_BUILD, **more},
+            )
 
     def settings(self, name: str, *platforms: str) -> list[str]:
         """Say which platforms of an image of the catalogue to build, and to store it."""
@@ -118,6 +122,17 @@ def remove_images() -> None:
             for tag in image.tags:
                 if tag.startswith(f"{REGISTRY}/"):
                     client.images.remove(tag)
+
+
+@contextmanager
+def _changed_inputs() -> Iterator[dict[str, str]]:
+    """Give variables of `ANEW` that no build had before."""
+    moment = datetime.now(UTC).isoformat()
+    with tempfile.TemporaryDirectory(prefix="seatrial-bench-") as folder:
+        scripts = Path(folder, "scripts")
+        shutil.copytree(_SCRIPTS, scripts)
+        Path(scripts, "moment").write_text(moment, encoding="utf-8")
+        yield {"SCRIPTS": str(scripts), "MOMENT": moment}
 
 
 def _bases() -> dict[str, str]:

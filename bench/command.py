@@ -39,7 +39,7 @@ def run(
     Args:
         suite: `build`.
         parts: of `PARTS`; none for all.
-        cold: also build `custom` natively with every step run.
+        cold: also build `custom` natively with its Python environment made anew.
         full: also run the whole trial on the native architecture.
         repeat: how often the composed and the emulated build are measured.
 

@@ -1,7 +1,8 @@
 """Building `custom` for a foreign architecture: composed, against installed under emulation.
 
-Both sides start from the same base and the same locks, have their download caches warm, run every
-step that makes the Python environment, and put the image into the engine's store.
+Both sides start from the same base and the same locks, have what they install downloaded already,
+run every step that makes the Python environment, and put the image into the engine's store. In one
+thing the baseline has the better of it: it asks no index, while composing resolves against one.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def measure(watch: Stopwatch, baker: Baker, repeat: int) -> list[Figure]:
     shared = [f"{name}.platform={foreign}" for name in ("python", "upstream")]
     emulated = [*shared, f"emulated.platform={foreign}"]
 
-    with watch.measure("filling pip's cache"):
+    with watch.measure("downloading wheels for the emulated pip"):
         downloads = [f"download.platform={foreign}", "download.output=type=cacheonly"]
         baker.bake(["download"], [*shared, *downloads], anew=True)
     with watch.measure(f"filling uv's cache: {VARIANT} for {foreign}"):
@@ -66,7 +67,7 @@ def measure(watch: Stopwatch, baker: Baker, repeat: int) -> list[Figure]:
             _AGAINST,
             other.total,
             Bar(ratio=LEAST_RATIO),
-            f"the same {held} distributions on both sides; download caches warm on both; "
+            f"the same {held} distributions on both sides; downloaded beforehand on both; "
             f"{mine.daemon + mine.client:.0f} of {mine.total:.0f} CPU s (emulated: "
             f"{other.daemon + other.client:.0f} of {other.total:.0f}) went into compressing and "
             "storing the image and into the client",

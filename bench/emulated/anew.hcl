@@ -1,19 +1,29 @@
 # Read after the other two where a build is measured: what makes the Python environment runs, whatever
-# the cache holds; what is below it stays. (`--set TARGET.no-cache-filter=...` would say it on the
-# command line, but buildx 0.13 drops it without a word.)
+# the cache holds; what is below it stays. Ignoring the cache at a step would also empty the mounts
+# that hold downloads, this project's own among them, so such a step gets a changed input instead: its
+# scripts come from a copy that differs in one file, or it knows the moment.
+
+variable "SCRIPTS" {
+  default = "docker/bases/scripts"
+}
+variable "MOMENT" {
+  default = ""
+}
 
 target "upstream" {
-  no-cache-filter = ["environment", "stand-in"]
+  contexts        = { scripts = SCRIPTS }
+  no-cache-filter = ["stand-in"]
 }
 
 target "custom" {
-  no-cache-filter = ["environment", "custom"]
+  contexts        = { scripts = SCRIPTS }
+  no-cache-filter = ["custom"]
 }
 
 target "download" {
-  no-cache-filter = ["download"]
+  args = { MOMENT = MOMENT }
 }
 
 target "emulated" {
-  no-cache-filter = ["emulated"]
+  args = { MOMENT = MOMENT }
 }
