@@ -14,6 +14,7 @@ from seatrial.engine import connection
 from seatrial.errors import UserError
 from seatrial.stack.ownership import OWNER_LABEL, Session, remove_session
 from seatrial.stack.services import Services
+from seatrial.trial import ryuk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -153,11 +154,14 @@ class Starts:
 
 def _start_services(watch: Stopwatch) -> None:
     with closing(connection.connect()) as client:
+        references = {name: each.reference for name, each in catalogue.load().services.items()}
+        for name, reference in references.items():
+            if not client.images.list(reference):
+                raise UserError(f"{reference} is not there: run `invoke build --variant {name}`")
+        ryuk.configure(client)
         session = Session.begin()
-        session.create_network(client)
-        services = catalogue.load().services
-        references = {name: image.reference for name, image in services.items()}
         try:
+            session.create_network(client)
             with watch.measure("starting the services"):
                 Services(client, session, references).start()
         finally:
