@@ -168,7 +168,8 @@ class TestProxied(ArtifactStore):
         return server
 
     def test_client_needs_no_store(self, way: MlflowClient, run_id: str) -> None:
-        assert way.get_run(run_id).info.artifact_uri.startswith("mlflow-artifacts:")
+        uri = way.get_run(run_id).info.artifact_uri
+        assert uri.startswith("mlflow-artifacts:"), f"the client is sent to {uri}"
 
 
 @pytest.mark.promise("server.capabilities", "artifacts")
@@ -184,16 +185,19 @@ class TestDirect(ArtifactStore):
         self, way: MlflowClient, run_id: str, target: Server
     ) -> None:
         uri = way.get_run(run_id).info.artifact_uri
-        assert uri.startswith(f"s3://{target.stores.bucket}/")
+        assert uri.startswith(f"s3://{target.stores.bucket}/"), f"the client is sent to {uri}"
 
 
 @pytest.mark.promise("server.artifact_stores", "s3")
-def test_store_is_the_bucket(client: MlflowClient, experiment: str, server: Server) -> None:
-    assert server.settings.store == "s3"
-    run_id = client.create_run(experiment).info.run_id
-    client.log_text(run_id, "in the bucket", "note.txt")
-    found = server.objects(containing=run_id)
-    assert list(found.values()) == [b"in the bucket"]
+def test_store_is_the_bucket(
+    s3_server: Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    assert s3_server.settings.store == "s3"
+    with client_of(s3_server, monkeypatch) as client:
+        run_id = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
+        client.log_text(run_id, "in the bucket", "note.txt")
+    found = s3_server.objects(containing=run_id)
+    assert list(found.values()) == [b"in the bucket"], f"the bucket holds {found} of the run"
 
 
 @pytest.mark.promise("server.artifact_stores", "file")
@@ -205,7 +209,7 @@ def test_store_is_the_volume(
         run_id = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
         client.log_text(run_id, "in the volume", "note.txt")
     found = embedded_server.objects(containing=run_id)
-    assert list(found.values()) == [b"in the volume"]
+    assert list(found.values()) == [b"in the volume"], f"the volume holds {found} of the run"
 
 
 PART = 5 * MIB
@@ -221,13 +225,12 @@ def _parts(server: Server, services: ServiceAddresses, run_id: str) -> tuple[str
 
 @pytest.mark.promise("server.multipart", "proxied")
 def test_proxied_upload_in_parts(
-    client: MlflowClient,
-    experiment: str,
-    server: Server,
+    s3_server: Server,
     services: ServiceAddresses,
     large: bytes,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     """The server hands out presigned URLs, and the client sends the parts to the store."""
     address = (services.minio_address, 9000)
@@ -243,12 +246,14 @@ def test_proxied_upload_in_parts(
     monkeypatch.setenv("MLFLOW_MULTIPART_DOWNLOAD_CHUNK_SIZE", str(PART))
     path = tmp_path / LARGE
     path.write_bytes(large)
-    run_id = client.create_run(experiment).info.run_id
-    client.log_artifact(run_id, str(path))
-    key, parts = _parts(server, services, run_id)
-    assert parts == -(-len(large) // PART), f"{key} was written in {parts} parts"
-    _same(server.objects(containing=run_id)[key], large)
-    back = client.download_artifacts(run_id, LARGE, str(tmp_path / "back"))
+    with client_of(s3_server, monkeypatch) as client:
+        run_id = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
+        client.log_artifact(run_id, str(path))
+        back = client.download_artifacts(run_id, LARGE, str(tmp_path / "back"))
+    key, parts = _parts(s3_server, services, run_id)
+    expected = -(-len(large) // PART)
+    assert parts == expected, f"{key} was written in {parts} parts, not in the client's {expected}"
+    _same(s3_server.objects(containing=run_id)[key], large)
     _same(Path(back).read_bytes(), large)
 
 
@@ -345,8 +350,8 @@ class TestNoWayOutOfTheBucket(PathTraversal):
     """A key with dots in it would lead to another folder once somebody downloads it."""
 
     @pytest.fixture
-    def target(self, server: Server) -> Server:
-        return server
+    def target(self, s3_server: Server) -> Server:
+        return s3_server
 
 
 @pytest.mark.promise("server.refuses_path_traversal")

@@ -80,13 +80,14 @@ def test_missing_database_is_named(
 def test_missing_bucket_fails_the_upload_and_spares_the_server(
     trial: Trial,
     subject: Subject,
-    main_settings: ServerSettings,
+    s3_server: Server,
     launch: Launch,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
-    stores = replace(trial.fresh_stores(subject, main_settings), bucket="no-such-bucket")
-    server = launch(main_settings, stores=stores)
+    settings = s3_server.settings
+    stores = replace(trial.fresh_stores(subject, settings), bucket="no-such-bucket")
+    server = launch(settings, stores=stores)
     with client_of(server, monkeypatch) as client:
         run_id = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
         with pytest.raises((MlflowException, HTTPError)):

@@ -36,14 +36,16 @@ def _log_and_look_behind(
 
 @pytest.mark.promise("server.databases", "postgresql")
 def test_postgresql(
-    server: Server,
+    postgresql_server: Server,
     services: ServiceAddresses,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
-    assert server.settings.database == "postgresql"
-    _log_and_look_behind(server, monkeypatch, request)
-    assert services.password not in server.logs(10_000), "the log shows the database password"
+    assert postgresql_server.settings.database == "postgresql"
+    _log_and_look_behind(postgresql_server, monkeypatch, request)
+    assert services.password not in postgresql_server.logs(10_000), (
+        "the log shows the database password"
+    )
 
 
 @pytest.mark.promise("server.databases", "postgresql")
@@ -57,9 +59,10 @@ def test_postgresql_without_a_driver_in_the_url(
     request: pytest.FixtureRequest,
 ) -> None:
     """SQLAlchemy picks a driver by its own version, so what it picks has to be there."""
-    stores = trial.fresh_stores(subject, main_settings)
+    settings = replace(main_settings, name="plain-url", database="postgresql")
+    stores = trial.fresh_stores(subject, settings)
     plain = services.database_url(stores.database).replace("+psycopg2", "")
-    settings = replace(main_settings, name="plain-url", database_url=plain)
+    settings = replace(settings, database_url=plain)
     _log_and_look_behind(launch(settings, stores=stores), monkeypatch, request)
 
 

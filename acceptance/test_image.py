@@ -36,7 +36,8 @@ def test_label_is_there(subject: Subject, promised: Promise) -> None:
 
 @pytest.mark.promise("image.environment")
 def test_variable_is_set(subject: Subject, promised: Promise) -> None:
-    assert subject.configuration.environment.get(str(promised.item)) == promised.value
+    found = subject.configuration.environment.get(str(promised.item))
+    assert found == promised.value, f"{promised.item} is {found!r}, not {promised.value!r}"
 
 
 @pytest.mark.promise("image.working_directory")
@@ -48,7 +49,8 @@ def test_working_directory(subject: Subject, promised: Promise, run_in_image: Ru
 
 @pytest.mark.promise("image.exposed_ports")
 def test_port_is_exposed(subject: Subject, promised: Promise) -> None:
-    assert promised.value in subject.configuration.exposed_ports
+    ports = subject.configuration.exposed_ports
+    assert promised.value in ports, f"exposed are {list(ports)}, without {promised.value}"
 
 
 @pytest.mark.promise("image.entrypoint")

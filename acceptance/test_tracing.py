@@ -93,9 +93,9 @@ def test_logged_models(client: MlflowClient, experiment: str, server: Server) ->
     found = client.search_logged_models(
         [experiment],
         filter_string="metrics.accuracy > 0.75",
-        order_by=[{"field_name": "metrics.accuracy", "ascending": True}],
+        order_by=[{"field_name": "metrics.accuracy", "ascending": False}],
     )
-    assert [model.name for model in found] == ["candidate-1", "candidate-0"]
+    assert [model.name for model in found] == ["candidate-0", "candidate-1"]
     best = client.get_logged_model(models[0].model_id)
     assert (best.status, best.params, best.source_run_id) == (
         LoggedModelStatus.READY,

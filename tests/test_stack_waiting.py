@@ -55,6 +55,12 @@ def test_end_of_the_container_ends_the_wait_and_shows_its_last_words() -> None:
     assert error.value.logs == "first\nlast words \N{REPLACEMENT CHARACTER}"
 
 
+def test_later_the_last_line_is_enough() -> None:
+    first = ContainerError("box exited", "Traceback\n  in main\nModuleNotFoundError: psycopg2 \n")
+    assert str(first.in_one_line()) == "box exited; it said last: ModuleNotFoundError: psycopg2"
+    assert str(ContainerError("box exited", "").in_one_line()) == "box exited"
+
+
 def test_success_does_not_hide_that_the_container_has_ended() -> None:
     with pytest.raises(ContainerError, match="exited with code 0"):
         _wait({"Status": "exited"}, answers=True)

@@ -98,6 +98,11 @@ class Server:
         """GET `path` of the server."""
         return requests.get(f"{self.url}{path}", timeout=30 * self.subject.scale, **options)
 
+    def takes_artifacts(self) -> bool:
+        """Whether an artifact can be sent through the server, in a folder of its own."""
+        address = f"{self.url}/api/2.0/mlflow-artifacts/artifacts/seatrial/probe.txt"
+        return requests.put(address, data=b"probe", timeout=30 * self.subject.scale).ok
+
     def client_environment(self) -> dict[str, str]:
         """What an MLflow client on this host needs beside the tracking URI."""
         if self.settings.access == "direct" and self.services:

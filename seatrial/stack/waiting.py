@@ -31,6 +31,11 @@ class ContainerError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\nlast log lines:\n{self.logs}" if self.logs else self.message
 
+    def in_one_line(self) -> ContainerError:
+        """The same failure for whoever meets it later: of the log only the last line."""
+        said = f"; it said last: {self.logs.splitlines()[-1].strip()}" if self.logs else ""
+        return ContainerError(f"{self.message}{said}", "")
+
 
 def last_lines(container: Container, lines: int = LOG_LINES) -> str:
     """The last log lines of `container`, standard output and error in one."""

@@ -77,15 +77,27 @@ def services(trial: Trial) -> ServiceAddresses:
 
 
 @pytest.fixture
-def main_settings(trial: Trial, subject: Subject) -> ServerSettings:
-    """The configuration of the server that most tests share."""
+def server(trial: Trial, subject: Subject) -> Server:
+    """The server that most tests share: artifacts go through it."""
     return trial.main(subject)
 
 
 @pytest.fixture
-def server(trial: Trial, subject: Subject, main_settings: ServerSettings) -> Server:
-    """The server that most tests share: artifacts go through it."""
-    return trial.shared(subject, main_settings)
+def main_settings(server: Server) -> ServerSettings:
+    """The configuration of the server that most tests share."""
+    return server.settings
+
+
+@pytest.fixture
+def postgresql_server(trial: Trial, subject: Subject) -> Server:
+    """The shared server on PostgreSQL, which may be the one that most tests share."""
+    return trial.on(subject, database="postgresql")
+
+
+@pytest.fixture
+def s3_server(trial: Trial, subject: Subject) -> Server:
+    """The shared server before S3, which may be the one that most tests share."""
+    return trial.on(subject, store="s3")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from docker.errors import APIError
 
 from seatrial.errors import UserError
+from seatrial.stack.waiting import ContainerError
 from seatrial.trial import ending, promising, reporting
 from seatrial.trial import options as trial_options
 from seatrial.trial.fixtures import (
@@ -21,8 +22,10 @@ from seatrial.trial.fixtures import (
     experiment,
     launch,
     main_settings,
+    postgresql_server,
     promised,
     run_in_image,
+    s3_server,
     server,
     services,
     subject,
@@ -44,8 +47,10 @@ __all__ = [
     "experiment",
     "launch",
     "main_settings",
+    "postgresql_server",
     "promised",
     "run_in_image",
+    "s3_server",
     "server",
     "services",
     "subject",
@@ -55,7 +60,13 @@ __all__ = [
 INVITATION = "seatrial_trial"
 LEFT_OUT = "seatrial_left_out"
 LEFT_OUT_KEY: pytest.StashKey[list[str]] = pytest.StashKey()
-SHARED_FIXTURES = ("direct_server", "embedded_server", "server")
+SHARED_FIXTURES = {
+    "direct_server": "direct server",
+    "embedded_server": "embedded server",
+    "server": "main server",
+    "postgresql_server": "main server",
+    "s3_server": "main server",
+}
 """Fixtures whose server is shared: their tests go to one worker, so that it starts once."""
 
 
@@ -139,7 +150,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _parameter(metafunc: pytest.Metafunc, case: promising.Case, itemwise: bool) -> object:
     label = case.subject.label
     item = case.promises[0].item if itemwise else None
-    shared = next((name for name in SHARED_FIXTURES if name in metafunc.fixturenames), None)
+    groups = (group for name, group in SHARED_FIXTURES.items() if name in metafunc.fixturenames)
+    shared = next(groups, None)
     marks = [pytest.mark.xdist_group(f"{label} {shared}")] if shared else []
     return pytest.param(case, id=f"{label}-{item}" if item else label, marks=marks)
 
@@ -185,10 +197,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item,
+    item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Give a failure what is needed to understand it."""
     report = yield
+    if call.when == "setup" and call.excinfo and call.excinfo.errisinstance(ContainerError):
+        # A server that did not start says why itself; the way through the fixtures adds nothing.
+        report.longrepr = str(call.excinfo.value)
     trial = item.config.stash.get(TRIAL_KEY, None)
     found = _case_of(item)
     if report.failed and trial and found:

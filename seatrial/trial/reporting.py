@@ -7,6 +7,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 from docker.errors import NotFound
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ def explain(report: pytest.TestReport, item: pytest.Item, case: Case, trial: Tri
             f"{subject.reference} ({subject.platform}) {subject.configuration.image_id}",
         )
     )
-    report.sections += [_about(server) for server in trial.touched]
+    try:
+        report.sections += [_about(server) for server in trial.touched]
+    except requests.ConnectionError:
+        item.session.shouldstop = "the container engine does not answer any more"
     # xdist adds the test's group to its name; pytest does not know it by that.
     name = item.nodeid.rpartition("]@")
     words = ["pytest", f"{name[0]}]" if name[1] else item.nodeid, *trial.options.as_arguments()]

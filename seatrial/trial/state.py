@@ -10,7 +10,7 @@ import itertools
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
+    from seatrial.contract.schema import ArtifactStore, Database
     from seatrial.stack.settings import ServerSettings
     from seatrial.trial.options import TrialOptions
 
@@ -51,6 +52,7 @@ class Trial:
     touched: list[Server] = field(default_factory=list)
     """The servers that the running test has to do with: its report shows their logs."""
     _shared: dict[tuple[str, str], Server | ContainerError] = field(default_factory=dict)
+    _main: dict[str, Server] = field(default_factory=dict)
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     @classmethod
@@ -121,16 +123,60 @@ class Trial:
                     f" {self.session.id} has left there"
                 ) from None
 
-    def main(self, subject: Subject) -> ServerSettings:
-        """The configuration that most tests use: the fullest that contract and stack allow."""
-        promised = subject.contract.server
-        databases, stores = promised.databases or [], promised.artifact_stores or []
-        fitting = (one for one in PROXIED if one.database in databases and one.store in stores)
-        return next(fitting, EMBEDDED) if self.options.stack == "full" else EMBEDDED
+    def promised(self, subject: Subject) -> list[ServerSettings]:
+        """The configurations that contract and stack allow, from the fullest to the plainest."""
+        server = subject.contract.server
+        databases, stores = server.databases or [], server.artifact_stores or []
+        fitting = [one for one in PROXIED if one.database in databases and one.store in stores]
+        return fitting if fitting and self.options.stack == "full" else [EMBEDDED]
+
+    def main(self, subject: Subject) -> Server:
+        """The server that most tests share: the fullest of the promised ones that works at all.
+
+        An image without a driver breaks its promise of that database, and the tests of that promise
+        say so; everything else is tried on what does work.
+        """
+        if subject.label not in self._main:
+            tried = (self._working(subject, one) for one in self.promised(subject))
+            working = next(filter(None, tried), None)
+            self._main[subject.label] = working or self.shared(subject, EMBEDDED)
+        found = self._main[subject.label]
+        self._touch(found)
+        return found
+
+    def on(
+        self,
+        subject: Subject,
+        *,
+        database: Database | None = None,
+        store: ArtifactStore | None = None,
+    ) -> Server:
+        """The shared server on this database, or before this store: the fullest that starts.
+
+        Raises:
+            ContainerError: none does.
+        """
+        *fuller, plainest = (
+            one
+            for one in self.promised(subject)
+            if database in (None, one.database) and store in (None, one.store)
+        )
+        for settings in fuller:
+            with suppress(ContainerError):
+                return self.shared(subject, settings)
+        return self.shared(subject, plainest)
 
     def direct(self, subject: Subject) -> ServerSettings:
         """The configuration in which clients reach the store by themselves."""
-        return replace(self.main(subject), name="direct", store="s3", access="direct")
+        return replace(self.main(subject).settings, name="direct", store="s3", access="direct")
+
+    def _working(self, subject: Subject, settings: ServerSettings) -> Server | None:
+        try:
+            server = self.shared(subject, settings)
+        except ContainerError:
+            return None
+        proxied = "proxied" in (subject.contract.server.artifact_access or [])
+        return server if server.takes_artifacts() or not proxied else None
 
     def shared(self, subject: Subject, settings: ServerSettings) -> Server:
         """The server of `subject` with `settings`, started at the first call.
@@ -143,7 +189,7 @@ class Trial:
             try:
                 self._shared[key] = self.launch(subject, settings)
             except ContainerError as failure:
-                self._shared[key] = ContainerError(f"{failure.message} (logs: see above)", "")
+                self._shared[key] = failure.in_one_line()
                 raise
         found = self._shared[key]
         if isinstance(found, ContainerError):
