@@ -44,7 +44,7 @@ def run_in_image(
     Raises:
         requests.exceptions.ConnectionError: the command has not ended in time.
     """
-    container = DockerContainer(subject.reference).with_command(list(command[1:]))
+    container = DockerContainer(subject.configuration.image_id).with_command(list(command[1:]))
     container.with_envs(**subject.contract.start.environment)
     container.with_kwargs(
         entrypoint=[command[0]],

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 VOLUME_PATH = "/seatrial"
 """Where a server without services finds its volume."""
 DATA_PATH = f"{VOLUME_PATH}/data"
-WORKERS = 2
-"""Server processes: two, so that every test also meets the other process."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class MlflowContainer(DockerContainer):
         command: list[str],
         **options: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__(subject.reference)
+        super().__init__(subject.configuration.image_id)
         self.ports = {str(subject.contract.start.port): (LOOPBACK,)}  # type: ignore[dict-item]
         self.with_command(command)
         self.with_name(name)
@@ -221,7 +219,7 @@ def _command(
     port = str(subject.contract.start.port)
     return [
         *subject.server_command,
-        *("--host", "0.0.0.0", "--port", port, "--workers", str(WORKERS)),  # noqa: S104
+        *("--host", "0.0.0.0", "--port", port, "--workers", str(subject.workers)),  # noqa: S104
         *("--backend-store-uri", database),
         *artifacts,
     ]
@@ -236,7 +234,7 @@ def prepare_volume(client: DockerClient, session: Session, subject: Subject, nam
     with tarfile.open(fileobj=archive, mode="w") as tar:
         tar.addfile(folder)
     helper = client.containers.create(
-        subject.reference,
+        subject.configuration.image_id,
         command=["true"],
         platform=subject.platform,
         labels=session.labels,

@@ -25,7 +25,9 @@ class ImageConfiguration:
     """What the image's own configuration says on the platform under test."""
 
     image_id: str
-    """The digest of what the reference names: an index, where it holds several platforms."""
+    """The digest of what the reference names: an index, where it holds several platforms.
+
+    Containers are started from it, so that a run tries one image, whatever is built meanwhile."""
     entrypoint: tuple[str, ...]
     environment: dict[str, str]
     labels: dict[str, str]
@@ -55,6 +57,14 @@ class Subject:
     def scale(self) -> int:
         """What every time limit is multiplied with."""
         return 1 if self.native else EMULATION_SCALE
+
+    @property
+    def workers(self) -> int:
+        """How many processes a server gets: two, so that every test also meets the other one.
+
+        One under emulation, where uvicorn takes a worker that is slow to answer for a dead one.
+        """
+        return 2 if self.native else 1
 
     @property
     def server_command(self) -> list[str]:
