@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import tarfile
 import tempfile
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.request import getproxies_environment
 
@@ -24,7 +26,7 @@ from seatrial.catalogue.reading import environment
 from seatrial.engine import authority, connection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bench.running import Runner
     from seatrial.catalogue import Catalogue
@@ -113,6 +115,38 @@ def baker(runner: Runner) -> Iterator[Baker]:
             },
         )
         yield Baker(runner, chosen, host, variables)
+
+
+def distributions(name: str, platform: str) -> set[str]:
+    """Read which Python distributions a built image holds, without running it.
+
+    Args:
+        name: of the target.
+        platform: of the image; foreign ones will do.
+
+    Returns:
+        The names of their `.dist-info` folders, which hold name and version.
+    """
+    with closing(connection.connect()) as client:
+        container = client.containers.create(f"{REGISTRY}/{name}:latest", platform=platform)
+        command = ["docker", "export", str(container.id)]
+        try:
+            with subprocess.Popen(command, stdout=subprocess.PIPE) as export:
+                assert export.stdout
+                with tarfile.open(fileobj=export.stdout, mode="r|") as archive:
+                    return information_folders(member.name for member in archive)
+        finally:
+            container.remove()
+
+
+def information_folders(paths: Iterable[str]) -> set[str]:
+    """Pick the `.dist-info` folders out of a file system's paths."""
+    return {
+        part
+        for path in paths
+        for part in PurePosixPath(path).parent.parts
+        if part.endswith(".dist-info")
+    }
 
 
 def remove_images() -> None:

@@ -7,10 +7,9 @@ thing the baseline has the better of it: it asks no index, while composing resol
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.baking import distributions
 from bench.figures import CPU_SECONDS, SECONDS, Bar, Figure, middle, middle_cpu
 from seatrial.engine import connection
 from seatrial.errors import UserError
@@ -55,7 +54,7 @@ def measure(watch: Stopwatch, baker: Baker, repeat: int) -> list[Figure]:
         with watch.measure(f"{VARIANT} for {foreign}, emulated"):
             baker.bake(["emulated"], [*emulated, "emulated.output=type=docker"], anew=True)
     theirs = watch.last(repeat)
-    held = _require_same(baker, [*composed, *emulated], foreign)
+    held = _require_same(foreign)
 
     mine, other = middle_cpu(ours), middle_cpu(theirs)
     what = f"{VARIANT} for {foreign.removeprefix('linux/')}"
@@ -77,22 +76,9 @@ def measure(watch: Stopwatch, baker: Baker, repeat: int) -> list[Figure]:
     ]
 
 
-def _require_same(baker: Baker, settings: list[str], foreign: str) -> int:
-    """Compare what the images hold, and give back how much."""
-    with tempfile.TemporaryDirectory(prefix="seatrial-bench-") as folder:
-        target = [
-            f"distributions.platform={foreign}",
-            f"distributions.output=type=local,dest={folder}",
-            # Provenance would be a file beside the lists.
-            "distributions.attest=type=provenance,disabled=true",
-        ]
-        # Nothing but the lists leaves the builder.
-        kept = [each for each in settings if ".output=" not in each]
-        baker.bake(["distributions"], [*kept, *target])
-        composed, emulated = (
-            set(Path(folder, name).read_text(encoding="utf-8").split())
-            for name in ("composed", "emulated")
-        )
+def _require_same(foreign: str) -> int:
+    """Compare what the measured images hold, and give back how much."""
+    composed, emulated = (distributions(name, foreign) for name in (VARIANT, "emulated"))
     if different := sorted(composed ^ emulated):
         raise UserError(
             "the two ways to build don't give the same, so they can't be compared: "

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from bench import command, machine, measuring, processor, session, table
-from bench.baking import ANEW
+from bench.baking import ANEW, information_folders
 from bench.figures import (
     CPU_SECONDS,
     SECONDS,
@@ -197,6 +197,13 @@ def test_an_engine_elsewhere_cannot_be_measured(
     monkeypatch.setattr("psutil.process_iter", lambda _: named(*names))
     with pytest.raises(UserError, match="where exactly one does"):
         processor.Processor.find()
+
+
+def test_distributions_are_told_from_an_images_paths() -> None:
+    site = "usr/local/lib/python3.13/dist-packages"
+    paths = [f"{site}/mlflow/server.py", f"{site}/mlflow-3.17.2.dist-info/METADATA"]
+    paths += [f"{site}/six-1.17.0.dist-info/licenses/LICENSE", f"{site}/six.py", "etc/.dist-info.x"]
+    assert information_folders(paths) == {"mlflow-3.17.2.dist-info", "six-1.17.0.dist-info"}
 
 
 @pytest.mark.parametrize("target", ["upstream", "custom"])

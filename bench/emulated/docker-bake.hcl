@@ -21,10 +21,3 @@ target "download" {
   target   = "download"
   tags     = []
 }
-
-target "distributions" {
-  inherits = ["emulated"]
-  target   = "distributions"
-  contexts = { custom = "target:custom", emulated = "target:emulated" }
-  tags     = []
-}
