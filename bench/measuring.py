@@ -31,15 +31,21 @@ class Stopwatch:
         self._console = console
 
     @contextmanager
-    def measure(self, label: str) -> Iterator[dict[str, Any]]:
-        """Measure the block; it may add details to the dictionary that it gets."""
+    def measure(self, label: str, *, containers: bool = False) -> Iterator[dict[str, Any]]:
+        """Measure the block; it may add details to the dictionary that it gets.
+
+        Args:
+            label: what it does.
+            containers: it runs some. Their CPU time can't be told from that of others at work, so
+                only builds at the same time make such a run a doubtful one.
+        """
         detail: dict[str, Any] = {}
         foreign = builds_at_work()
         before, start = self.processor.read(), time.monotonic()
         yield detail
         seconds = time.monotonic() - start
         times = self.processor.read().since(before)
-        disturbed = foreign or builds_at_work() or crowded(times, seconds)
+        disturbed = foreign or builds_at_work() or (not containers and crowded(times, seconds))
         self.samples.append(Sample(label, seconds, times, disturbed, detail))
         self._console.print(
             f"{seconds:5.0f}s  {times.total:5.0f} CPU s  {label}"

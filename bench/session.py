@@ -53,7 +53,7 @@ def measure(watch: Stopwatch, runner: Runner, *, full: bool) -> list[Figure]:
     started, tests = {}, {}
     for chosen in (TESTS[:1], TESTS):
         size = len(chosen)
-        with watch.measure(f"a session of {size} tests") as detail:
+        with watch.measure(f"a session of {size} tests", containers=True) as detail:
             starts = Starts(names)
             command = [sys.executable, "-m", "pytest", *chosen, "-p", "no:cacheprovider"]
             with starts.counting():
@@ -88,7 +88,7 @@ def measure(watch: Stopwatch, runner: Runner, *, full: bool) -> list[Figure]:
 
 
 def _whole(watch: Stopwatch, runner: Runner, single: float) -> Figure:
-    with watch.measure("invoke test") as detail:
+    with watch.measure("invoke test", containers=True) as detail:
         output = runner.run([sys.executable, "-m", "invoke", "test"])
         detail["tests"] = count = passed(output)
     return Figure(
@@ -162,7 +162,7 @@ def _start_services(watch: Stopwatch) -> None:
         session = Session.begin()
         try:
             session.create_network(client)
-            with watch.measure("starting the services"):
+            with watch.measure("starting the services", containers=True):
                 Services(client, session, references).start()
         finally:
             remove_session(client, session)
