@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -230,9 +231,10 @@ def line(name: str, machine: Machine, emulator: Path) -> bytes:
 def _mount() -> None:
     if (BINFMT / "register").exists():
         return
-    # Where binfmt_misc is a module the mount loads it, or modprobe does; in a kernel that has
-    # neither, the mount's message says so.
-    subprocess.run(["modprobe", "-q", "binfmt_misc"], capture_output=True, check=False)
+    # Where binfmt_misc is a module the mount loads it, or modprobe does, if there is one; in a
+    # kernel that has neither, the mount's message says so.
+    if modprobe := shutil.which("modprobe"):
+        subprocess.run([modprobe, "-q", "binfmt_misc"], capture_output=True, check=False)
     result = subprocess.run(
         ["mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT)],
         capture_output=True,
