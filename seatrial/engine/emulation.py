@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import struct
 import shutil
+import struct
 import subprocess
 import tempfile
 from dataclasses import dataclass
