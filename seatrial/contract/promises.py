@@ -10,7 +10,15 @@ if TYPE_CHECKING:
 
     from seatrial.contract.schema import Contract
 
-PROMISING_SECTIONS = ("image", "process", "server", "python")
+PROMISING_SECTIONS = (
+    "image",
+    "process",
+    "contents",
+    "entrypoint",
+    "command_line",
+    "server",
+    "python",
+)
 
 
 @dataclass(frozen=True)
@@ -47,5 +55,5 @@ def _walk(contract: Contract) -> Iterator[Promise]:
                 yield Promise(name, None, value)
 
 
-WHOLE_LISTS = frozenset({"image.entrypoint"})
+WHOLE_LISTS = frozenset({"image.entrypoint", "process.confined"})
 """Lists that are one promise: an entry point is right or wrong as a whole."""

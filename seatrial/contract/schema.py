@@ -14,9 +14,19 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 Architecture = Literal["amd64", "arm64"]
 Capability = Literal["ui", "tracking", "tracing", "artifacts", "registry"]
-Database = Literal["postgresql", "sqlite"]
+Database = Literal["postgresql", "mysql", "sqlite"]
 ArtifactStore = Literal["s3", "file"]
 ArtifactAccess = Literal["proxied", "direct"]
+Absence = Literal[
+    "shell",
+    "package-manager",
+    "pip",
+    "setuid",
+    "world-writable",
+    "private-authority",
+    "secret",
+]
+Form = Literal["server", "mlflow server", "none"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -63,6 +73,13 @@ class Image(Section):
     working_directory: str | None = None
     exposed_ports: list[Port] | None = None
     entrypoint: list[str] | None = None
+    user: str | None = None
+    """The user that the image names, such as `65532:65532`; never root's where it is promised."""
+    unprivileged_ports: Literal[True] | None = None
+    """Every exposed port, and the one it listens on without being told, is 1025 or higher."""
+    healthcheck: Literal[True] | None = None
+    """A health check that needs no shell: the engine calls a serving container healthy, and the
+    check fails where nothing serves."""
     provenance: Literal[True] | None = None
     """Every platform of the image carries a provenance attestation in the same index."""
     compressed_megabytes: Annotated[int, Field(gt=0)] | None = None
@@ -78,6 +95,58 @@ class Process(Section):
     """Seconds from SIGTERM to the container's end, with exit code 0 or 143."""
     keeps_data: Literal[True] | None = None
     """A container that replaces a stopped one on the same stores has lost nothing."""
+
+    confined: list[str] | None = None
+    """The paths that it must write to. With tmpfs on them alone it serves under `--read-only
+    --cap-drop ALL --security-opt no-new-privileges --user 12345:12345`, and most of the trial is
+    run that way."""
+    exits_with_server: Literal[True] | None = None
+    """A server that ends without having been asked to ends the container, not with exit code 0."""
+    reaps_zombies: Literal[True] | None = None
+    """Orphaned processes that have ended don't stay in the process table."""
+
+
+class Contents(Section):
+    """What the image's file system holds, in every layer."""
+
+    lacks: list[Absence] | None = None
+    tools: list[str] | None = None
+    """Commands that are there and run: each is tried with `--version`."""
+    certificates: Literal[True] | None = None
+    """Public certificate authorities, where the image's OpenSSL looks for them."""
+    debian_packages: str | None = None
+    """A file beside the contract that lists the Debian packages: these are there and no others."""
+    python_packages: str | None = None
+    """A requirements file beside the contract: its distributions are there and no others."""
+    extensible_by: str | None = None
+    """The variant in whose images whatever is added to this one can be built: the example of the
+    guide is built on both, and runs."""
+
+
+class Entrypoint(Section):
+    """What the entry point adds to the `mlflow` program."""
+
+    forms: list[Form] | None = None
+    """The commands that start the server; `none` takes everything from the environment."""
+    expands_variables: Literal[True] | None = None
+    """`${NAME}` in an argument stands for the variable; one that isn't set is a clear error."""
+    secret_files: Literal[True] | None = None
+    """`NAME_FILE` names a file with the value of NAME."""
+    hides_secrets: Literal[True] | None = None
+    """No password is in the process list or in the log."""
+    waits_for_database: Literal[True] | None = None
+    """A database that isn't up yet is waited for, with a limit and a clear end."""
+    replicas: Annotated[int, Field(ge=2)] | None = None
+    """How many servers may start together on an empty database."""
+    schema_upgrade: list[Literal["asked", "unasked"]] | None = None
+    """A database with an older schema: `unasked` it says what to run, `asked` it upgrades."""
+
+
+class CommandLine(Section):
+    """The whole `mlflow` program."""
+
+    complete: Literal[True] | None = None
+    """Every subcommand there is explains itself, and those that need no server do their work."""
 
 
 class Server(Section):
@@ -97,6 +166,13 @@ class Server(Section):
     """A Host header that is not allowed is refused, one that is allowed is served."""
     reports_faults: list[Literal["database", "bucket"]] | None = None
     """What, when it is configured wrongly, gives a failure that names the cause."""
+    tls: list[Literal["s3"]] | None = None
+    """What is reached over https with a certificate authority given by the environment."""
+    authentication: list[Literal["basic"]] | None = None
+    metrics: Literal[True] | None = None
+    """Prometheus reads what it serves on /metrics."""
+    quiet: Literal[True] | None = None
+    """Nothing that it does in the trial leaves a traceback in its log."""
 
 
 class Python(Section):
@@ -104,6 +180,9 @@ class Python(Section):
 
     consistent: Literal[True] | None = None
     """`pip check` finds nothing, and no distribution is there twice."""
+    omits: list[str] | None = None
+    """Distributions that others declare as needed and that are left out on purpose: a pure server
+    never imports them. `pip check` may name these, and no others."""
     imports: list[str] | None = None
     distributions: dict[str, Specifier] | None = None
     """Installed distributions, and the versions they may have; '' for any."""
@@ -118,6 +197,9 @@ class Contract(Section):
     start: Start = Start()
     image: Image = Image()
     process: Process = Process()
+    contents: Contents = Contents()
+    entrypoint: Entrypoint = Entrypoint()
+    command_line: CommandLine = CommandLine()
     server: Server = Server()
     python: Python = Python()
 
@@ -163,7 +245,7 @@ class Contract(Section):
             )
         found += [
             f"{name}.{key} names the same thing twice"
-            for name in ("image", "server", "python")
+            for name in ("image", "process", "contents", "entrypoint", "server", "python")
             for key, value in getattr(self, name)
             if isinstance(value, list) and key != "entrypoint" and len(set(value)) != len(value)
         ]
