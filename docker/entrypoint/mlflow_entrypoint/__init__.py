@@ -1,0 +1,7 @@
+"""The entry point of Seatrial's MLflow images.
+
+A small supervisor stays as the container's first process (`main`, `supervisor`). In a forked
+child, arguments and environment are made into what MLflow understands (`command`, `server`), the
+databases are waited for and made ready (`databases`, `schema`, `locks`, `readiness`), and MLflow's
+own command line takes over in that same process, so that no secret is an argument of a process.
+"""

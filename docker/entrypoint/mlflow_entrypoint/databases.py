@@ -1,0 +1,192 @@
+"""Reach the databases of a server, and wait for one that isn't up yet."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mlflow_entrypoint import schema
+from mlflow_entrypoint.errors import EntrypointError, say
+from mlflow_entrypoint.secrecy import mask
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import URL, Connection, Engine
+
+    from mlflow_entrypoint.schema import Schema
+    from mlflow_entrypoint.server import Server
+
+_DIALECTS = ("postgresql", "postgres", "mysql", "mariadb", "sqlite", "mssql")
+_IN_MEMORY = ("", ":memory:")
+_PAUSE = 0.5
+"""Seconds between two attempts."""
+_ATTEMPT = 10
+"""The longest that one attempt takes, in seconds."""
+_TIMEOUT_NAMES = {"psycopg2": "connect_timeout", "psycopg": "connect_timeout"} | {
+    "pymysql": "connect_timeout",
+    "mysqldb": "connect_timeout",
+    "sqlite": "timeout",
+}
+"""What each driver calls the time that a connection may take; pysqlite waits for locks with it."""
+_MYSQL_CERTIFICATES = {
+    "ssl_ca": "MLFLOW_MYSQL_SSL_CA",
+    "ssl_cert": "MLFLOW_MYSQL_SSL_CERT",
+    "ssl_key": "MLFLOW_MYSQL_SSL_KEY",
+}
+_HOPELESS = re.compile(
+    r"password authentication failed|no password supplied|password is required"
+    r"|(?:role|database|user) \"[^\"]*\" (?:does not exist|is not permitted)"
+    r"|not permitted to log in|no pg_hba\.conf entry|authentication method .* not supported"
+    r"|server does not support SSL|certificate verify failed|certificate .* does not match"
+    r"|invalid (?:dsn|connection option|port)|unable to open database file|not a database"
+    r"|readonly database|disk is full",
+    re.IGNORECASE,
+)
+"""What no waiting mends, in the words of PostgreSQL and SQLite."""
+_HOPELESS_MYSQL = frozenset({1044, 1045, 1049, 1130, 1251, 1698, 2059, 2061})
+"""The same as MySQL's error numbers: access, unknown database, host or way of authentication."""
+
+
+class Database(NamedTuple):
+    """One database of a server."""
+
+    url: str
+    schemas: tuple[Schema, ...]
+    """What MLflow keeps in it; nothing where it only reads."""
+
+
+def of(server: Server, environment: Mapping[str, str]) -> list[Database]:
+    """The databases that MLflow opens at its start, the one that holds the lock first."""
+    wanted: dict[str, list[Schema]] = {}
+    if server.backend:
+        wanted.setdefault(server.backend, []).append(schema.TRACKING)
+        registry = server.registry or server.backend
+        if registry != server.backend:
+            wanted.setdefault(registry, []).append(schema.REGISTRY)
+        if server.read_replica:
+            wanted.setdefault(server.read_replica, [])
+    if server.authenticates and (users := _users_url(environment)):
+        wanted.setdefault(users, []).append(schema.USERS)
+    return [Database(url, tuple(schemas)) for url, schemas in wanted.items() if _is_database(url)]
+
+
+def _users_url(environment: Mapping[str, str]) -> str | None:
+    from configparser import ConfigParser
+
+    said = environment.get("MLFLOW_AUTH_CONFIG_PATH")
+    parser = ConfigParser()
+    parser.read(said or schema.mlflow_folder() / "server/auth/basic_auth.ini")
+    return parser.get("mlflow", "database_uri", fallback=None)
+
+
+def _is_database(url: str) -> bool:
+    """Whether `url` names a database: MLflow keeps data elsewhere as well, and may have plugins."""
+    scheme, separator, rest = url.partition("://")
+    in_memory = scheme.startswith("sqlite") and rest.removeprefix("/") in _IN_MEMORY
+    return bool(separator) and scheme.partition("+")[0] in _DIALECTS and not in_memory
+
+
+def connect(
+    database: Database, environment: Mapping[str, str], deadline: float, limit: float
+) -> Connection:
+    """Open a connection in autocommit mode, and wait for a database that isn't up yet.
+
+    Args:
+        database: which.
+        environment: for MySQL's certificates.
+        deadline: when to give up, by the monotonic clock.
+        limit: the whole wait in seconds, for the message.
+
+    Raises:
+        EntrypointError: waiting can't help, or the wait is over.
+    """
+    from sqlalchemy.exc import DBAPIError
+
+    name = mask(database.url)
+    told = False
+    while True:
+        engine = _engine(database.url, environment, deadline)
+        try:
+            return engine.connect()
+        except DBAPIError as error:
+            reason = _reason(error.orig)
+            if _is_hopeless(error.orig):
+                raise EntrypointError(f"the database {name} can't be used: {reason}") from None
+        if time.monotonic() >= deadline:
+            raise EntrypointError(
+                f"the database {name} did not answer within {limit:g} s"
+                f" (MLFLOW_DATABASE_WAIT): {reason}"
+            )
+        if not told:
+            say(f"waiting up to {limit:g} s for the database {name}: {reason}")
+            told = True
+        time.sleep(min(_PAUSE, max(0.0, deadline - time.monotonic())))
+
+
+def _engine(url: str, environment: Mapping[str, str], deadline: float) -> Engine:
+    from sqlalchemy import create_engine, make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+    from sqlalchemy.pool import NullPool
+
+    name = mask(url)
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            _make_folder(parsed)
+        return create_engine(
+            parsed,
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            connect_args=_connect_arguments(parsed, environment, deadline),
+        )
+    except ArgumentError:
+        hint = ": its scheme is spelled postgresql" if url.startswith("postgres:") else ""
+        raise EntrypointError(f"'{name}' is no URL of a database{hint}") from None
+    except NoSuchModuleError:
+        raise EntrypointError(f"the database {name}: this image knows no such dialect") from None
+    except ModuleNotFoundError as error:
+        raise EntrypointError(
+            f"the database {name} needs the driver {error.name}, which this image doesn't have"
+        ) from None
+
+
+def _make_folder(url: URL) -> None:
+    """Make the folder of an SQLite file, as MLflow does."""
+    folder = Path(str(url.database)).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EntrypointError(
+            f"the folder {folder} of the database {url} can't be made: {error.strerror}"
+        ) from None
+
+
+def _connect_arguments(url: URL, environment: Mapping[str, str], deadline: float) -> dict[str, Any]:
+    arguments: dict[str, Any] = {}
+    backend = url.get_backend_name()
+    driver = url.get_driver_name()
+    option = _TIMEOUT_NAMES.get("sqlite" if backend == "sqlite" else driver)
+    if option and option not in url.query:
+        left = int(deadline - time.monotonic())
+        arguments[option] = max(2, min(_ATTEMPT, left))  # libpq takes less than 2 for 2
+    if backend in ("mysql", "mariadb"):
+        arguments |= {
+            name: environment[variable]
+            for name, variable in _MYSQL_CERTIFICATES.items()
+            if environment.get(variable)
+        }
+    return arguments
+
+
+def _is_hopeless(error: BaseException | None) -> bool:
+    code = error.args[0] if error and error.args else None
+    return code in _HOPELESS_MYSQL or bool(_HOPELESS.search(str(error)))
+
+
+def _reason(error: BaseException | None) -> str:
+    """What a driver says, in one line."""
+    said = error.args[-1] if error and error.args else error
+    return mask(" ".join(str(said).split()))[:400]

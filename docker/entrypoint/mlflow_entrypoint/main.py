@@ -1,0 +1,96 @@
+"""From the container's command to MLflow's own command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+from mlflow_entrypoint import command, secrecy, secret_files, settings
+from mlflow_entrypoint.errors import EntrypointError, say
+from mlflow_entrypoint.supervisor import supervise
+from mlflow_entrypoint.variables import expand
+
+
+def main(arguments: list[str]) -> int:
+    """Run what the container was told to.
+
+    Args:
+        arguments: of this process, the program first.
+
+    Returns:
+        the exit code.
+    """
+    program, *said = arguments
+    hidden, environment = secrecy.hide(said, os.environ)
+    if hidden != said:
+        # The process list shows what a process was started with: start anew, without the secret.
+        interpreter = sys.orig_argv[: len(sys.orig_argv) - len(said)]
+        os.execve(sys.executable, [*interpreter, *hidden], environment)  # noqa: S606
+    try:
+        stop_wait = settings.seconds(os.environ, settings.STOP_WAIT)
+    except EntrypointError as error:
+        say(str(error))
+        return 1
+    return supervise(
+        partial(_run, program, said),
+        server=command.read(said).starts_server,
+        stop_wait=stop_wait,
+    )
+
+
+def _run(program: str, said: list[str]) -> int:
+    """Become `mlflow`: in a process of its own, forked from the supervisor."""
+    errors = secrecy.MaskedStream(sys.stderr)
+    sys.stderr = errors
+    try:
+        return _mlflow(program, secrecy.reveal(said, os.environ), errors)
+    except EntrypointError as error:
+        say(str(error))
+        return 1
+
+
+def _mlflow(program: str, said: list[str], errors: secrecy.MaskedStream) -> int:
+    asked = command.read(said)
+    general = [expand(word, os.environ) for word in asked.general]
+    for path in command.Command(general, []).environment_files:
+        _load(path)
+    secret_files.load(os.environ)
+    rest = [expand(word, os.environ) for word in asked.rest]
+    for name, value in settings.ALWAYS.items():
+        os.environ.setdefault(name, value)
+    errors.learn(secret_files.passwords(os.environ, rest))
+    if asked.starts_server:
+        rest = [rest[0], *_ready_server(rest[1:], errors)]
+    sys.argv = [program, *general, *rest]
+    from mlflow.cli import cli
+
+    return int(cli() or 0)
+
+
+def _ready_server(rest: list[str], errors: secrecy.MaskedStream) -> list[str]:
+    """Settle how the server is started, and see that its databases are fit for it."""
+    from mlflow_entrypoint import readiness, server
+
+    output = sys.stdout = secrecy.MaskedStream(sys.stdout)
+    settled = server.settle(rest, os.environ)
+    known = secret_files.passwords(os.environ, rest)
+    errors.learn(known)
+    output.learn(known)
+    readiness.prepare(settled, os.environ, _upgrade)
+    return settled.arguments
+
+
+def _upgrade(url: str) -> None:
+    from mlflow.cli import cli
+
+    cli.main(["db", "upgrade", url], standalone_mode=False)
+
+
+def _load(path: str) -> None:
+    """Read a file of variables, as MLflow will: it refuses one that isn't there."""
+    from dotenv import load_dotenv
+
+    if Path(path).is_file():
+        load_dotenv(path, override=False)

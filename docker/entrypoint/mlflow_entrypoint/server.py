@@ -1,0 +1,167 @@
+"""Make what a user says about the server into what MLflow understands.
+
+An option on the command line wins. Everything else ends up in MLflow's own variables.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from mlflow_entrypoint import options, settings
+from mlflow_entrypoint.errors import EntrypointError, say
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from mlflow_entrypoint.options import Given
+
+OTHER_NAMES = {
+    "MLFLOW_HOST": "MLFLOW_SERVER_HOST",
+    "MLFLOW_PORT": "MLFLOW_SERVER_PORT",
+    "MLFLOW_BACKEND_STORE_URI": "BACKEND_STORE_URI",
+}
+"""The image's names for variables of MLflow."""
+ARTIFACT_ROOT = "ARTIFACT_ROOT"
+_ARTIFACT_OPTIONS = ("--default-artifact-root", "--artifacts-destination")
+
+
+class Server(NamedTuple):
+    """A server that is to be started."""
+
+    arguments: list[str]
+    """What follows `server`."""
+    backend: str | None
+    """The tracking store's URL; None for a server that only passes artifacts on."""
+    read_replica: str | None
+    registry: str | None
+    authenticates: bool
+    """With MLflow's own users and passwords, which have a database too."""
+    backend_variable: str | None
+    """The variable that the tracking store's URL came from, for messages."""
+
+
+def settle(arguments: list[str], environment: MutableMapping[str, str]) -> Server:
+    """Settle what the server is started with.
+
+    Args:
+        arguments: what follows `server`, with variables expanded.
+        environment: where MLflow's variables are set.
+
+    Raises:
+        EntrypointError: two variables contradict each other, or an option has no value.
+    """
+    drop_service_links(environment)
+    given = options.read(arguments)
+    backend_variable = _source("MLFLOW_BACKEND_STORE_URI", environment)
+    for variable, other in OTHER_NAMES.items():
+        _adopt(variable, other, environment, given)
+    _place_artifacts(environment, given)
+    _require_values(environment, given)
+    for name, value in settings.SERVER.items():
+        if not environment.get(name):
+            environment[name] = value
+    return Server(
+        arguments=given.arguments,
+        backend=None
+        if _is_on("--artifacts-only", given, environment)
+        else given.values.get("--backend-store-uri") or environment["MLFLOW_BACKEND_STORE_URI"],
+        read_replica=_said("--read-replica-backend-store-uri", given, environment),
+        registry=_said("--registry-store-uri", given, environment),
+        authenticates=given.values.get("--app-name") == "basic-auth",
+        backend_variable=None if "--backend-store-uri" in given.values else backend_variable,
+    )
+
+
+def drop_service_links(environment: MutableMapping[str, str]) -> None:
+    """Forget what Kubernetes says about a service that is called `mlflow` or `mlflow-server`.
+
+    It puts MLFLOW_PORT=tcp://10.0.0.1:5000 into every container of the namespace: not a port.
+    """
+    for name in ("MLFLOW_PORT", "MLFLOW_SERVER_PORT"):
+        if environment.get(name, "").startswith(("tcp://", "udp://")):
+            del environment[name]
+
+
+def _source(variable: str, environment: MutableMapping[str, str]) -> str | None:
+    names = (variable, OTHER_NAMES[variable])
+    return next((name for name in names if environment.get(name)), None)
+
+
+def _adopt(variable: str, other: str, environment: MutableMapping[str, str], given: Given) -> None:
+    """Set MLflow's `variable` from the `other` name, unless the command line decides anyway."""
+    said, value = environment.get(variable), environment.get(other)
+    if not value:
+        return
+    decided = any(options.VALUED[option] == variable for option in given.values)
+    if said and said != value and not decided:
+        raise EntrypointError(f"{variable} and {other} are both set and differ: keep one of them")
+    environment[variable] = value
+
+
+def _place_artifacts(environment: MutableMapping[str, str], given: Given) -> None:
+    """Decide what ARTIFACT_ROOT means.
+
+    In the place of a blank option it is that option's value. Without an option it is where the
+    server keeps the artifacts that clients send through it; a server that passes none on tells its
+    clients to go there themselves.
+    """
+    root = environment.get(ARTIFACT_ROOT)
+    for option in given.blanks.intersection(_ARTIFACT_OPTIONS):
+        if root:
+            _set_artifacts(str(options.VALUED[option]), root, environment)
+    if any(_said(option, given, environment) for option in _ARTIFACT_OPTIONS[:1]):
+        _warn_of_local_root(given, environment)
+        return
+    passes_on = _is_on("--serve-artifacts", given, environment, default=True)
+    option = "--artifacts-destination" if passes_on else "--default-artifact-root"
+    variable = str(options.VALUED[option])
+    if root and option not in given.values:
+        _set_artifacts(variable, root, environment)
+    elif not environment.get(variable) and option not in given.blanks:
+        environment[variable] = settings.ARTIFACTS
+
+
+def _set_artifacts(variable: str, root: str, environment: MutableMapping[str, str]) -> None:
+    if environment.get(variable) not in (None, "", root):
+        raise EntrypointError(
+            f"{variable} and {ARTIFACT_ROOT} are both set and differ: keep one of them"
+        )
+    environment[variable] = root
+
+
+def _warn_of_local_root(given: Given, environment: MutableMapping[str, str]) -> None:
+    root = _said("--default-artifact-root", given, environment) or ""
+    if "://" not in root and not root.startswith(("mlflow-artifacts:", "file:", "dbfs:")):
+        say(
+            f"note: --default-artifact-root {root} is a path that clients write to themselves, on"
+            " their own machines; for artifacts kept here set ARTIFACT_ROOT in its place"
+        )
+
+
+def _require_values(environment: MutableMapping[str, str], given: Given) -> None:
+    """See that a variable takes the place of every blank option."""
+    for option in sorted(given.blanks):
+        variable = str(options.VALUED[option])
+        if environment.get(variable):
+            continue
+        other = ARTIFACT_ROOT if option in _ARTIFACT_OPTIONS else OTHER_NAMES.get(variable)
+        names = f"{other} or {variable}" if other else variable
+        raise EntrypointError(
+            f"{option} has no value and {names} is not set: write a value, or set the variable"
+        )
+
+
+def _said(option: str, given: Given, environment: MutableMapping[str, str]) -> str | None:
+    return given.values.get(option) or environment.get(str(options.VALUED[option])) or None
+
+
+def _is_on(
+    flag: str, given: Given, environment: MutableMapping[str, str], *, default: bool = False
+) -> bool:
+    """Whether a flag of the server is on, by option or by MLflow's variable for it."""
+    if flag in given.flags:
+        return True
+    if flag.replace("--", "--no-", 1) in given.flags:
+        return False
+    variable = f"MLFLOW_{flag.removeprefix('--').replace('-', '_').upper()}"
+    return settings.switch(environment, variable, default=default)

@@ -1,0 +1,76 @@
+"""What the image decides where nobody else does; every value can be set otherwise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlflow_entrypoint.errors import EntrypointError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ALWAYS = {"MLFLOW_DISABLE_TELEMETRY": "true"}
+"""For every command."""
+
+SERVER = {
+    # Loopback inside a container reaches nobody; which clients are served is --allowed-hosts' part.
+    "MLFLOW_HOST": "0.0.0.0",  # noqa: S104
+    "MLFLOW_PORT": "5000",
+    "MLFLOW_BACKEND_STORE_URI": "sqlite:///mlflow.db",
+    # Measured: several workers share a socket on which every answer waits 40 ms, and each has the
+    # memory of one; background jobs triple the time to the first answer.
+    "MLFLOW_WORKERS": "1",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
+"""For the server."""
+
+ARTIFACTS = "./mlruns"
+"""Where a server keeps artifacts that it was given no place for."""
+
+DATABASE_WAIT = ("MLFLOW_DATABASE_WAIT", 60.0)
+"""The longest wait for a database that isn't up yet, in seconds."""
+SCHEMA_LOCK_WAIT = ("MLFLOW_SCHEMA_LOCK_WAIT", 600.0)
+"""The longest wait for another server that initialises or upgrades the database, in seconds."""
+STOP_WAIT = ("MLFLOW_STOP_WAIT", 8.0)
+"""How long after a stop signal the server is killed, in seconds: before Docker's own 10."""
+SCHEMA_UPGRADE = "MLFLOW_SCHEMA_UPGRADE"
+"""Whether a database with an older schema is upgraded at the start; `false` where it isn't set."""
+
+_WORDS = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off", ""), False),
+}
+
+
+def seconds(environment: Mapping[str, str], setting: tuple[str, float]) -> float:
+    """The number that a variable holds, or its default.
+
+    Raises:
+        EntrypointError: it is no number of seconds.
+    """
+    name, default = setting
+    text = environment.get(name, "")
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise EntrypointError(f"{name} is '{text}': it takes a number of seconds, such as 60")
+    return value
+
+
+def switch(environment: Mapping[str, str], name: str, *, default: bool = False) -> bool:
+    """Whether a variable says yes.
+
+    Raises:
+        EntrypointError: it says neither yes nor no.
+    """
+    text = environment.get(name, "")
+    if not text:
+        return default
+    try:
+        return _WORDS[text.lower()]
+    except KeyError:
+        raise EntrypointError(f"{name} is '{text}': it takes true or false") from None
