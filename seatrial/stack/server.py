@@ -14,10 +14,11 @@ import requests
 from testcontainers.core.container import DockerContainer
 
 from seatrial.stack.services import LOOPBACK, published_port
+from seatrial.stack.settings import FILES_PATH
 from seatrial.stack.waiting import answers_ok, last_lines, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from docker import DockerClient
     from docker.models.containers import Container
@@ -95,6 +96,10 @@ class Server:
     def get(self, path: str, **options: Any) -> requests.Response:  # noqa: ANN401
         """GET `path` of the server."""
         return requests.get(f"{self.url}{path}", timeout=30 * self.subject.scale, **options)
+
+    def post(self, path: str, **options: Any) -> requests.Response:  # noqa: ANN401
+        """POST to `path` of the server."""
+        return requests.post(f"{self.url}{path}", timeout=30 * self.subject.scale, **options)
 
     def takes_artifacts(self) -> bool:
         """Whether an artifact can be sent through the server, in a folder of its own."""
@@ -183,6 +188,8 @@ def start_server(
     ).with_envs(**environment)
     if settings.needs_volume:
         container.with_volume_mapping(stores.volume, VOLUME_PATH, "rw")
+    if settings.files:
+        container.with_volume_mapping(files_of(name), FILES_PATH, "ro")
     return Server(
         subject=subject,
         settings=settings,
@@ -222,17 +229,47 @@ def _command(
         *("--host", "0.0.0.0", "--port", port, "--workers", str(subject.workers)),  # noqa: S104
         *("--backend-store-uri", database),
         *artifacts,
+        *settings.options,
     ]
+
+
+def files_of(name: str) -> str:
+    """The volume with the files that its settings give to the server in the container `name`."""
+    return f"{name}-files"
 
 
 def prepare_volume(client: DockerClient, session: Session, subject: Subject, name: str) -> None:
     """Make a volume with a folder that any user may write to."""
-    client.volumes.create(name, labels=session.labels)
     folder = tarfile.TarInfo(Path(DATA_PATH).name)
     folder.type, folder.mode = tarfile.DIRTYPE, 0o777
+    _fill_volume(client, session, subject, name, [(folder, b"")])
+
+
+def prepare_files(
+    client: DockerClient, session: Session, subject: Subject, name: str, files: Mapping[str, str]
+) -> None:
+    """Make a volume with these files, text by name, that any user may read."""
+    members = []
+    for file, text in files.items():
+        member, content = tarfile.TarInfo(file), text.encode()
+        member.mode, member.size = 0o444, len(content)
+        members.append((member, content))
+    _fill_volume(client, session, subject, name, members)
+
+
+def _fill_volume(
+    client: DockerClient,
+    session: Session,
+    subject: Subject,
+    name: str,
+    members: Iterable[tuple[tarfile.TarInfo, bytes]],
+) -> None:
+    """A container that is never started gives access to a volume, on remote engines too."""
+    client.volumes.create(name, labels=session.labels)
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
-        tar.addfile(folder)
+        for member, content in members:
+            tar.addfile(member, io.BytesIO(content))
     helper = client.containers.create(
         subject.configuration.image_id,
         command=["true"],

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 HOST_NAMES = "mlflow,mlflow:*,localhost:*,127.0.0.1:*"
 """Host headers that a server of the trial accepts: its alias on the network, and loopback."""
+FILES_PATH = "/seatrial-files"
+"""Where a server finds the files that its settings give it."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,10 @@ class ServerSettings:
     """As for `docker run --user`; None leaves it to the image."""
     database_url: str | None = None
     """In place of the URL of the server's own database: to configure it wrongly."""
+    options: tuple[str, ...] = ()
+    """Of `mlflow server`, beside those that every server of the trial gets."""
+    files: tuple[tuple[str, str], ...] = ()
+    """Name and text of files that it finds in `FILES_PATH` and can only read."""
     environment: tuple[tuple[str, str], ...] = field(
         default=(
             # Measured: background jobs triple the time to the first answer and the memory.

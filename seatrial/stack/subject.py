@@ -75,6 +75,12 @@ class Subject:
         is_mlflow = bool(entrypoint) and Path(entrypoint[-1]).name == "mlflow"
         return ["server"] if is_mlflow else ["mlflow", "server"]
 
+    @property
+    def mlflow_command(self) -> list[str]:
+        """What is given to the container to run the `mlflow` program, before its arguments."""
+        *program, last = self.server_command or [""]
+        return program if last == "server" else ["mlflow"]
+
     def as_json(self) -> dict[str, Any]:
         """For a worker; see `from_json`."""
         return {

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from seatrial.stack.services import ServiceAddresses
     from seatrial.stack.settings import ServerSettings
     from seatrial.stack.subject import Subject
+    from seatrial.stack.workplace import Workplace
     from seatrial.trial.promising import Case
     from seatrial.trial.state import Trial
 
@@ -139,6 +140,12 @@ def run_in_image(trial: Trial, subject: Subject) -> RunInImage:
         return oneoff.run_in_image(subject, trial.session, command, copy or {})
 
     return run
+
+
+@pytest.fixture
+def workplace(trial: Trial, subject: Subject) -> Workplace:
+    """A folder of this test alone, for the image's own programs to work in."""
+    return trial.workplace(subject)
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from seatrial.trial.fixtures import (
     services,
     subject,
     trial,
+    workplace,
 )
 from seatrial.trial.options import TrialOptions
 from seatrial.trial.state import Trial
@@ -55,6 +56,7 @@ __all__ = [
     "services",
     "subject",
     "trial",
+    "workplace",
 ]
 
 INVITATION = "seatrial_trial"

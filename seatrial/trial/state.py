@@ -21,11 +21,19 @@ from seatrial import catalogue
 from seatrial.engine.connection import connect
 from seatrial.errors import UserError
 from seatrial.stack.ownership import Session, remove_session, sweep
-from seatrial.stack.server import Server, Stores, prepare_volume, start_server
+from seatrial.stack.server import (
+    Server,
+    Stores,
+    files_of,
+    prepare_files,
+    prepare_volume,
+    start_server,
+)
 from seatrial.stack.services import ServiceAddresses, Services
 from seatrial.stack.settings import EMBEDDED, PROXIED
 from seatrial.stack.subject import Subject
 from seatrial.stack.waiting import ContainerError
+from seatrial.stack.workplace import Workplace
 from seatrial.trial import ending, ryuk, subjects
 from seatrial.trial.promising import require_coverage
 
@@ -211,6 +219,9 @@ class Trial:
             ContainerError: it is not healthy in time.
         """
         name = self._fresh_name(f"{subject.name}-{settings.name}")
+        if settings.files:
+            volume, files = files_of(name), dict(settings.files)
+            prepare_files(self.client, self.session, subject, volume, files)
         server = start_server(
             session=self.session,
             subject=subject,
@@ -234,6 +245,12 @@ class Trial:
         if settings.needs_volume:
             prepare_volume(self.client, self.session, subject, name)
         return Stores(database=name, bucket=name, volume=name)
+
+    def workplace(self, subject: Subject) -> Workplace:
+        """A new, empty folder for the programs of `subject` to work in."""
+        place = Workplace(self.client, self.session, subject, self._fresh_name("workplace"))
+        place.prepare()
+        return place
 
     def _fresh_name(self, purpose: str) -> str:
         """A name for a container, a database, a bucket or a volume: all of them take it."""

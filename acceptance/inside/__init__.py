@@ -1,0 +1,1 @@
+"""Scripts that run in an image, with its own interpreter."""

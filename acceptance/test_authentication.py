@@ -1,0 +1,161 @@
+"""A server that asks who is there: MLflow's own basic authentication."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import mlflow
+import pytest
+from mlflow.exceptions import MlflowException
+
+from seatrial.stack.server import DATA_PATH
+from seatrial.stack.settings import FILES_PATH
+from seatrial.trial.clients import client_of, fresh_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import psycopg
+    from mlflow import MlflowClient
+
+    from seatrial.stack.server import Server
+    from seatrial.stack.settings import ServerSettings
+    from seatrial.trial.fixtures import Launch
+    from seatrial.trial.state import Trial
+
+pytestmark = pytest.mark.promise("server.authentication", "basic")
+
+SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
+CREATE_USER = "/api/2.0/mlflow/users/create"
+REFUSED = "error code 403|PERMISSION_DENIED"
+UNKNOWN = "error code 401|UNAUTHENTICATED"
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A server with basic authentication, and how to get in."""
+
+    server: Server
+    admin: tuple[str, str]
+    """Name and password."""
+    database: str | None
+    """Where it keeps its users in PostgreSQL; None where that is SQLite."""
+
+    def status(self, user: tuple[str, str] | None) -> int:
+        """What the server answers to a search by `user`."""
+        return self.server.get(SEARCH, auth=user).status_code
+
+    def create_user(self, name: str) -> tuple[str, str]:
+        """Make a user who may do nothing with what others own."""
+        user = (name, secrets.token_urlsafe(16))
+        said = dict(zip(("username", "password"), user, strict=True))
+        answer = self.server.post(CREATE_USER, json=said, auth=self.admin)
+        assert answer.status_code == 200, f"no user can be made: {answer.status_code} {answer.text}"
+        return user
+
+    @contextmanager
+    def client(self, user: tuple[str, str], patch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
+        """The MLflow client of `user`, who is named by environment as people do it."""
+        with patch.context() as inner, client_of(self.server, patch) as client:
+            inner.setenv("MLFLOW_TRACKING_USERNAME", user[0])
+            inner.setenv("MLFLOW_TRACKING_PASSWORD", user[1])
+            yield client
+
+
+@pytest.fixture
+def guarded(trial: Trial, main_settings: ServerSettings, launch: Launch) -> Guarded:
+    """A server of this test alone, whose users are kept beside what it tracks."""
+    admin = ("captain", secrets.token_urlsafe(16))
+    database = None
+    address = f"sqlite:///{DATA_PATH}/users.db"
+    if trial.services and main_settings.database == "postgresql":
+        database = f"users-{secrets.token_hex(4)}"
+        trial.services.create_database(database)
+        address = trial.services.database_url(database)
+    configuration = f"""\
+[mlflow]
+default_permission = NO_PERMISSIONS
+database_uri = {address}
+admin_username = {admin[0]}
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+"""
+    settings = replace(
+        main_settings,
+        name="basic-auth",
+        options=("--app-name", "basic-auth"),
+        files=(("basic_auth.ini", configuration),),
+    ).with_environment(
+        MLFLOW_AUTH_CONFIG_PATH=f"{FILES_PATH}/basic_auth.ini",
+        MLFLOW_AUTH_ADMIN_PASSWORD=admin[1],
+        MLFLOW_FLASK_SERVER_SECRET_KEY=secrets.token_hex(32),
+    )
+    return Guarded(launch(settings), admin, database)
+
+
+def test_only_users_get_in(trial: Trial, guarded: Guarded) -> None:
+    server, admin = guarded.server, guarded.admin
+    health = server.get("/health")
+    assert (health.status_code, health.text) == (200, "OK"), "a probe has no password to give"
+    stranger = server.get(SEARCH)
+    assert stranger.status_code == 401, f"without a password: {stranger.status_code}"
+    assert stranger.headers["WWW-Authenticate"].lower().startswith("basic")
+    assert "experiments" not in stranger.text
+    assert guarded.status((admin[0], "wrong")) == 401, "a wrong password"
+    assert guarded.status(("somebody", admin[1])) == 401, "an unknown user"
+    assert guarded.status(admin) == 200
+    user = guarded.create_user("mate")
+    assert guarded.status(user) == 200
+    assert guarded.status((user[0], admin[1])) == 401, "somebody else's password"
+    answer = server.post(CREATE_USER, json={"username": "x", "password": "y" * 16}, auth=user)
+    assert answer.status_code == 403, f"who isn't an administrator made a user: {answer.text}"
+    for name, password in (admin, user):
+        assert password not in server.logs(10_000), f"the log shows the password of {name}"
+    if guarded.database:
+        assert trial.services
+        with trial.services.connect(guarded.database) as database:
+            _require_hashed(database, [admin, user])
+
+
+def _require_hashed(database: psycopg.Connection, users: list[tuple[str, str]]) -> None:
+    rows = database.execute("SELECT username, password_hash FROM users").fetchall()
+    stored = {str(name): str(hashed) for name, hashed in rows}
+    assert set(stored) == {name for name, _ in users}
+    for name, password in users:
+        assert password not in stored[name], f"the password of {name} is stored as it is"
+
+
+def test_users_have_what_is_theirs(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """With the real client: what one user logs, another can neither read nor change."""
+    owner, other = guarded.create_user("owner"), guarded.create_user("other")
+    with guarded.client(owner, monkeypatch) as client:
+        experiment = client.create_experiment(fresh_name(request))
+        run = client.create_run(experiment).info.run_id
+        client.log_param(run, "depth", "7")
+        client.log_text(run, "for my eyes", "folder/note.txt")
+        assert client.get_run(run).data.params == {"depth": "7"}
+        assert mlflow.artifacts.load_text(f"runs:/{run}/folder/note.txt") == "for my eyes"
+    with guarded.client(other, monkeypatch) as client:
+        for deed in (
+            lambda: client.get_run(run),
+            lambda: client.get_experiment(experiment),
+            lambda: client.log_param(run, "width", "3"),
+            lambda: client.delete_run(run),
+            lambda: client.list_artifacts(run),
+        ):
+            with pytest.raises(MlflowException, match=REFUSED):
+                deed()
+        assert not client.search_runs([experiment]), "a search shows what belongs to somebody else"
+    for stranger in ((owner[0], "wrong"), ("nobody", owner[1])):
+        with (
+            guarded.client(stranger, monkeypatch) as client,
+            pytest.raises(MlflowException, match=UNKNOWN),
+        ):
+            client.get_run(run)
+    with guarded.client(guarded.admin, monkeypatch) as client:
+        data = client.get_run(run).data
+        assert data.params == {"depth": "7"}, f"somebody else changed the run: {data.params}"

@@ -1,0 +1,251 @@
+"""The `mlflow` program of an image: every subcommand, and those that need no server at work."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sqlite3
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import pytest
+from alembic import command as alembic
+from mlflow.cli import cli
+from mlflow.store.db.utils import _get_alembic_config
+from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
+from sqlalchemy import create_engine
+
+from acceptance.inside import explanations
+from seatrial.stack.server import DATA_PATH
+
+if TYPE_CHECKING:
+    from seatrial.stack.subject import Subject
+    from seatrial.stack.workplace import Work, Workplace
+
+pytestmark = pytest.mark.promise("command_line.complete")
+
+EARLY_REVISION = "451aebb31d03"
+"""Of the database of MLflow 1.0, which every later one can upgrade."""
+CONTENT = bytes(range(256)) * 5
+TRACEBACK = "Traceback (most recent call last)"
+
+LOG_A_RUN = f"""
+import json, mlflow
+experiment = mlflow.create_experiment("prepared", "{DATA_PATH}/artifacts")
+with mlflow.start_run(experiment_id=experiment) as run:
+    mlflow.log_param("depth", 7)
+    mlflow.log_metric("loss", 0.25)
+    mlflow.log_text("to be deleted", "note.txt")
+print(json.dumps([experiment, run.info.run_id]))
+"""
+
+DOUBLING = """
+class Doubling:
+    def predict(self, frame, params=None):
+        return [2 * value for value in frame["x"]]
+
+def _load_pyfunc(path):
+    return Doubling()
+"""
+
+
+def done(work: Work, what: str) -> str:
+    """Require that a command ended well, and give back what it printed on standard output."""
+    assert work.code == 0, f"`mlflow {what}` ended with {work}"
+    assert TRACEBACK not in work.output, f"`mlflow {what}` shows a traceback: {work}"
+    return work.printed
+
+
+def usage(words: list[str]) -> re.Pattern[str]:
+    """The first line of what a subcommand says about itself."""
+    return re.compile(r"^Usage: " + " ".join([r"\S+", *words]) + r"(?!\S)", re.MULTILINE)
+
+
+@pytest.fixture
+def logged(workplace: Workplace) -> tuple[str, str]:
+    """The ids of an experiment and of a run in it, which the image itself has logged."""
+    work = workplace.python(LOG_A_RUN)
+    assert work.code == 0, f"the image can't log a run to SQLite: {work}"
+    experiment, run = json.loads(work.printed.splitlines()[-1])
+    return experiment, run
+
+
+@pytest.fixture
+def model(workplace: Workplace, tmp_path: Path) -> str:
+    """The path, in the workplace, of a model that needs nothing beside MLflow."""
+    code, folder = tmp_path / "doubling.py", tmp_path / "model"
+    code.write_text(DOUBLING, encoding="utf-8")
+    mlflow.pyfunc.save_model(
+        folder, loader_module="doubling", code_paths=[str(code)], pip_requirements=["mlflow"]
+    )
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    workplace.put({f"model/{path.relative_to(folder)}": path.read_bytes() for path in files})
+    return f"{DATA_PATH}/model"
+
+
+class TestExplanations:
+    """What `--help` says."""
+
+    @pytest.fixture
+    def explained(self, subject: Subject, workplace: Workplace) -> dict[str, Any]:
+        """What every subcommand says about itself."""
+        start = [*subject.configuration.entrypoint, *subject.mlflow_command]
+        script = Path(explanations.__file__).read_text(encoding="utf-8")
+        work = workplace.python(script, *start)
+        assert work.code == 0, f"the subcommands can't be listed: {work}"
+        found: dict[str, Any] = json.loads(work.printed.splitlines()[-1])
+        return found
+
+    def test_every_subcommand_explains_itself(self, explained: dict[str, Any]) -> None:
+        faults = [
+            f"`mlflow {' '.join(words)} --help`: exit code {code}:\n{text[-2000:]}"
+            for words, code, text in explained["answers"]
+            if code != 0 or TRACEBACK in text or not usage(words).search(text)
+        ]
+        assert not faults, (
+            f"{len(faults)} of {len(explained['answers'])} subcommands don't explain themselves,"
+            f" such as {faults[0]}"
+        )
+
+    def test_no_subcommand_is_missing(self, explained: dict[str, Any]) -> None:
+        """MLflow leaves a group out, without a word, where what it imports is not there."""
+        if explained["version"] != mlflow.__version__:
+            pytest.skip(
+                f"the image has MLflow {explained['version']}: its subcommands are compared where"
+                f" the client has the same version, here it has {mlflow.__version__}"
+            )
+        there = {tuple(words) for words, _, _ in explained["answers"]}
+        wanted = {tuple(words) for words in explanations.subcommands(cli, [])}
+        missing = sorted(" ".join(words) for words in wanted - there)
+        assert not missing, f"subcommands that are not there: {', '.join(missing)}"
+
+    def test_the_program_explains_itself(self, workplace: Workplace) -> None:
+        """Through the entry point, as a user types it."""
+        assert "Usage:" in done(workplace.mlflow("--help"), "--help")
+
+
+def test_version(workplace: Workplace) -> None:
+    said = done(workplace.mlflow("--version"), "--version")
+    installed = workplace.python(
+        "from importlib.metadata import version; print(version('mlflow'))"
+    ).printed.strip()
+    assert installed, "the version of the distribution mlflow can't be read"
+    assert said.split()[-1] == installed, f"it says {said!r}, installed is {installed}"
+
+
+def test_doctor(workplace: Workplace) -> None:
+    said = done(workplace.mlflow("doctor"), "doctor")
+    for line in ("MLflow version", "Python version", "Tracking URI", "MLflow dependencies"):
+        assert line in said, f"`mlflow doctor` doesn't say the {line}: {said}"
+    assert workplace.tracking_uri in said
+
+
+def test_upgrade_of_a_database(workplace: Workplace) -> None:
+    """An early database, made here, gets to the schema of the image; what was in it stays."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "early.db")
+        engine = create_engine(f"sqlite:///{path}")
+        InitialBase.metadata.create_all(engine)
+        alembic.upgrade(_get_alembic_config(f"sqlite:///{path}"), EARLY_REVISION)
+        engine.dispose()
+        with sqlite3.connect(path) as database:
+            database.execute(
+                "INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage)"
+                " VALUES (7, 'early', '/nowhere', 'active')"
+            )
+        workplace.put({"early.db": path.read_bytes()})
+        done(workplace.mlflow("db", "upgrade", f"sqlite:///{DATA_PATH}/early.db"), "db upgrade")
+        path.write_bytes(workplace.files()["early.db"])
+        with sqlite3.connect(path) as database:
+            [(revision,)] = database.execute("SELECT version_num FROM alembic_version").fetchall()
+            kept = database.execute("SELECT name FROM experiments WHERE experiment_id = 7")
+            assert kept.fetchall() == [("early",)], "the upgrade lost an experiment"
+    head = workplace.python(
+        "from mlflow.store.db.utils import _get_latest_schema_revision as latest; print(latest())"
+    ).printed.strip()
+    assert revision == head, f"upgraded to {revision}, the newest schema is {head}"
+
+
+def test_experiments(workplace: Workplace) -> None:
+    what = ("experiments", "create", "--experiment-name", "typed")
+    said = done(workplace.mlflow(*what), " ".join(what))
+    found = re.search(r"with id (\d+)", said)
+    assert found, f"`{' '.join(what)}` doesn't name the id: {said}"
+    listed = done(workplace.mlflow("experiments", "search"), "experiments search")
+    assert re.search(rf"\b{found[1]}\s+typed\b", listed), f"the experiment is not listed:\n{listed}"
+
+
+def test_runs(workplace: Workplace, logged: tuple[str, str]) -> None:
+    experiment, run = logged
+    listed = done(workplace.mlflow("runs", "list", "--experiment-id", experiment), "runs list")
+    assert run in listed, f"the run {run} is not listed:\n{listed}"
+    what = ("experiments", "csv", "--experiment-id", experiment, "--filename", "runs.csv")
+    done(workplace.mlflow(*what), "experiments csv")
+    table = workplace.files()["runs.csv"].decode()
+    [row] = csv.DictReader(io.StringIO(table))
+    said = row["run_id"], row["params.depth"], float(row["metrics.loss"])
+    assert said == (run, "7", 0.25)
+
+
+def test_artifacts(workplace: Workplace, logged: tuple[str, str]) -> None:
+    _, run = logged
+    workplace.put({"data.bin": CONTENT})
+    place = ("--run-id", run, "--artifact-path")
+    what = ("artifacts", "log-artifact", "--local-file", "data.bin", *place, "folder")
+    done(workplace.mlflow(*what), "artifacts log-artifact")
+    stored = workplace.files()[f"artifacts/{run}/artifacts/folder/data.bin"]
+    assert stored == CONTENT, "the artifact in the store differs from the file that was logged"
+    listed = done(workplace.mlflow("artifacts", "list", *place, "folder"), "artifacts list")
+    [entry] = json.loads(listed[listed.index("[") :])
+    assert (entry["path"], int(entry["file_size"])) == ("folder/data.bin", len(CONTENT))
+    what = ("artifacts", "download", *place, "folder/data.bin", "--dst-path", "fetched")
+    done(workplace.mlflow(*what), "artifacts download")
+    fetched = {
+        path: content for path, content in workplace.files().items() if path.startswith("fetched/")
+    }
+    assert list(fetched.values()) == [CONTENT], (
+        "the artifact that was downloaded differs from the one logged"
+    )
+
+
+def test_gc(workplace: Workplace, logged: tuple[str, str]) -> None:
+    experiment, run = logged
+    kept = f"artifacts/{run}/artifacts/note.txt"
+    done(workplace.mlflow("runs", "delete", "--run-id", run), "runs delete")
+    assert kept in workplace.files(), "`mlflow runs delete` removes no artifact, `mlflow gc` does"
+    store = ("--backend-store-uri", workplace.tracking_uri)
+    done(workplace.mlflow("gc", *store, "--run-ids", run), "gc")
+    assert kept not in workplace.files(), "`mlflow gc` left the artifact of the run"
+    what = ("runs", "list", "--experiment-id", experiment, "--view", "all")
+    assert run not in done(workplace.mlflow(*what), "runs list")
+
+
+class TestModels:
+    """What can be done with a model where no other environment can be made for it."""
+
+    def test_predict(self, workplace: Workplace, model: str) -> None:
+        workplace.put({"input.csv": b"x\n1\n2.5\n-4\n"})
+        what = ("models", "predict", "--model-uri", model, "--env-manager", "local")
+        files = ("--content-type", "csv", "--input-path", "input.csv", "--output-path", "out.json")
+        done(workplace.mlflow(*what, *files), "models predict")
+        assert json.loads(workplace.files()["out.json"])["predictions"] == [2, 5, -8]
+
+    def test_generate_dockerfile(self, workplace: Workplace, model: str) -> None:
+        what = ("models", "generate-dockerfile", "--model-uri", model, "--env-manager", "local")
+        done(workplace.mlflow(*what, "--output-directory", "out"), "models generate-dockerfile")
+        files = workplace.files()
+        dockerfile = files["out/Dockerfile"].decode()
+        assert re.search(r"^FROM \S+", dockerfile, re.MULTILINE), f"no Dockerfile:\n{dockerfile}"
+        assert "ENTRYPOINT" in dockerfile, f"the Dockerfile starts nothing:\n{dockerfile}"
+        [copied] = [path for path in files if re.fullmatch(r"out/.+/code/doubling\.py", path)]
+        assert files[copied] == DOUBLING.encode()
+
+    def test_update_pip_requirements(self, workplace: Workplace, model: str) -> None:
+        what = ("models", "update-pip-requirements", "--model-uri", model)
+        done(workplace.mlflow(*what, "add", "tomli==2.2.1"), " ".join(what[:2]))
+        said = workplace.files()["model/requirements.txt"].decode().split()
+        assert "tomli==2.2.1" in said, f"requirements.txt says {said}"

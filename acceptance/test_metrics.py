@@ -1,0 +1,69 @@
+"""What Prometheus reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+if TYPE_CHECKING:
+    from seatrial.stack.server import Server
+    from seatrial.stack.settings import ServerSettings
+    from seatrial.trial.fixtures import Launch
+
+pytestmark = pytest.mark.promise("server.metrics")
+
+FOLDER = "/tmp/seatrial-metrics"
+"""Where the server's processes add up what they count; it makes the folder itself."""
+FOUND = "/api/2.0/mlflow/experiments/search?max_results=1"
+NOT_FOUND = "/api/2.0/mlflow/runs/get?run_id=0123456789abcdef0123456789abcdef"
+REQUESTS = "mlflow_http_request_total"
+DURATIONS = "mlflow_http_request_duration_seconds_count"
+FAMILIES = {
+    "mlflow_http_request": "counter",
+    "mlflow_http_request_duration_seconds": "histogram",
+    "mlflow_exporter_info": "gauge",
+}
+"""Name and type, as the parser calls them: it takes `_total` off a counter."""
+
+Samples = dict[tuple[str, str], float]
+"""Value by name and the label `status`, added up over the other labels."""
+
+
+def read(server: Server) -> tuple[dict[str, str], Samples]:
+    """The type of each family, and the samples; asked for under the name on the network."""
+    answer = server.get("/metrics", headers={"Host": "mlflow:5000"})
+    assert answer.status_code == 200, f"/metrics answers {answer.status_code}: {answer.text[:500]}"
+    kind = answer.headers["content-type"]
+    assert kind.startswith("text/plain"), f"/metrics is served as {kind}: Prometheus refuses it"
+    families, samples = {}, Samples()
+    for family in text_string_to_metric_families(answer.text):
+        families[family.name] = family.type
+        for sample in family.samples:
+            key = sample.name, sample.labels.get("status", "")
+            samples[key] = samples.get(key, 0) + sample.value
+    return families, samples
+
+
+def test_counters_grow_with_requests(main_settings: ServerSettings, launch: Launch) -> None:
+    """Exactly: nobody else talks to this server, and all its processes count together."""
+    server = launch(replace(main_settings, name="metrics", options=("--expose-prometheus", FOLDER)))
+    server.get(FOUND)
+    families, before = read(server)
+    missing = {name: kind for name, kind in FAMILIES.items() if families.get(name) != kind}
+    assert not missing, f"/metrics lacks {missing}; it has {families}"
+    for _ in range(7):
+        assert server.get(FOUND).status_code == 200
+    for _ in range(3):
+        assert server.get(NOT_FOUND).status_code == 404
+    _, after = read(server)
+    grown = {key: value - before.get(key, 0) for key, value in after.items()}
+    counted = {status: value for (name, status), value in grown.items() if name == REQUESTS}
+    assert counted == {"200": 7, "404": 3}, f"7 and 3 requests were counted as {counted}"
+    timed = sum(value for (name, _), value in grown.items() if name == DURATIONS)
+    assert timed == 10, f"of 10 requests, the durations of {timed:.0f} were added"
+    if server.subject.contract.server.checks_host:
+        refused = server.get("/metrics", headers={"Host": "evil.example"})
+        assert refused.status_code == 403, "the host check leaves /metrics open"

@@ -1,0 +1,134 @@
+"""What a server writes to its log while all is well: no traceback."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import mlflow
+import pytest
+import requests
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from seatrial.trial.clients import client_of, fresh_name
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from seatrial.stack.server import Server
+    from seatrial.stack.settings import ServerSettings
+    from seatrial.trial.fixtures import Launch
+
+pytestmark = pytest.mark.promise("server.quiet")
+
+TRACEBACK = "Traceback (most recent call last)"
+PAGES = ("/", "/health", "/version", "/static-files/index.html", "/metrics", "/nowhere")
+"""What browsers and probes ask for, whether it is there or not."""
+
+
+def tracebacks(log: str) -> list[str]:
+    """Each traceback of a log, with the line before it and the error that ends it."""
+    lines = log.splitlines()
+    found = []
+    for number, line in enumerate(lines):
+        if TRACEBACK not in line:
+            continue
+        # Frames are indented, or empty between chained ones; the first other line is the error.
+        rest = range(number + 1, len(lines))
+        end = next((one for one in rest if lines[one] and not lines[one][0].isspace()), len(lines))
+        found.append("\n".join(lines[max(0, number - 1) : end + 1]))
+    return found
+
+
+def test_ordinary_work_leaves_no_traceback(
+    main_settings: ServerSettings,
+    launch: Launch,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    """On a server of its own, from its start to its end: other tests misuse the shared one."""
+    server = launch(main_settings)
+    capabilities = server.subject.contract.server.capabilities or []
+    name = fresh_name(request)
+    with client_of(server, monkeypatch) as client:
+        experiment = client.create_experiment(name)
+        run = track(client, experiment)
+        if "artifacts" in capabilities:
+            keep_artifacts(client, run)
+        if "registry" in capabilities:
+            register(client, name, run)
+        if "tracing" in capabilities:
+            trace(client, experiment)
+        misuse(client, run)
+        client.delete_run(run)
+        client.delete_experiment(experiment)
+    browse(server)
+    server.container.stop(timeout=30)
+    found = tracebacks(server.container.logs().decode(errors="replace"))
+    assert not found, f"{len(found)} tracebacks in the log, the first:\n{found[0]}"
+
+
+def track(client: MlflowClient, experiment: str) -> str:
+    """Log a run and find it again; give back its id."""
+    run = str(client.create_run(experiment, tags={"kind": "ordinary"}).info.run_id)
+    client.log_batch(
+        run,
+        metrics=[Metric("loss", 1 / step, 1000 * step, step) for step in range(1, 200)],
+        params=[Param("depth", "7")],
+        tags=[RunTag("note", "größe")],
+    )
+    assert len(client.get_metric_history(run, "loss")) == 199
+    assert client.search_runs([experiment], "metrics.loss < 0.5 and params.depth = '7'")
+    assert client.search_experiments(filter_string="name LIKE 'test%'") is not None
+    client.set_terminated(run)
+    return run
+
+
+def keep_artifacts(client: MlflowClient, run: str) -> None:
+    """Write, list, read and replace artifacts."""
+    for text in ("first", "second"):
+        client.log_text(run, text, "folder/note.txt")
+        assert mlflow.artifacts.load_text(f"runs:/{run}/folder/note.txt") == text
+    client.log_dict(run, {"leaf": True}, "leaf.json")
+    assert {entry.path for entry in client.list_artifacts(run)} == {"folder", "leaf.json"}
+    assert client.list_artifacts(run, "nothing-here") == []
+
+
+def register(client: MlflowClient, name: str, run: str) -> None:
+    """Register a model and look it up."""
+    client.create_registered_model(name, tags={"team": "sea"})
+    client.create_model_version(name, f"runs:/{run}/folder", run)
+    client.set_registered_model_alias(name, "champion", "1")
+    assert client.get_model_version_by_alias(name, "champion").run_id == run
+    assert client.search_model_versions(f"name = '{name}'")
+
+
+def trace(client: MlflowClient, experiment: str) -> None:
+    """Send a trace of two spans and read it."""
+    mlflow.set_experiment(experiment_id=experiment)
+    with mlflow.start_span("outer") as span, mlflow.start_span("inner"):
+        pass
+    mlflow.flush_trace_async_logging()
+    assert len(client.get_trace(span.trace_id).data.spans) == 2
+    assert client.search_traces(locations=[experiment])
+
+
+def misuse(client: MlflowClient, run: str) -> None:
+    """Make the mistakes that users make: each is answered, none is the server's fault."""
+    for mistake in (
+        lambda: client.get_run("0" * 32),
+        lambda: client.get_experiment("987654321"),
+        lambda: client.log_param(run, "depth", "8"),
+        lambda: client.search_runs(["0"], "this is no filter"),
+        lambda: client.get_registered_model("no such model"),
+    ):
+        with pytest.raises(MlflowException):
+            mistake()
+
+
+def browse(server: Server) -> None:
+    """Ask for pages, also for some that are not there, and hang up on one."""
+    for page in PAGES:
+        assert server.get(page).status_code < 500, f"{page} is answered with a server error"
+    with requests.get(f"{server.url}/", stream=True, timeout=30 * server.subject.scale):
+        pass

@@ -1,0 +1,140 @@
+"""A folder in which the image's own programs do some work, each command in a container of its own.
+
+Where the contract promises that the image runs confined, they do.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from docker.errors import APIError
+
+from seatrial.stack.oneoff import TIME_LIMIT, Outcome
+from seatrial.stack.server import DATA_PATH, VOLUME_PATH, prepare_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+    from seatrial.stack.ownership import Session
+    from seatrial.stack.subject import Subject
+
+CONFINED_USER = "12345:12345"
+
+
+@dataclass(frozen=True)
+class Work(Outcome):
+    """How a command ended, and what it printed."""
+
+    printed: str = ""
+    """On standard output alone."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A volume, at `DATA_PATH` in every container: what a command has left, the next one finds."""
+
+    client: DockerClient
+    session: Session
+    subject: Subject
+    volume: str
+
+    @property
+    def tracking_uri(self) -> str:
+        """A store in SQLite, as the containers name it."""
+        return f"sqlite:///{DATA_PATH}/mlflow.db"
+
+    def prepare(self) -> None:
+        """Make the volume."""
+        prepare_volume(self.client, self.session, self.subject, self.volume)
+
+    def mlflow(self, *arguments: str) -> Work:
+        """Run the `mlflow` program as a user of the image does, through its entry point."""
+        return self._run([*self.subject.mlflow_command, *arguments])
+
+    def python(self, script: str, *arguments: str) -> Work:
+        """Run a script with the image's interpreter."""
+        return self._run(["-c", script, *arguments], self.subject.contract.start.interpreter)
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        """Put files, content by path below `DATA_PATH`, where any user may change them."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for path, content in files.items():
+                member = tarfile.TarInfo(path)
+                member.mode, member.size = 0o666, len(content)
+                tar.addfile(member, io.BytesIO(content))
+        container = self._container(["true"])
+        try:
+            container.put_archive(DATA_PATH, archive.getvalue())
+        finally:
+            container.remove(v=True)
+
+    def files(self) -> dict[str, bytes]:
+        """Everything that is there: content by path below `DATA_PATH`."""
+        container = self._container(["true"])
+        try:
+            chunks, _ = container.get_archive(DATA_PATH)
+            content = io.BytesIO(b"".join(chunks))
+        finally:
+            container.remove(v=True)
+        with tarfile.open(fileobj=content) as archive:
+            return {
+                member.name.partition("/")[2]: file.read()
+                for member in archive
+                if member.isfile() and (file := archive.extractfile(member))
+            }
+
+    def _run(self, command: Sequence[str], entrypoint: str | None = None) -> Work:
+        try:
+            container = self._container(command, entrypoint)
+        except APIError as error:
+            return Work(127, str(error.explanation))
+        try:
+            container.start()
+            code = container.wait(timeout=TIME_LIMIT * self.subject.scale)["StatusCode"]
+            both: bytes = container.logs()
+            printed: bytes = container.logs(stderr=False)
+        except APIError as error:
+            return Work(127, str(error.explanation))
+        finally:
+            container.remove(force=True, v=True)
+        return Work(code, both.decode(errors="replace"), printed.decode(errors="replace"))
+
+    def _container(self, command: Sequence[str], entrypoint: str | None = None) -> Container:
+        options: dict[str, Any] = {"entrypoint": [entrypoint]} if entrypoint else {}
+        return self.client.containers.create(
+            self.subject.configuration.image_id,
+            command=list(command),
+            environment={
+                **self.subject.contract.start.environment,
+                "MLFLOW_TRACKING_URI": self.tracking_uri,
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+            },
+            labels=self.session.labels,
+            network_mode="none",
+            platform=self.subject.platform,
+            volumes={self.volume: {"bind": VOLUME_PATH, "mode": "rw"}},
+            working_dir=DATA_PATH,
+            **options,
+            **confinement(self.subject),
+        )
+
+
+def confinement(subject: Subject) -> dict[str, Any]:
+    """What the engine is told where the contract promises `process.confined`; else nothing."""
+    writable = subject.contract.process.confined
+    if writable is None:
+        return {}
+    return {
+        "cap_drop": ["ALL"],
+        "read_only": True,
+        "security_opt": ["no-new-privileges"],
+        "tmpfs": dict.fromkeys(writable, ""),
+        "user": CONFINED_USER,
+    }
