@@ -84,7 +84,8 @@ class Baker:
         """Say which platforms of an image of the catalogue to build, and to store it."""
         images = [self.catalogue.images[name]]
         spread = build.spread(self.catalogue, images, platforms, self.builder, push=False)
-        return build.settings(spread, images, self.builder, push=False)
+        compression = self.catalogue.arguments["COMPRESSION"]
+        return build.settings(spread, images, self.builder, compression, push=False)
 
 
 @contextmanager

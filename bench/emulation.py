@@ -39,7 +39,12 @@ def measure(watch: Stopwatch, baker: Baker, repeat: int) -> list[Figure]:
     connection.require_platform(foreign)
     composed = baker.settings(VARIANT, foreign)
     shared = [f"{name}.platform={foreign}" for name in ("python", "upstream")]
-    emulated = [*shared, f"emulated.platform={foreign}"]
+    compression = baker.catalogue.arguments["COMPRESSION"]
+    emulated = [
+        *shared,
+        f"emulated.platform={foreign}",
+        f"emulated.output=type=docker,compression={compression}",
+    ]
 
     with watch.measure("downloading wheels for the emulated pip"):
         downloads = [f"download.platform={foreign}", "download.output=type=cacheonly"]
@@ -52,7 +57,7 @@ def measure(watch: Stopwatch, baker: Baker, repeat: int) -> list[Figure]:
     ours = watch.last(repeat)
     for _ in range(repeat):
         with watch.measure(f"{VARIANT} for {foreign}, emulated"):
-            baker.bake(["emulated"], [*emulated, "emulated.output=type=docker"], anew=True)
+            baker.bake(["emulated"], emulated, anew=True)
     theirs = watch.last(repeat)
     held = _require_same(foreign)
 

@@ -101,21 +101,24 @@ def test_another_builder_loads_one_platform_and_pushes_any_number() -> None:
 
 def test_only_asked_images_have_an_output() -> None:
     platforms = {"custom": (AMD, ARM), "upstream": (AMD, ARM)}
-    given = build.settings(platforms, [CHOSEN.variants["custom"]], ENGINE, push=False)
+    given = build.settings(platforms, [CHOSEN.variants["custom"]], ENGINE, "zstd", push=False)
     assert given == [
         "custom.platform=linux/amd64",
         "custom.platform=linux/arm64",
         "upstream.platform=linux/amd64",
         "upstream.platform=linux/arm64",
-        "custom.output=type=docker",
+        "custom.output=type=docker,compression=zstd",
     ]
 
 
 def test_pushing_keeps_the_attestations_and_loading_elsewhere_drops_them() -> None:
     images = [CHOSEN.variants["custom"]]
-    pushed = build.settings({"custom": (ARM,)}, images, ELSEWHERE, push=True)
-    assert pushed == ["custom.platform=linux/arm64", "custom.output=type=image,push=true"]
-    loaded = build.settings({"custom": (ARM,)}, images, ELSEWHERE, push=False)
+    pushed = build.settings({"custom": (ARM,)}, images, ELSEWHERE, "zstd", push=True)
+    assert pushed == [
+        "custom.platform=linux/arm64",
+        "custom.output=type=image,push=true,compression=zstd",
+    ]
+    loaded = build.settings({"custom": (ARM,)}, images, ELSEWHERE, "zstd", push=False)
     assert "custom.attest=type=provenance,disabled=true" in loaded
 
 
@@ -339,11 +342,15 @@ DOCUMENTS: dict[str, Any] = {
             },
         ]
     },
-    MANIFEST: {"config": {"digest": CONFIG, "size": 5}, "layers": [{"size": 10}, {"size": 20}]},
+    MANIFEST: {
+        "config": {"digest": CONFIG, "size": 5},
+        "layers": [{"digest": "sha256:lower", "size": 10}, {"digest": "sha256:upper", "size": 20}],
+    },
     CONFIG: {
         "os": "linux",
         "architecture": "arm64",
         "config": {"User": "999:999", "Labels": {"a": "b"}},
+        "history": [{"created_by": "ENV A=B"}, {"empty_layer": True}],
     },
     ATTESTED: {
         "layers": [
@@ -363,7 +370,9 @@ def test_an_index_tells_platforms_sizes_and_provenance() -> None:
     (only,) = found.platforms
     assert found.platform(ARM) is only
     assert found.platform(AMD) is None
-    assert (only.digest, only.size, only.layers) == (MANIFEST, 35, 2)
+    assert (only.digest, only.size) == (MANIFEST, 35)
+    assert only.layers == ("sha256:lower", "sha256:upper")
+    assert only.history == ("ENV A=B", "")
     assert only.labels == {"a": "b"}
     assert only.config["User"] == "999:999"
     assert only.provenance == {"buildType": "x"}

@@ -123,7 +123,7 @@ def _run(
         )
         baked = bake.run(
             [image.name for image in images],
-            settings(platforms, images, host, push=push),
+            settings(platforms, images, host, chosen.arguments["COMPRESSION"], push=push),
             variables,
             builder=builder,
             no_cache=no_cache,
@@ -206,20 +206,27 @@ def spread(
 
 
 def settings(
-    platforms: Mapping[str, Sequence[str]], images: Sequence[Image], host: Builder, *, push: bool
+    platforms: Mapping[str, Sequence[str]],
+    images: Sequence[Image],
+    host: Builder,
+    compression: str,
+    *,
+    push: bool,
 ) -> list[str]:
-    """Say to bake where the images go and for which platforms."""
+    """Say to bake where the images go, for which platforms, and how layers are compressed."""
     result = [
         f"{name}.platform={platform}" for name, each in platforms.items() for platform in each
     ]
     for image in images:
         if push:
-            result.append(f"{image.name}.output=type=image,push=true")
+            result.append(f"{image.name}.output=type=image,push=true,compression={compression}")
+        elif host.inside_engine:
+            result.append(f"{image.name}.output=type=docker,compression={compression}")
         else:
+            # The archive in which such a builder hands an image over cannot hold attestations, and
+            # without them has media types that know gzip only.
             result.append(f"{image.name}.output=type=docker")
-            if not host.inside_engine:
-                # The archive in which such a builder hands an image over cannot hold them.
-                result.append(f"{image.name}.attest=type=provenance,disabled=true")
+            result.append(f"{image.name}.attest=type=provenance,disabled=true")
     return result
 
 

@@ -34,6 +34,12 @@ class Lock:
     python: str
     constraints: tuple[str, ...] = ()
 
+    @property
+    def overrides(self) -> Path | None:
+        """Requirements that replace all others, where its folder lists some."""
+        path = self.source.parent / "overrides.txt"
+        return path if path.is_file() else None
+
 
 def refresh() -> None:
     """Resolve every lock anew, each to the newest versions that fit together (`invoke lock`).
@@ -52,11 +58,12 @@ def refresh() -> None:
         Lock(_in(docker / "bases" / "tools"), _out(docker / "bases" / "tools"), _IMAGE_PYTHON),
         Lock(_in(upstream.parent), upstream, _IMAGE_PYTHON, (mlflow,)),
     )
-    # What is added to upstream fits what upstream holds.
     held = tuple(versions(upstream.read_text(encoding="utf-8")))
-    for name in chosen.variants:
-        if name != "upstream" and _in(docker / name).is_file():
-            _refresh(console, Lock(_in(docker / name), _out(docker / name), _IMAGE_PYTHON, held))
+    for image in chosen.variants.values():
+        if image.name != "upstream" and _in(image.folder).is_file():
+            # What is added to upstream fits what upstream holds.
+            fits = held if "upstream" in image.dependencies else (mlflow,)
+            _refresh(console, Lock(_in(image.folder), _out(image.folder), _IMAGE_PYTHON, fits))
 
 
 def versions(lock: str) -> list[str]:
@@ -81,7 +88,8 @@ def _refresh(console: Console, *locks: Lock) -> None:
         with tempfile.TemporaryDirectory() as folder:
             constraints = Path(folder) / "constraints.txt"
             constraints.write_text("\n".join([*lock.constraints, ""]), encoding="utf-8")
-            _compile(lock, ["--constraint", str(constraints)])
+            overrides = ["--override", str(lock.overrides)] if lock.overrides else []
+            _compile(lock, ["--constraint", str(constraints), *overrides])
         console.print(f"{lock.target.relative_to(ROOT)}: {len(_held(lock))} packages")
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-_KEPT = ROOT / ".seatrial" / "store"
+_KEPT = ROOT / ".seatrial" / "platforms"
 # Manifests, configurations and attestations are small; everything above is a layer.
 _LARGEST_DOCUMENT = 8 * 1024 * 1024
 _INDEX_TYPES = (
@@ -47,10 +47,13 @@ class StoredPlatform:
     """Of its manifest."""
     size: int
     """Bytes that a pull transfers: compressed layers and configuration."""
-    layers: int
+    layers: tuple[str, ...]
+    """Digests, the lowest layer's first."""
     labels: Mapping[str, str]
     config: Mapping[str, Any]
     """The OCI image configuration's `config`: User, Env, Entrypoint, Cmd, ..."""
+    history: tuple[str, ...] = ()
+    """The commands that it was built with, as the builder recorded them."""
     attestations: Mapping[str, Any] = field(default_factory=dict)
     """in-toto statements by predicate type."""
 
@@ -121,7 +124,7 @@ def recall(digests: Sequence[str]) -> tuple[StoredPlatform, ...] | None:
     kept = [_path(digest) for digest in digests]
     if not kept or not all(path.is_file() for path in kept):
         return None
-    return tuple(StoredPlatform(**json.loads(path.read_text(encoding="utf-8"))) for path in kept)
+    return tuple(_platform_of(json.loads(path.read_text(encoding="utf-8"))) for path in kept)
 
 
 def _path(digest: str) -> Path:
@@ -143,8 +146,13 @@ def _write(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def _revive(reference: str, document: Mapping[str, Any]) -> StoredImage:
-    platforms = tuple(StoredPlatform(**each) for each in document["platforms"])
+    platforms = tuple(_platform_of(each) for each in document["platforms"])
     return StoredImage(reference, document["digest"], document["index"], platforms)
+
+
+def _platform_of(document: Mapping[str, Any]) -> StoredPlatform:
+    lists = {name: tuple(document[name]) for name in ("layers", "history")}
+    return StoredPlatform(**{**document, **lists})
 
 
 def _documents(reference: str) -> dict[str, Any]:
@@ -215,8 +223,9 @@ def _platform(
         platform=f"{configuration['os']}/{configuration['architecture']}",
         digest=digest,
         size=manifest["config"]["size"] + sum(layer["size"] for layer in manifest["layers"]),
-        layers=len(manifest["layers"]),
+        layers=tuple(layer["digest"] for layer in manifest["layers"]),
         labels=config.get("Labels") or {},
         config=config,
+        history=tuple(step.get("created_by", "") for step in configuration.get("history", ())),
         attestations=attestations,
     )

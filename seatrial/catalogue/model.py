@@ -21,7 +21,7 @@ class Image:
     """The references it is built under; a base has none."""
     platforms: tuple[str, ...]
     folder: Path
-    """Where its Dockerfile is."""
+    """Its build context, where its lists and its contract are."""
     labels: Mapping[str, str]
     dependencies: tuple[str, ...]
     """Names of the targets that it is made from, directly."""

@@ -94,7 +94,7 @@ def _print(targets: Sequence[str], variables: Mapping[str, str]) -> dict[str, An
 
 
 def _image(name: str, target: Mapping[str, Any]) -> Image:
-    folder = ROOT / target["context"] / Path(target["dockerfile"]).parent
+    folder = ROOT / target["context"]
     links = (
         context.removeprefix(_LINK)
         for context in target.get("contexts", {}).values()
