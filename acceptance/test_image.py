@@ -76,7 +76,7 @@ def test_architecture(
     else:
         described = stored.platform(platform)
         assert described is not None
-        assert described.layers > 0
+        assert described.layers
 
 
 @pytest.mark.promise("image.provenance")

@@ -1,0 +1,60 @@
+"""What the content of a file shows, whatever its name: programs, authorities, secrets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Literal
+
+from seatrial.inspection import authorities, programs, secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TraitKind = Literal[
+    "shell", "package-manager", "pip", "interpreter", "capability", "authority", "secret"
+]
+
+_PIECE = 16 * 1024 * 1024
+_OVERLAP = 64 * 1024
+"""Bytes of a piece that are read again with the next one: more than what is looked for has."""
+_HEAD = 8 * 1024
+
+
+@dataclass(frozen=True, order=True)
+class Trait:
+    """One thing that a file's content shows."""
+
+    kind: TraitKind
+    detail: str
+    """Of an interpreter its command line, of an authority its fingerprint and its name, else what
+    gave it away."""
+
+
+def traits_of(path: str, content: IO[bytes]) -> tuple[Trait, ...]:
+    """Read a file once, in pieces, and collect its traits.
+
+    Args:
+        path: absolute, in the image: it says how suspicious some content is.
+        content: read from its start to its end, never sought in.
+    """
+    found: set[Trait] = set()
+    head = b""
+    literals: set[bytes] = set()
+    for piece in _pieces(content):
+        head = head or piece[:_HEAD]
+        literals |= programs.literals_in(piece, head)
+        binary = b"\0" in head
+        if not binary:
+            found |= {Trait("authority", str(one)) for one in authorities.found_in(piece)}
+        found |= {Trait("secret", why) for why in secrets.found_in_file(piece, path, binary=binary)}
+    found |= {Trait(kind, why) for kind, why in programs.recognised(literals)}
+    if line := programs.interpreter(head):
+        found.add(Trait("interpreter", line))
+    return tuple(sorted(found))
+
+
+def _pieces(content: IO[bytes]) -> Iterator[bytes]:
+    kept = b""
+    while piece := content.read(_PIECE):
+        yield kept + piece
+        kept = piece[-_OVERLAP:]

@@ -1,0 +1,107 @@
+"""The file system that a container of the image sees: all layers, one over the other."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from seatrial.inspection.layer import Entry, Layer
+
+_MOST_LINKS = 40
+"""Symbolic links that are followed for one path: Linux's own limit."""
+
+
+class Placed(NamedTuple):
+    """An entry of the file system, and which layer it comes from, counted from 0."""
+
+    entry: Entry
+    layer: int
+
+
+@dataclass
+class FileSystem:
+    """What is left when removals are carried out and links within archives are made."""
+
+    entries: dict[str, Placed] = field(default_factory=dict)
+    """By absolute path. Folders that no layer mentions are missing."""
+    _real_folders: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, layers: Iterable[Layer]) -> Self:
+        """Put `layers` one over the other, the lowest first."""
+        system = cls()
+        for number, layer in enumerate(layers):
+            system._clear(layer)
+            for entry in layer.entries:
+                if entry.kind not in ("removal", "opaque"):
+                    system._place(entry, number)
+        return system
+
+    def resolve(self, path: str) -> str | None:
+        """Follow every link on `path`; None where it leads nowhere, or in a circle."""
+        found = self._follow(path, _MOST_LINKS)
+        return found if found == "/" or found in self.entries else None
+
+    def _follow(self, path: str, left: int) -> str | None:
+        """Follow links; what no layer mentions is taken for a folder that the engine makes."""
+        reached = "/"
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        for number, part in enumerate(parts):
+            if part == "..":
+                reached = posixpath.dirname(reached)
+                continue
+            here = posixpath.join(reached, part)
+            found = self.entries.get(here)
+            if found and found.entry.kind == "symlink":
+                goal = posixpath.join(reached, found.entry.target, *parts[number + 1 :])
+                return self._follow(goal, left - 1) if left else None
+            reached = here
+        return reached
+
+    def _real(self, path: str) -> str:
+        """`path` with the links on the way to it followed, but not itself."""
+        folder, name = posixpath.split(path)
+        if folder not in self._real_folders:
+            self._real_folders[folder] = self._follow(folder, _MOST_LINKS) or folder
+        return posixpath.join(self._real_folders[folder], name)
+
+    def _clear(self, layer: Layer) -> None:
+        """Take away what the layer removes, or replaces by something that is not a folder."""
+        gone: set[str] = set()
+        emptied: set[str] = set()
+        for entry in layer.entries:
+            path = self._real(entry.path)
+            before = self.entries.get(path)
+            if entry.kind == "opaque":
+                emptied.add(path)
+            elif entry.kind == "removal" or (
+                before and before.entry.kind == "folder" and entry.kind != "folder"
+            ):
+                gone.add(path)
+        if gone or emptied:
+            for path in list(self.entries):
+                above = set(_above(path))
+                if path in gone or above & gone or above & emptied:
+                    del self.entries[path]
+        self._real_folders.clear()
+
+    def _place(self, entry: Entry, layer: int) -> None:
+        path = self._real(entry.path)
+        if entry.kind == "hard link":
+            origin = self.entries.get(self._real(entry.target))
+            traits = origin.entry.traits if origin else ()
+            mode = origin.entry.mode if origin else entry.mode
+            entry = replace(entry, kind="file", mode=mode, target="", traits=traits)
+        self.entries[path] = Placed(replace(entry, path=path), layer)
+        if path in self._real_folders:
+            self._real_folders.clear()
+
+
+def _above(path: str) -> Iterator[str]:
+    while path != "/":
+        path = posixpath.dirname(path)
+        yield path

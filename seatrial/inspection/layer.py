@@ -1,0 +1,114 @@
+"""One layer of an image: the entries of its tar archive, and what their content shows.
+
+A layer's digest names its content, so what was read once holds for every image that shares it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import posixpath
+import tarfile
+from dataclasses import asdict, dataclass
+from typing import IO, TYPE_CHECKING, Any, Literal, Self, cast
+
+import zstandard
+
+from seatrial.inspection.content import Trait, traits_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Kind = Literal["file", "folder", "symlink", "hard link", "device", "removal", "opaque"]
+"""`removal` takes a path of the layers below away, `opaque` all that they have in a folder."""
+
+_REMOVAL = ".wh."
+_OPAQUE = ".wh..wh..opq"
+_CAPABILITY = ("SCHILY.xattr.security.capability", "LIBARCHIVE.xattr.security.capability")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file, folder or link of one layer."""
+
+    path: str
+    """Absolute, without `.` and `..`."""
+    kind: Kind
+    mode: int = 0
+    """Permission bits, those for setuid, setgid and sticky included."""
+    target: str = ""
+    """What a link points to: of a hard link an absolute path."""
+    traits: tuple[Trait, ...] = ()
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer by itself, with what later layers overwrite or remove."""
+
+    digest: str
+    entries: tuple[Entry, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For a file; see `from_json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """The layer that `as_json` wrote."""
+        return cls(value["digest"], tuple(_revive(entry) for entry in value["entries"]))
+
+
+def _revive(entry: dict[str, Any]) -> Entry:
+    return Entry(**{**entry, "traits": tuple(Trait(**trait) for trait in entry["traits"])})
+
+
+def read(digest: str, blob: IO[bytes]) -> Layer:
+    """Read a layer, compressed in any way that the OCI image format knows.
+
+    Args:
+        digest: of the blob.
+        blob: read from its start to its end, in pieces, and never sought in.
+
+    Raises:
+        tarfile.ReadError: it is no tar archive.
+    """
+    with tarfile.open(fileobj=_decompressed(blob), mode="r|") as archive:
+        return Layer(digest, tuple(_entries(archive)))
+
+
+def _decompressed(blob: IO[bytes]) -> IO[bytes]:
+    buffered = io.BufferedReader(cast("io.RawIOBase", blob))
+    start = buffered.peek(4)[:4]
+    if start[:2] == b"\x1f\x8b":
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=buffered))
+    if start == b"\x28\xb5\x2f\xfd":
+        return zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True)
+    return buffered
+
+
+def _entries(archive: tarfile.TarFile) -> Iterator[Entry]:
+    for member in archive:
+        path = posixpath.normpath(f"/{member.name}")
+        folder, name = posixpath.split(path)
+        if name == _OPAQUE:
+            yield Entry(folder, "opaque")
+        elif name.startswith(_REMOVAL):
+            yield Entry(posixpath.join(folder, name.removeprefix(_REMOVAL)), "removal")
+        else:
+            yield _entry(archive, member, path)
+
+
+def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> Entry:
+    if member.isdir():
+        return Entry(path, "folder", member.mode)
+    if member.issym():
+        return Entry(path, "symlink", member.mode, member.linkname)
+    if member.islnk():
+        return Entry(path, "hard link", member.mode, posixpath.normpath(f"/{member.linkname}"))
+    content = archive.extractfile(member)
+    if content is None:
+        return Entry(path, "device", member.mode)
+    traits = traits_of(path, content)
+    if any(member.pax_headers.get(name) for name in _CAPABILITY):
+        traits = (*traits, Trait("capability", "carries file capabilities"))
+    return Entry(path, "file", member.mode, traits=traits)

@@ -1,0 +1,214 @@
+"""Search an image for what it promises to lack.
+
+Programs count where a container finds them: in the file system that all layers make together. Bits,
+authorities and secrets count in every layer: whoever has the image has what a later layer hides.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from seatrial.inspection import authorities, programs, secrets
+from seatrial.inspection.authorities import Authority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from seatrial.contract.schema import Absence
+    from seatrial.inspection.filesystem import Placed
+    from seatrial.inspection.image import Image
+    from seatrial.inspection.layer import Entry
+    from seatrial.inspection.programs import ProgramKind
+
+_EXECUTABLE = 0o111
+_BY_OTHERS = 0o002
+_STICKY = 0o1000
+_SET_ID = 0o6000
+_ROOMS_FOR_ALL = ("/tmp", "/var/tmp", "/dev")  # noqa: S108 - that they are for all is the point
+_BUILD_ARGUMENT = "build-arg:"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that the image should not have."""
+
+    place: str
+    """A path, or the part of the image's configuration."""
+    layer: str
+    """Which layer it is in; empty where it is in none."""
+    why: str
+
+    def __str__(self) -> str:
+        where = f" in {self.layer}" if self.layer else ""
+        return f"{self.place}{where}: {self.why}"
+
+
+def search(image: Image, absence: Absence) -> list[Finding]:
+    """Everything in `image` that is not compatible with its lacking `absence`."""
+    return list(dict.fromkeys(_SEARCHES[absence](image)))
+
+
+def _shells(image: Image) -> Iterator[Finding]:
+    yield from _programs(image, "shell")
+    for path, placed in image.files.entries.items():
+        for line in _details(placed.entry, "interpreter"):
+            command = _interpreter(line)
+            if placed.entry.mode & _EXECUTABLE and programs.name_says("shell", command):
+                yield _found(image, path, placed, f"a script for a shell: #!{line}")
+
+
+def _interpreter(line: str) -> str:
+    """The name of the program that a script's first line asks for, through `env` as well."""
+    words = line.split()
+    names = [posixpath.basename(word) for word in words]
+    if names[0] == "env":
+        names = [name for name in names[1:] if not name.startswith("-") and "=" not in name]
+    return names[0] if names else ""
+
+
+def _package_managers(image: Image) -> Iterator[Finding]:
+    return _programs(image, "package-manager")
+
+
+def _pips(image: Image) -> Iterator[Finding]:
+    return _programs(image, "pip")
+
+
+def _programs(image: Image, kind: ProgramKind) -> Iterator[Finding]:
+    files = image.files
+    direct = {
+        path: why
+        for path, placed in files.entries.items()
+        if placed.entry.kind == "file" and (why := _why_program(placed.entry, kind))
+    }
+    for path, why in direct.items():
+        yield _found(image, path, files.entries[path], why)
+    for path, placed in files.entries.items():
+        if placed.entry.kind != "symlink":
+            continue
+        target = files.resolve(path)
+        if target in direct:
+            yield _found(image, path, placed, f"a link to {target}, which {direct[target]}")
+        elif (
+            target
+            and programs.name_says(kind, posixpath.basename(path))
+            and _runs(files.entries.get(target))
+        ):
+            yield _found(image, path, placed, f"is named like a {kind}, and leads to {target}")
+
+
+def _runs(placed: Placed | None) -> bool:
+    return (
+        placed is not None and placed.entry.kind == "file" and bool(placed.entry.mode & _EXECUTABLE)
+    )
+
+
+def _why_program(entry: Entry, kind: ProgramKind) -> str | None:
+    for detail in _details(entry, kind):
+        return detail
+    if programs.is_module(kind, entry.path):
+        return f"is a module of a {kind}"
+    if entry.mode & _EXECUTABLE and programs.name_says(kind, posixpath.basename(entry.path)):
+        return f"is named like a {kind}"
+    return None
+
+
+def _set_ids(image: Image) -> Iterator[Finding]:
+    for layer, entry in _every(image):
+        if entry.kind == "file" and entry.mode & _SET_ID:
+            yield Finding(entry.path, layer, f"has mode {entry.mode:04o}: setuid or setgid")
+        for detail in _details(entry, "capability"):
+            yield Finding(entry.path, layer, detail)
+
+
+def _world_writables(image: Image) -> Iterator[Finding]:
+    for layer, entry in _every(image):
+        if entry.kind not in ("file", "folder", "device") or not entry.mode & _BY_OTHERS:
+            continue
+        is_room = entry.path in _ROOMS_FOR_ALL
+        inside = any(entry.path.startswith(f"{room}/") for room in _ROOMS_FOR_ALL)
+        if is_room and not entry.mode & _STICKY:
+            yield Finding(
+                entry.path, layer, f"has mode {entry.mode:04o}: anybody may remove others' files"
+            )
+        elif not is_room and not inside:
+            yield Finding(entry.path, layer, f"has mode {entry.mode:04o}: anybody may write to it")
+
+
+def _private_authorities(image: Image) -> Iterator[Finding]:
+    public = authorities.public()
+    for layer, entry in _every(image):
+        for detail in _details(entry, "authority"):
+            authority = Authority.parse(detail)
+            if authority.fingerprint not in public:
+                yield Finding(entry.path, layer, f"holds the private authority {authority.name}")
+
+
+def _secrets(image: Image) -> Iterator[Finding]:
+    for layer, entry in _every(image):
+        for detail in _details(entry, "secret"):
+            yield Finding(entry.path, layer, f"holds {detail}")
+    config = image.stored.config
+    for assignment in config.get("Env") or ():
+        name, _, value = assignment.partition("=")
+        for why in secrets.found_in_variable(name, value):
+            yield Finding(f"the variable {name}", "", why)
+    for name, value in (config.get("Labels") or {}).items():
+        for why in secrets.found_in_variable(name, value):
+            yield Finding(f"the label {name}", "", why)
+    for part in ("Entrypoint", "Cmd"):
+        for why in secrets.found_in_command(shlex.join(config.get(part) or ())):
+            yield Finding(part, "", why)
+    for step in image.stored.history:
+        for why in secrets.found_in_command(step):
+            yield Finding("the history", "", f"{why}, in a step that begins {step[:60]!r}")
+    for name, value in _build_arguments(image.stored.provenance):
+        for why in secrets.found_in_variable(name, value):
+            yield Finding("the provenance", "", f"{why}, in the build argument {name}")
+
+
+def _build_arguments(document: object) -> Iterator[tuple[str, str]]:
+    """Every build argument in a provenance attestation, wherever its version keeps them."""
+    if isinstance(document, dict):
+        for key, value in document.items():
+            if key.startswith(_BUILD_ARGUMENT) and isinstance(value, str):
+                yield key.removeprefix(_BUILD_ARGUMENT), value
+            else:
+                yield from _build_arguments(value)
+    elif isinstance(document, list):
+        for each in document:
+            yield from _build_arguments(each)
+
+
+def _every(image: Image) -> Iterator[tuple[str, Entry]]:
+    for number, layer in enumerate(image.layers):
+        described = _layer(image, number)
+        for entry in layer.entries:
+            yield described, entry
+
+
+def _found(image: Image, path: str, placed: Placed, why: str) -> Finding:
+    return Finding(path, _layer(image, placed.layer), why)
+
+
+def _layer(image: Image, number: int) -> str:
+    layer = image.layers[number]
+    return f"layer {number + 1} of {len(image.layers)} ({layer.digest[:19]})"
+
+
+def _details(entry: Entry, kind: str) -> Iterator[str]:
+    return (trait.detail for trait in entry.traits if trait.kind == kind)
+
+
+_SEARCHES: dict[Absence, Callable[[Image], Iterator[Finding]]] = {
+    "shell": _shells,
+    "package-manager": _package_managers,
+    "pip": _pips,
+    "setuid": _set_ids,
+    "world-writable": _world_writables,
+    "private-authority": _private_authorities,
+    "secret": _secrets,
+}
