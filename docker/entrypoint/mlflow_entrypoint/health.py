@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from itertools import pairwise
 from typing import NamedTuple
+
+from mlflow_entrypoint.processes import serves
 
 TIME_LIMIT = 5
 """Seconds for the answer."""
-_SERVERS = ("uvicorn", "gunicorn", "waitress")
 _PREFIX = "_MLFLOW_STATIC_PREFIX"
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
 
@@ -50,7 +50,7 @@ def find(table: str = "/proc") -> Address | None:
     for pid in sorted((name for name in os.listdir(table) if name.isdigit()), key=int):  # noqa: PTH208
         try:
             arguments = _words(f"{table}/{pid}/cmdline")
-            if not _serves(arguments):
+            if not serves(arguments):
                 continue
             return _address(arguments, _words(f"{table}/{pid}/environ"))
         except OSError:
@@ -61,10 +61,6 @@ def find(table: str = "/proc") -> Address | None:
 def _words(path: str) -> list[str]:
     with open(path, "rb") as file:  # noqa: PTH123
         return file.read().decode(errors="replace").split("\0")
-
-
-def _serves(arguments: list[str]) -> bool:
-    return any(first == "-m" and second in _SERVERS for first, second in pairwise(arguments))
 
 
 def _address(arguments: list[str], environment: list[str]) -> Address:

@@ -71,14 +71,16 @@ def _mlflow(program: str, said: list[str], errors: secrecy.MaskedStream) -> int:
 
 def _ready_server(rest: list[str], errors: secrecy.MaskedStream) -> list[str]:
     """Settle how the server is started, and see that its databases are fit for it."""
-    from mlflow_entrypoint import readiness, server
+    from mlflow_entrypoint import handover, readiness, server
 
     output = sys.stdout = secrecy.MaskedStream(sys.stdout)
     settled = server.settle(rest, os.environ)
     known = secret_files.passwords(os.environ, rest)
     errors.learn(known)
     output.learn(known)
-    readiness.prepare(settled, os.environ, _upgrade)
+    lock = readiness.prepare(settled, os.environ, _upgrade)
+    jobs = settings.switch(os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION")
+    handover.prepare(lock, replace=not jobs)
     return settled.arguments
 
 

@@ -2,15 +2,15 @@
 
 MLflow initialises its databases in the process of `mlflow server`, before that starts the process
 which serves, and it has no lock that another container would see. So this process takes a lock in
-the database, becomes `mlflow server`, and gives the lock back when it starts its first process.
+the database, becomes `mlflow server`, and gives the lock back when it starts that other process
+(`handover`).
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mlflow_entrypoint import databases, settings
 from mlflow_entrypoint.errors import EntrypointError, say
@@ -37,15 +37,18 @@ class _Looked(NamedTuple):
     finding: Finding
 
 
-def prepare(server: Server, environment: Mapping[str, str], upgrade: Callable[[str], None]) -> None:
+def prepare(
+    server: Server, environment: Mapping[str, str], upgrade: Callable[[str], None]
+) -> ExitStack | None:
     """Wait for the server's databases, and make them ready as far as MLflow doesn't do it itself.
-
-    Where MLflow has to initialise one, a lock is held until this process starts another.
 
     Args:
         server: the one to be started.
         environment: its variables.
         upgrade: brings the schema of a URL up to date, as `mlflow db upgrade` does.
+
+    Returns:
+        where MLflow has to initialise one, the lock, to be closed when that is done.
 
     Raises:
         EntrypointError: a database can't be reached, or its schema doesn't fit.
@@ -61,19 +64,19 @@ def prepare(server: Server, environment: Mapping[str, str], upgrade: Callable[[s
             for one in wanted
         ]
         if _fit(server, wanted, connections, asked=asked):
-            return
+            return None
         lock = lock_of(connections[0])
         _take(lock, lock_limit)
         stack.callback(lock.release)
         if _fit(server, wanted, connections, asked=asked):
-            return
+            return None
         for one in _look(wanted, connections):
             if one.finding.needs_upgrade:
                 name = mask(one.database.url)
                 say(f"upgrading the schema of {name} from {one.finding.found}")
                 upgrade(one.database.url)
                 say(f"the schema of {name} is {one.finding.expected} now")
-        _at_first_process(stack.pop_all().close)
+        return stack.pop_all()
 
 
 def _fit(
@@ -130,26 +133,3 @@ def _take(lock: Lock, limit: float) -> None:
             say("waiting: another server is making the database ready")
             told = True
         time.sleep(_PAUSE)
-
-
-def _at_first_process(release: Callable[[], None]) -> None:
-    """Call `release` when this process is about to start another one."""
-    held = True
-
-    def heed(event: str, _: tuple[Any, ...]) -> None:
-        nonlocal held
-        if held and event == "subprocess.Popen":
-            held = False
-            _release(release)
-
-    sys.addaudithook(heed)
-
-
-def _release(release: Callable[[], None]) -> None:
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        release()
-    except SQLAlchemyError as error:
-        # The session is lost, and with it the lock.
-        say(f"the lock in the database was lost early: {mask(str(error))}")
