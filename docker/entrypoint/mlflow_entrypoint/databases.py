@@ -112,7 +112,7 @@ def connect(
         try:
             return engine.connect()
         except DBAPIError as error:
-            reason = _reason(error.orig)
+            reason = reason_of(error.orig)
             if _is_hopeless(error.orig):
                 raise EntrypointError(f"the database {name} can't be used: {reason}") from None
         if time.monotonic() >= deadline:
@@ -142,11 +142,11 @@ def _engine(url: str, environment: Mapping[str, str], deadline: float) -> Engine
             isolation_level="AUTOCOMMIT",
             connect_args=_connect_arguments(parsed, environment, deadline),
         )
-    except ArgumentError:
-        hint = ": its scheme is spelled postgresql" if url.startswith("postgres:") else ""
-        raise EntrypointError(f"'{name}' is no URL of a database{hint}") from None
     except NoSuchModuleError:
-        raise EntrypointError(f"the database {name}: this image knows no such dialect") from None
+        hint = ": it is spelled postgresql" if url.startswith("postgres:") else ""
+        raise EntrypointError(f"'{name}' has a scheme that this image doesn't know{hint}") from None
+    except (ArgumentError, ValueError):
+        raise EntrypointError(f"'{name}' is no URL of a database") from None
     except ModuleNotFoundError as error:
         raise EntrypointError(
             f"the database {name} needs the driver {error.name}, which this image doesn't have"
@@ -186,7 +186,7 @@ def _is_hopeless(error: BaseException | None) -> bool:
     return code in _HOPELESS_MYSQL or bool(_HOPELESS.search(str(error)))
 
 
-def _reason(error: BaseException | None) -> str:
+def reason_of(error: BaseException | None) -> str:
     """What a driver says, in one line."""
     said = error.args[-1] if error and error.args else error
     return mask(" ".join(str(said).split()))[:400]

@@ -113,11 +113,18 @@ def _fit(
 
 
 def _look(wanted: Sequence[Database], connections: Sequence[Connection]) -> list[_Looked]:
-    return [
-        _Looked(database, look(connection, part))
-        for database, connection in zip(wanted, connections, strict=True)
-        for part in database.schemas
-    ]
+    from sqlalchemy.exc import DBAPIError
+
+    looked = []
+    for database, connection in zip(wanted, connections, strict=True):
+        try:
+            looked += [_Looked(database, look(connection, part)) for part in database.schemas]
+        except DBAPIError as error:
+            raise EntrypointError(
+                f"the database {mask(database.url)} can't be read:"
+                f" {databases.reason_of(error.orig)}"
+            ) from None
+    return looked
 
 
 def _take(lock: Lock, limit: float) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 MASK = "***"
 _PLACEHOLDER = "_MLFLOW_ENTRYPOINT_ARGUMENT_"
-_USER_INFO = re.compile(r"(?P<before>[A-Za-z][\w+.-]*://[^\s:/?#@'\"]*:)[^\s'\"]+(?=@)")
+_USER_INFO = re.compile(r"(?P<before>[A-Za-z][\w+.-]*://[^\s:/?#@'\"]*:)(?!\d+/)[^\s'\"]+(?=@)")
 _QUERY = re.compile(r"(?P<before>[?&;](?:\w*password|passwd|\w*passphrase|pwd)=)[^&;\s'\"]+", re.I)
 _SECRET_OPTION = re.compile(r"--[\w-]*(?:password|passphrase|token)")
 _KNOWN_LENGTH = 8

@@ -115,7 +115,9 @@ def _place_artifacts(environment: MutableMapping[str, str], given: Given) -> Non
     passes_on = _is_on("--serve-artifacts", given, environment, default=True)
     option = "--artifacts-destination" if passes_on else "--default-artifact-root"
     variable = str(options.VALUED[option])
-    if root and option not in given.values:
+    if option in given.values:
+        return
+    if root:
         _set_artifacts(variable, root, environment)
     elif not environment.get(variable) and option not in given.blanks:
         environment[variable] = settings.ARTIFACTS

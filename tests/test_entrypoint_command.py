@@ -1,0 +1,350 @@
+"""The entry point: what the container's command and environment are made into."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+from mlflow.cli import cli
+from mlflow_entrypoint import command, options, secrecy, secret_files, server, settings
+from mlflow_entrypoint.errors import EntrypointError
+from mlflow_entrypoint.variables import expand
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlflow_entrypoint.server import Server
+
+URL = "postgresql+psycopg2://mlflow:s3cret@postgres:5432/mlflowdb"
+
+
+@pytest.mark.parametrize(
+    ("words", "general", "rest", "starts"),
+    [
+        ([], [], ["server"], True),
+        (["mlflow"], [], ["server"], True),
+        (["server"], [], ["server"], True),
+        (["mlflow", "server", "--port", "8080"], [], ["server", "--port", "8080"], True),
+        (["ui"], [], ["ui"], True),
+        (["server", "--help"], [], ["server", "--help"], False),
+        (["--version"], [], ["--version"], False),
+        (["mlflow", "--version"], [], ["--version"], False),
+        (["mlflow", "models", "serve"], [], ["models", "serve"], False),
+        (["db", "upgrade", URL], [], ["db", "upgrade", URL], False),
+        (["--env-file", "a", "server"], ["--env-file", "a"], ["server"], True),
+        (["--env-file=a"], ["--env-file=a"], ["server"], True),
+        (["--port", "8080"], [], ["--port", "8080"], False),
+    ],
+)
+def test_command(words: list[str], general: list[str], rest: list[str], starts: bool) -> None:
+    found = command.read(words)
+    assert (found.general, found.rest, found.starts_server) == (general, rest, starts)
+
+
+def test_environment_files_are_found() -> None:
+    found = command.read(["--env-file", "a", "--env-file=b", "server"])
+    assert found.environment_files == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("${HOST}", "example"),
+        ("http://${HOST}:${PORT}/", "http://example:80/"),
+        ("${NOBODY:-other}", "other"),
+        ("${EMPTY:-other}", "other"),
+        ("${EMPTY}", ""),
+        ("${NOBODY:-}", ""),
+        ("$${HOST}", "${HOST}"),
+        ("${INNER}", "${HOST}"),
+        ("$HOST ${} ${1} {HOST}", "$HOST ${} ${1} {HOST}"),
+    ],
+)
+def test_variables(argument: str, expected: str) -> None:
+    environment = {"HOST": "example", "PORT": "80", "EMPTY": "", "INNER": "${HOST}"}
+    assert expand(argument, environment) == expected
+
+
+def test_variable_that_is_not_set() -> None:
+    with pytest.raises(EntrypointError, match=r"'\$\{NOBODY\}' .* variable NOBODY is not set"):
+        expand("x${NOBODY}", {})
+
+
+def test_options_are_mlflows() -> None:
+    """The table says what MLflow's own command line says."""
+    valued: dict[str, object] = {}
+    flags = {"--help"}
+    for parameter in cli.commands["server"].params:
+        assert isinstance(parameter, click.Option)
+        names = [*parameter.opts, *parameter.secondary_opts]
+        if parameter.is_flag:
+            flags.update(names)
+        else:
+            long, *short = sorted(names, key=len, reverse=True)
+            valued[long] = parameter.envvar
+            assert all(options.SHORT[one] == long for one in short)
+    assert valued == options.VALUED
+    assert flags == options.FLAGS
+
+
+PRINTED = ["--backend-store-uri", "--default-artifact-root", "--host", "0.0.0.0", "--port"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        PRINTED,
+        ["--backend-store-uri", "", "--default-artifact-root", "", "--host", "0.0.0.0", "--port="],
+        ["--backend-store-uri=", "--default-artifact-root", "-h", "0.0.0.0", "-p"],
+    ],
+)
+def test_blanks(words: list[str]) -> None:
+    found = options.read(words)
+    assert found.blanks == {"--backend-store-uri", "--default-artifact-root", "--port"}
+    assert found.values == {"--host": "0.0.0.0"}
+    assert found.arguments == words[words.index("0.0.0.0") - 1 : words.index("0.0.0.0") + 1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--uvicorn-opts", "--reload"],
+        ["--gunicorn-opts", "--timeout 60"],
+        ["--app-name", "--dev"],
+        ["--static-prefix", "-x"],
+        ["-p5001", "-w", "2"],
+        ["--port=5001", "--serve-artifacts", "--unknown", "word"],
+        ["--host", "1.2.3.4", "--host", "0.0.0.0"],
+        ["--waitress-opts"],
+    ],
+)
+def test_real_values_are_no_blanks(words: list[str]) -> None:
+    found = options.read(words)
+    assert not found.blanks
+    assert found.arguments == words
+
+
+def test_explicit_value_beats_a_blank() -> None:
+    assert options.read(["--port", "1", "--port"]).blanks == set()
+
+
+def settle(words: list[str], **environment: str) -> tuple[Server, dict[str, str]]:
+    return server.settle(words, environment), environment
+
+
+def test_defaults() -> None:
+    found, environment = settle([])
+    assert found.backend == "sqlite:///mlflow.db"
+    assert environment == {
+        **settings.SERVER,
+        "MLFLOW_ARTIFACTS_DESTINATION": "./mlruns",
+    }
+    assert environment["MLFLOW_HOST"] == "0.0.0.0"
+
+
+def test_environment_alone() -> None:
+    found, environment = settle(
+        [],
+        MLFLOW_SERVER_HOST="127.0.0.1",
+        MLFLOW_SERVER_PORT="8080",
+        BACKEND_STORE_URI=URL,
+        ARTIFACT_ROOT="s3://bucket",
+        MLFLOW_WORKERS="3",
+    )
+    assert (found.backend, found.backend_variable, found.arguments) == (
+        URL,
+        "BACKEND_STORE_URI",
+        [],
+    )
+    wanted = {
+        "MLFLOW_HOST": "127.0.0.1",
+        "MLFLOW_PORT": "8080",
+        "MLFLOW_BACKEND_STORE_URI": URL,
+        "MLFLOW_ARTIFACTS_DESTINATION": "s3://bucket",
+        "MLFLOW_WORKERS": "3",
+    }
+    assert wanted.items() <= environment.items()
+    assert "MLFLOW_DEFAULT_ARTIFACT_ROOT" not in environment
+
+
+def test_artifact_root_of_a_server_that_passes_nothing_on() -> None:
+    for words, more in ((["--no-serve-artifacts"], {}), ([], {"MLFLOW_SERVE_ARTIFACTS": "false"})):
+        _, environment = settle(words, ARTIFACT_ROOT="s3://bucket", **more)
+        assert environment["MLFLOW_DEFAULT_ARTIFACT_ROOT"] == "s3://bucket"
+        assert "MLFLOW_ARTIFACTS_DESTINATION" not in environment
+
+
+def test_blanks_take_the_variables() -> None:
+    found, environment = settle(
+        PRINTED,
+        BACKEND_STORE_URI=URL,
+        ARTIFACT_ROOT="s3://bucket",
+        MLFLOW_SERVER_HOST="::",
+        MLFLOW_SERVER_PORT="5001",
+    )
+    assert found.arguments == ["--host", "0.0.0.0"]
+    assert found.backend == URL
+    assert environment["MLFLOW_DEFAULT_ARTIFACT_ROOT"] == "s3://bucket"
+    assert environment["MLFLOW_PORT"] == "5001"
+    assert "MLFLOW_ARTIFACTS_DESTINATION" not in environment
+
+
+@pytest.mark.parametrize("missing", ["BACKEND_STORE_URI", "ARTIFACT_ROOT", "MLFLOW_SERVER_PORT"])
+def test_blank_without_a_variable(missing: str) -> None:
+    environment = {
+        "BACKEND_STORE_URI": URL,
+        "ARTIFACT_ROOT": "s3://bucket",
+        "MLFLOW_SERVER_PORT": "5001",
+    }
+    del environment[missing]
+    with pytest.raises(EntrypointError, match=f"has no value and {missing} or .* is not set"):
+        server.settle(PRINTED, environment)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"MLFLOW_PORT": "1", "MLFLOW_SERVER_PORT": "2"},
+        {"MLFLOW_BACKEND_STORE_URI": URL, "BACKEND_STORE_URI": "sqlite:///a.db"},
+        {"MLFLOW_ARTIFACTS_DESTINATION": "s3://a", "ARTIFACT_ROOT": "s3://b"},
+    ],
+)
+def test_contradictions_are_refused(environment: dict[str, str]) -> None:
+    first, second = environment
+    with pytest.raises(EntrypointError, match="both set and differ") as failure:
+        server.settle([], environment)
+    assert first in str(failure.value)
+    assert second in str(failure.value)
+    assert "s3cret" not in str(failure.value)
+
+
+def test_option_settles_a_contradiction() -> None:
+    found, _ = settle(["--port", "3"], MLFLOW_PORT="1", MLFLOW_SERVER_PORT="2")
+    assert found.arguments == ["--port", "3"]
+
+
+def test_explicit_options_win() -> None:
+    found, environment = settle(
+        ["--backend-store-uri", "sqlite:///b.db", "--artifacts-destination", "s3://b"],
+        BACKEND_STORE_URI=URL,
+        ARTIFACT_ROOT="s3://a",
+    )
+    assert (found.backend, found.backend_variable) == ("sqlite:///b.db", None)
+    assert "MLFLOW_ARTIFACTS_DESTINATION" not in environment
+
+
+def test_local_default_root_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    settle(["--default-artifact-root", "./mlruns"])
+    assert "./mlruns is a path that clients write to" in capsys.readouterr().err
+    settle(["--default-artifact-root", "s3://bucket"])
+    assert not capsys.readouterr().err
+
+
+def test_service_links_of_kubernetes_are_no_ports() -> None:
+    _, environment = settle([], MLFLOW_PORT="tcp://10.0.0.1:80", MLFLOW_SERVER_PORT="8080")
+    assert environment["MLFLOW_PORT"] == "8080"
+
+
+def test_server_of_artifacts_alone_has_no_database() -> None:
+    assert settle(["--artifacts-only"])[0].backend is None
+    assert settle([], MLFLOW_ARTIFACTS_ONLY="true")[0].backend is None
+
+
+def test_secret_files(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("two\nlines\n\n")
+    environment = {
+        "AWS_SECRET_ACCESS_KEY_FILE": str(file),
+        "SSL_CERT_FILE": "/etc/ssl/cert.pem",
+        "AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere",
+        "BACKEND_STORE_URI_FILE": "",
+    }
+    secret_files.load(environment)
+    assert environment["AWS_SECRET_ACCESS_KEY"] == "two\nlines\n"
+    assert environment["SSL_CERT_FILE"] == "/etc/ssl/cert.pem"
+    assert environment["AWS_WEB_IDENTITY_TOKEN_FILE"] == "/nowhere"
+    assert "AWS_SECRET_ACCESS_KEY_FILE" not in environment
+    assert "AWS_WEB_IDENTITY_TOKEN" not in environment
+
+
+def test_secret_files_that_say_too_much_or_nothing(tmp_path: Path) -> None:
+    with pytest.raises(EntrypointError, match="are both set"):
+        secret_files.load({"BACKEND_STORE_URI": URL, "BACKEND_STORE_URI_FILE": "x"})
+    with pytest.raises(EntrypointError, match="can't be read: No such file"):
+        secret_files.load({"BACKEND_STORE_URI_FILE": str(tmp_path / "none")})
+    with pytest.raises(EntrypointError, match="can't be read: Is a directory"):
+        secret_files.load({"BACKEND_STORE_URI_FILE": str(tmp_path)})
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(EntrypointError, match="is not text"):
+        secret_files.load({"BACKEND_STORE_URI_FILE": str(tmp_path / "binary")})
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        (URL, "postgresql+psycopg2://mlflow:***@postgres:5432/mlflowdb"),
+        (f"say '{URL}'!", "say 'postgresql+psycopg2://mlflow:***@postgres:5432/mlflowdb'!"),
+        ("mysql://u:p@ss/w:rd@db/x", "mysql://u:***@db/x"),
+        ("redis://:secret@cache:6379", "redis://:***@cache:6379"),
+        ("postgresql://db/x?user=u&password=p", "postgresql://db/x?user=u&password=***"),
+        ("https://example.org:8080/a@b", "https://example.org:8080/a@b"),
+        ("s3://bucket/key", "s3://bucket/key"),
+        ("postgresql://user@host/db", "postgresql://user@host/db"),
+        ("postgresql://u:***@host/db", "postgresql://u:***@host/db"),
+        ("mail me@example.org: now", "mail me@example.org: now"),
+    ],
+)
+def test_masking(text: str, masked: str) -> None:
+    assert secrecy.mask(text) == masked
+
+
+def test_masked_stream(capfd: pytest.CaptureFixture[str]) -> None:
+    assert sys.__stderr__ is not None
+    stream = secrecy.MaskedStream(sys.__stderr__)
+    stream.learn(["a-long-password", "short"])
+    assert stream.write(f"{URL} a-long-password short\n") == len(URL) + 23
+    assert capfd.readouterr().err == f"{secrecy.mask(URL)} *** short\n"
+    stream.detach()
+
+
+def test_hidden_arguments_come_back() -> None:
+    words = ["server", "--backend-store-uri", URL, f"--registry-store-uri={URL}", "--port", "80"]
+    words += ["--new-passphrase", "${A}", "--new-passphrase=b", "--host", "${HOST}"]
+    hidden, environment = secrecy.hide(words, {"HOST": "::"})
+    assert "s3cret" not in " ".join(hidden)
+    assert [word for word, was in zip(hidden, words, strict=True) if word == was] == [
+        *("server", "--backend-store-uri", "--port", "80"),
+        *("--new-passphrase", "--host", "${HOST}"),
+    ]
+    assert secrecy.hide(hidden, environment) == (hidden, environment)
+    assert secrecy.reveal(hidden, environment) == words
+    assert environment == {"HOST": "::"}
+
+
+def test_passwords_are_known() -> None:
+    found = secret_files.passwords(
+        {"AWS_SECRET_ACCESS_KEY": "key", "AWS_ACCESS_KEY_ID": "id", "BACKEND_STORE_URI": URL},
+        ["mysql://u:p%40ss@db/x"],
+    )
+    assert set(found) == {"key", "s3cret", "p%40ss", "p@ss"}
+
+
+@pytest.mark.parametrize(("text", "value"), [("", 60.0), ("5", 5.0), ("0.5", 0.5), ("0", 0.0)])
+def test_seconds(text: str, value: float) -> None:
+    assert settings.seconds({"MLFLOW_DATABASE_WAIT": text}, settings.DATABASE_WAIT) == value
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "inf", "nan"])
+def test_seconds_that_are_none(text: str) -> None:
+    with pytest.raises(EntrypointError, match="takes a number of seconds"):
+        settings.seconds({"MLFLOW_DATABASE_WAIT": text}, settings.DATABASE_WAIT)
+
+
+def test_switch() -> None:
+    assert settings.switch({"A": "True"}, "A")
+    assert not settings.switch({"A": "0"}, "A", default=True)
+    assert settings.switch({}, "A", default=True)
+    with pytest.raises(EntrypointError, match="takes true or false"):
+        settings.switch({"A": "perhaps"}, "A")

@@ -1,0 +1,269 @@
+"""The entry point: databases that are waited for, looked at, and locked."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy
+from mlflow.store.db.utils import _get_latest_schema_revision
+from mlflow_entrypoint import databases, readiness, schema, server
+from mlflow_entrypoint.databases import Database
+from mlflow_entrypoint.errors import EntrypointError
+from mlflow_entrypoint.locks import lock_of
+from mlflow_entrypoint.schema import REGISTRY, TRACKING, USERS, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+OLDER = "0584bdc529eb"
+
+
+@pytest.fixture(scope="module")
+def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file that MLflow itself has initialised, with its default experiment."""
+    path = tmp_path_factory.mktemp("initialised") / "mlflow.db"
+    subprocess.run(
+        [sys.executable, "-m", "mlflow", "experiments", "search"],
+        env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{path}"},
+        check=True,
+        capture_output=True,
+    )
+    return path
+
+
+@pytest.fixture
+def url(initialised: Path, tmp_path: Path) -> str:
+    """A copy of it."""
+    copy = tmp_path / "copy.db"
+    copy.write_bytes(initialised.read_bytes())
+    return f"sqlite:///{copy}"
+
+
+def _execute(url: str, statement: str) -> None:
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database, database:
+        database.execute(statement)
+
+
+@pytest.fixture
+def connection(url: str) -> Iterator[Connection]:
+    with databases.connect(Database(url, (TRACKING,)), {}, time.monotonic() + 5, 5) as found:
+        yield found
+
+
+def test_newest_revision_is_mlflows() -> None:
+    known, newest = schema.revisions(schema.mlflow_folder() / TRACKING.migrations)
+    assert newest == {_get_latest_schema_revision()}  # type: ignore[no-untyped-call]
+    assert OLDER in known
+    _, of_users = schema.revisions(schema.mlflow_folder() / USERS.migrations)
+    assert len(of_users) == 1
+
+
+def test_ready(connection: Connection) -> None:
+    for part in (TRACKING, REGISTRY):
+        assert schema.look(connection, part).state is State.READY
+
+
+def test_users_are_not_there_yet(connection: Connection) -> None:
+    found = schema.look(connection, USERS)
+    assert (found.state, found.found, found.needs_upgrade) == (State.UNFINISHED, "", False)
+
+
+@pytest.mark.parametrize(
+    ("statement", "state", "needs_upgrade"),
+    [
+        ("DELETE FROM experiments", State.UNFINISHED, False),
+        (f"UPDATE alembic_version SET version_num = '{OLDER}'", State.OLDER, True),
+        ("UPDATE alembic_version SET version_num = 'ffffffffffff'", State.NEWER, False),
+        ("DROP TABLE alembic_version", State.UNFINISHED, False),
+        ("DELETE FROM alembic_version", State.UNFINISHED, False),
+    ],
+)
+def test_states(url: str, statement: str, state: State, needs_upgrade: bool) -> None:
+    _execute(url, statement)
+    with databases.connect(Database(url, ()), {}, time.monotonic() + 5, 5) as connection:
+        found = schema.look(connection, TRACKING)
+    assert (found.state, found.needs_upgrade) == (state, needs_upgrade)
+
+
+def test_first_start_that_was_interrupted(url: str) -> None:
+    """SQLite and MySQL keep what a migration did before it was killed; nothing is in it yet."""
+    _execute(url, "DELETE FROM experiments")
+    _execute(url, f"UPDATE alembic_version SET version_num = '{OLDER}'")
+    with databases.connect(Database(url, ()), {}, time.monotonic() + 5, 5) as connection:
+        found = schema.look(connection, TRACKING)
+    assert (found.state, found.needs_upgrade) == (State.UNFINISHED, True)
+
+
+def _server(url: str, **more: object) -> server.Server:
+    fields: dict[str, object] = {
+        "arguments": [],
+        "backend": url,
+        "read_replica": None,
+        "registry": None,
+        "authenticates": False,
+        "backend_variable": None,
+    }
+    return server.Server(**{**fields, **more})  # type: ignore[arg-type]
+
+
+def _no_upgrade(url: str) -> None:
+    pytest.fail(f"{url} was upgraded")
+
+
+def test_nothing_is_held_where_all_is_ready(url: str) -> None:
+    assert readiness.prepare(_server(url), {}, _no_upgrade) is None
+
+
+def test_older_schema_says_what_to_run(url: str) -> None:
+    _execute(url, f"UPDATE alembic_version SET version_num = '{OLDER}'")
+    with pytest.raises(
+        EntrypointError, match=r"db upgrade 'sqlite:///.*MLFLOW_SCHEMA_UPGRADE=true"
+    ):
+        readiness.prepare(_server(url), {}, _no_upgrade)
+    named = _server(url, backend_variable="BACKEND_STORE_URI")
+    with pytest.raises(EntrypointError, match=r"db upgrade '\$\{BACKEND_STORE_URI\}'"):
+        readiness.prepare(named, {}, _no_upgrade)
+
+
+def test_newer_schema_is_refused_even_if_upgrades_are_wanted(url: str) -> None:
+    _execute(url, "UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    with pytest.raises(EntrypointError, match="schema ffffffffffff of a newer MLflow"):
+        readiness.prepare(_server(url), {"MLFLOW_SCHEMA_UPGRADE": "true"}, _no_upgrade)
+
+
+def test_older_schema_is_upgraded_where_that_is_wanted(url: str) -> None:
+    _execute(url, f"UPDATE alembic_version SET version_num = '{OLDER}'")
+    upgraded: list[str] = []
+    lock = readiness.prepare(_server(url), {"MLFLOW_SCHEMA_UPGRADE": "true"}, upgraded.append)
+    assert upgraded == [url]
+    assert lock is not None
+    lock.close()
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/new/mlflow.db"
+    lock = readiness.prepare(_server(url), {}, _no_upgrade)
+    assert lock is not None
+    with pytest.raises(EntrypointError, match=r"another server was still .* after 0.2 s"):
+        readiness.prepare(_server(url), {"MLFLOW_SCHEMA_LOCK_WAIT": "0.2"}, _no_upgrade)
+    lock.close()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["mlflow.db"]
+    again = readiness.prepare(_server(url), {}, _no_upgrade)
+    assert again is not None
+    again.close()
+
+
+def test_lock_ends_with_its_process(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/mlflow.db"
+    program = (
+        "import os, sqlalchemy, time; from mlflow_entrypoint.locks import lock_of;"
+        f"c = sqlalchemy.create_engine('{url}').connect(); assert lock_of(c).take();"
+        "print('held', flush=True); time.sleep(60)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with sqlalchemy.create_engine(url).connect() as connection:
+            lock = lock_of(connection)
+            assert not lock.take()
+            holder.kill()
+            holder.wait()
+            assert lock.take()
+            lock.release()
+
+
+def test_databases_of_a_server(tmp_path: Path) -> None:
+    config = tmp_path / "auth.ini"
+    config.write_text("[mlflow]\ndatabase_uri = postgresql://db/users\n")
+    found = databases.of(
+        _server(
+            "postgresql://db/tracking",
+            registry="mysql+pymysql://db/registry",
+            read_replica="postgresql://replica/tracking",
+            authenticates=True,
+        ),
+        {"MLFLOW_AUTH_CONFIG_PATH": str(config)},
+    )
+    assert found == [
+        ("postgresql://db/tracking", (TRACKING,)),
+        ("mysql+pymysql://db/registry", (REGISTRY,)),
+        ("postgresql://replica/tracking", ()),
+        ("postgresql://db/users", (USERS,)),
+    ]
+
+
+def test_users_beside_the_rest(tmp_path: Path) -> None:
+    config = tmp_path / "auth.ini"
+    config.write_text("[mlflow]\ndatabase_uri = postgresql://db/all\n")
+    wanted = _server("postgresql://db/all", authenticates=True)
+    environment = {"MLFLOW_AUTH_CONFIG_PATH": str(config)}
+    assert databases.of(wanted, environment) == [("postgresql://db/all", (TRACKING, USERS))]
+    shipped = databases.of(wanted, {})
+    assert shipped[1] == ("sqlite:///basic_auth.db", (USERS,))
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///:memory:", "./mlruns", "file:///mlruns", "plugin://x", None]
+)
+def test_what_is_no_database(url: str | None) -> None:
+    assert databases.of(_server("x", backend=url), {}) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("postgres://u:s3cret@db/x", "spelled postgresql"),
+        ("postgresql+nothing://u:s3cret@db/x", "scheme that this image"),
+        ("mssql+pyodbc://u:s3cret@db/x", "needs the driver pyodbc"),
+        ("postgresql://u:s3cret@db:port/x", "is no URL of a database"),
+        ("sqlite:////proc/nowhere/mlflow.db", "folder /proc/nowhere .* can't be made"),
+        ("sqlite:////proc/mlflow.db", "can't be used: unable to open database file"),
+    ],
+)
+def test_what_waiting_can_not_mend(url: str, message: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(EntrypointError, match=message) as failure:
+        databases.connect(Database(url, ()), {}, started + 30, 30)
+    assert time.monotonic() - started < 5
+    assert "s3cret" not in str(failure.value)
+    assert "\n" not in str(failure.value)
+
+
+def test_no_sqlite_file(tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("This is no database.\n" * 50)
+    with pytest.raises(EntrypointError, match=r"text\.db can't be read: file is not a database"):
+        readiness.prepare(_server(f"sqlite:///{tmp_path}/text.db"), {}, _no_upgrade)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_wait_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    port = _free_port()
+    url = f"postgresql+psycopg://u:s3cret@127.0.0.1:{port}/x"
+    with pytest.raises(
+        EntrypointError, match=rf"u:\*\*\*@127.0.0.1:{port}/x did not answer"
+    ) as end:
+        databases.connect(Database(url, ()), {}, time.monotonic() + 1, 1)
+    assert "within 1 s" in str(end.value)
+    assert "refused" in str(end.value)
+    said = capsys.readouterr().err
+    assert said.count("waiting up to 1 s") == 1
+    assert "s3cret" not in said + str(end.value)

@@ -1,0 +1,300 @@
+"""The entry point as processes: supervising, health, and a whole server."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from mlflow_entrypoint import health
+from mlflow_entrypoint.health import Address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "docker" / "entrypoint"
+SUPERVISE = """
+import os, signal, subprocess, sys, time
+from mlflow_entrypoint.supervisor import supervise
+def run():
+{body}
+sys.exit(supervise(run, server={server}, stop_wait={wait}))
+"""
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(FOLDER)}
+
+
+@contextmanager
+def supervised(
+    body: str, *, server: bool = True, wait: float = 5
+) -> Iterator[subprocess.Popen[str]]:
+    """A supervisor whose child runs `body`; it says `ready` when it can be disturbed."""
+    indented = "\n".join(f"    {line}" for line in body.splitlines())
+    program = SUPERVISE.format(body=indented, server=server, wait=wait)
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=_environment()
+    ) as process:
+        yield process
+        process.kill()
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+@pytest.mark.parametrize(
+    ("body", "server", "code"),
+    [
+        ("return 7", False, 7),
+        ("return 0", False, 0),
+        ("return 7", True, 7),
+        ("return 0", True, 1),
+        ("os.kill(os.getpid(), signal.SIGKILL)", False, 137),
+        ("os.kill(os.getpid(), signal.SIGKILL)", True, 137),
+        ("raise SystemExit(3)", True, 3),
+    ],
+)
+def test_exit_codes(body: str, server: bool, code: int) -> None:
+    with supervised(body, server=server) as process:
+        assert process.wait(10) == code
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_signals_are_handed_on(number: signal.Signals) -> None:
+    body = f"""
+signal.signal({number.value}, lambda *_: os._exit(0 if {number.value} != 10 else 5))
+print("ready", flush=True)
+time.sleep(30)
+"""
+    with supervised(body) as process:
+        assert _line(process) == "ready"
+        process.send_signal(number)
+        assert process.wait(10) == (5 if number == signal.SIGUSR1 else 0)
+
+
+def test_server_without_handlers_ends_by_the_signal() -> None:
+    with supervised("print('ready', flush=True); time.sleep(30)") as process:
+        assert _line(process) == "ready"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 143
+
+
+def test_server_that_does_not_stop_is_killed() -> None:
+    body = """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("ready", flush=True)
+time.sleep(30)
+"""
+    with supervised(body, wait=0.5) as process:
+        assert _line(process) == "ready"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 143
+
+
+def test_other_commands_may_take_their_time() -> None:
+    body = """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("ready", flush=True)
+time.sleep(1.5)
+return 4
+"""
+    with supervised(body, server=False, wait=0.2) as process:
+        assert _line(process) == "ready"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 4
+
+
+def test_what_the_server_leaves_behind_is_ended() -> None:
+    body = """
+print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]).pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    with supervised(body) as process:
+        left = int(_line(process))
+        assert process.wait(10) == 137
+        deadline = time.monotonic() + 5
+        while psutil.pid_exists(left) and psutil.Process(left).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline, "it still runs"
+            time.sleep(0.05)
+
+
+def test_standard_input_reaches_the_command() -> None:
+    program = SUPERVISE.format(body="    return len(sys.stdin.read())", server=False, wait=1)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], input="12345", text=True, env=_environment(), check=False
+    )
+    assert ended.returncode == 5
+
+
+class _Health(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path in ("/health", "/mlflow/health") else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Where something answers on /health and on /mlflow/health."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Health) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+def test_health_is_asked_for(port: int) -> None:
+    assert health.ask(Address("127.0.0.1", port, "/health", encrypted=False)) == "200"
+    assert health.ask(Address("127.0.0.1", port, "/other", encrypted=False)) == "404"
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        nobody = Address("127.0.0.1", silent.getsockname()[1], "/health", encrypted=False)
+        with pytest.raises(ConnectionRefusedError):
+            health.ask(nobody)
+
+
+def _process(table: Path, pid: int, arguments: list[str], environment: list[str]) -> None:
+    folder = table / str(pid)
+    folder.mkdir(parents=True)
+    (folder / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in arguments))
+    (folder / "environ").write_bytes(b"".join(word.encode() + b"\0" for word in environment))
+
+
+UVICORN = ["/opt/mlflow/bin/python", "-m", "uvicorn", "--host", "0.0.0.0", "--port", "5000"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "address"),
+    [
+        (UVICORN, [], ("127.0.0.1", 5000, "/health", False)),
+        (
+            ["/usr/bin/qemu-aarch64", *UVICORN, "--port", "8080", "app"],
+            ["A=b", "_MLFLOW_STATIC_PREFIX=/mlflow"],
+            ("127.0.0.1", 8080, "/mlflow/health", False),
+        ),
+        (["p", "-m", "uvicorn", "--host=::", "--port=1"], [], ("::1", 1, "/health", False)),
+        (
+            ["p", "-m", "uvicorn", "--ssl-certfile=c", "--host", "10.0.0.1", "--port", "1"],
+            [],
+            ("10.0.0.1", 1, "/health", True),
+        ),
+        (
+            ["p", "-m", "gunicorn", "-b", "127.0.0.1:5001", "-w", "2", "mlflow.server:app"],
+            [],
+            ("127.0.0.1", 5001, "/health", False),
+        ),
+        (
+            ["p", "-m", "waitress", "--host=[::1]", "--port=2", "mlflow.server:app"],
+            [],
+            ("::1", 2, "/health", False),
+        ),
+    ],
+)
+def test_address_of_the_running_server(
+    tmp_path: Path,
+    arguments: list[str],
+    environment: list[str],
+    address: tuple[str, int, str, bool],
+) -> None:
+    _process(tmp_path, 1, ["/opt/mlflow/bin/python", "/opt/mlflow/bin/mlflow", "server"], [])
+    (tmp_path / "9").mkdir()
+    (tmp_path / "self").mkdir()
+    assert health.find(str(tmp_path)) is None
+    _process(tmp_path, 12, arguments, environment)
+    assert health.find(str(tmp_path)) == address
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _mlflow(*words: str, cwd: Path, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(FOLDER / "bin" / "mlflow"), *words],
+        cwd=cwd,
+        env={**_environment(), **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_other_commands_are_mlflows_own(tmp_path: Path) -> None:
+    with _mlflow("mlflow", "db", "upgrade", "--help", cwd=tmp_path) as process:
+        assert "Usage: mlflow db upgrade [OPTIONS] URL" in process.communicate()[0]
+        assert process.returncode == 0
+    with _mlflow("no-such-command", cwd=tmp_path) as process:
+        assert "No such command 'no-such-command'" in process.communicate()[0]
+        assert process.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["server", "--port", "${NOBODY}"], "'${NOBODY}' stands in the command, but the variable"),
+        (["server", "--port"], "--port has no value and MLFLOW_SERVER_PORT or MLFLOW_PORT is not"),
+        (["server", "--backend-store-uri", "postgresql://u:s3cret@h:x/d"], "//u:***@h:x/d' is no"),
+    ],
+)
+def test_faults_are_one_line(words: list[str], message: str, tmp_path: Path) -> None:
+    with _mlflow(*words, cwd=tmp_path) as process:
+        output = process.communicate()[0]
+    assert process.returncode == 1
+    assert message in output
+    assert output.count("\n") == 1
+    assert "s3cret" not in output
+
+
+def test_secrets_leave_the_process_list(tmp_path: Path) -> None:
+    """While it waits for a database that never comes."""
+    url = f"postgresql+psycopg://u:s3cret@127.0.0.1:{_free_port()}/x"
+    with _mlflow(
+        "server", "--backend-store-uri", url, cwd=tmp_path, MLFLOW_DATABASE_WAIT="30"
+    ) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        assert "waiting up to 30 s for the database postgresql+psycopg://u:***@" in said
+        parent = psutil.Process(process.pid)
+        shown = [word for one in (parent, *parent.children()) for word in one.cmdline()]
+        assert len(shown) >= 8
+        assert not [word for word in shown if "s3cret" in word]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 143
+
+
+def test_server_that_is_killed(tmp_path: Path) -> None:
+    """From the environment alone, through the health check, to a kill from outside."""
+    port = str(_free_port())
+    with _mlflow(cwd=tmp_path, MLFLOW_SERVER_PORT=port, MLFLOW_HOST="127.0.0.1") as process:
+        deadline = time.monotonic() + 90
+        address = Address("127.0.0.1", int(port), "/health", encrypted=False)
+        while True:
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline, "it never was healthy"
+            try:
+                assert health.ask(address) == "200"
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.2)
+        [server] = psutil.Process(process.pid).children()
+        assert "uvicorn" in server.cmdline(), "mlflow server still stands before it"
+        server.kill()
+        assert process.wait(10) == 137
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db"}
