@@ -11,10 +11,10 @@ import json
 import os
 import subprocess
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from filelock import FileLock
 
@@ -25,8 +25,7 @@ from seatrial.inspection import layer as layers
 from seatrial.inspection.filesystem import FileSystem
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-    from typing import IO
+    from collections.abc import Iterator
 
     from seatrial.build.store import StoredPlatform
     from seatrial.inspection.layer import Layer
@@ -37,12 +36,22 @@ _READERS = ("layer", "content", "programs", "authorities", "secrets")
 _BLOBS = "blobs/sha256/"
 
 
+class Blob(NamedTuple):
+    """A piece of an exported image."""
+
+    digest: str
+    size: int
+    """Bytes."""
+    content: IO[bytes]
+    """Read before the next blob is asked for, or never."""
+
+
 @dataclass(frozen=True)
 class Image:
     """One platform of an image."""
 
     stored: StoredPlatform
-    layers: tuple[Layer, ...]
+    layers: tuple[Layer, ...] = field(repr=False)
     """The lowest first."""
 
     @cached_property
@@ -65,9 +74,14 @@ def lay_open(reference: str, platform: str) -> Image:
     _KEPT.mkdir(parents=True, exist_ok=True)
     with FileLock(_KEPT / f"{_plain(stored.digest)}.lock"):
         unread = {digest for digest in stored.layers if not _path(digest).is_file()}
+        for blob in exported(reference) if unread else ():
+            if blob.digest in unread:
+                _keep(layers.read(blob.digest, blob.content))
+                unread.remove(blob.digest)
+            if not unread:
+                break
         if unread:
-            for digest, blob in exported(reference, unread):
-                _keep(layers.read(digest, blob))
+            raise UserError(f"{reference} was exported without its layers {sorted(unread)}")
     return Image(stored, tuple(_recall(digest) for digest in stored.layers))
 
 
@@ -84,13 +98,12 @@ def described(reference: str, platform: str) -> StoredPlatform:
     return stored
 
 
-def exported(reference: str, digests: Collection[str]) -> Iterator[tuple[str, IO[bytes]]]:
-    """Export an image, and give each of these blobs with its digest, to be read at once.
+def exported(reference: str) -> Iterator[Blob]:
+    """Export an image, and give each of its blobs; whoever has what they want may stop.
 
     Raises:
-        UserError: the engine fails to export it, or has not all of them.
+        UserError: the engine fails to export it.
     """
-    wanted = set(digests)
     command = ["docker", "save", reference]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as export:
         assert export.stdout
@@ -98,17 +111,13 @@ def exported(reference: str, digests: Collection[str]) -> Iterator[tuple[str, IO
         try:
             with tarfile.open(fileobj=export.stdout, mode="r|") as archive:
                 for member in archive:
-                    digest = f"sha256:{member.name.removeprefix(_BLOBS)}"
-                    if digest in wanted and (blob := archive.extractfile(member)):
-                        yield digest, blob
-                        wanted.remove(digest)
-                        if not wanted:
-                            return
+                    content = archive.extractfile(member)
+                    if content and member.name.startswith(_BLOBS):
+                        digest = f"sha256:{member.name.removeprefix(_BLOBS)}"
+                        yield Blob(digest, member.size, content)
         except tarfile.ReadError as error:
             why = export.stderr.read().decode(errors="replace").strip() or str(error)
             raise UserError(f"{reference} cannot be read from the engine: {why}") from error
-    if wanted:
-        raise UserError(f"{reference} was exported without {', '.join(sorted(wanted))}")
 
 
 def _plain(digest: str) -> str:

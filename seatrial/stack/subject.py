@@ -33,6 +33,10 @@ class ImageConfiguration:
     labels: dict[str, str]
     working_directory: str
     exposed_ports: tuple[int, ...]
+    user: str = ""
+    """As the image says it: a name or a number, with a group or without; empty for root."""
+    healthcheck: tuple[str, ...] = ()
+    """The kind of the check, such as `CMD`, and its words; empty where there is none."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ class Subject:
                 **said,
                 "entrypoint": tuple(said["entrypoint"]),
                 "exposed_ports": tuple(said["exposed_ports"]),
+                "healthcheck": tuple(said["healthcheck"]),
             }
         )
         return cls(
@@ -146,6 +151,8 @@ def configuration_of(
         },
         working_directory=config["WorkingDir"],
         exposed_ports=tuple(sorted(int(port.partition("/")[0]) for port in ports)),
+        user=config["User"],
+        healthcheck=tuple((config.get("Healthcheck") or {}).get("Test") or ()),
     )
 
 

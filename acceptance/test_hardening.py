@@ -1,0 +1,304 @@
+"""What is inside an image, and with what rights it runs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from functools import cache
+from pathlib import PurePosixPath
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from seatrial.inspection import authorities, bill, declared, programs
+from seatrial.inspection.image import lay_open
+from seatrial.inspection.search import search
+from seatrial.stack.oneoff import Outcome
+from seatrial.stack.server import MlflowContainer
+from seatrial.stack.settings import EMBEDDED
+from seatrial.stack.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from docker.models.containers import Container
+
+    from seatrial.contract import Promise
+    from seatrial.contract.schema import Absence
+    from seatrial.inspection.bill import Package
+    from seatrial.inspection.image import Image
+    from seatrial.stack.server import Server
+    from seatrial.stack.subject import Subject
+    from seatrial.trial.fixtures import RunInImage
+    from seatrial.trial.state import Trial
+
+FIRST_UNPRIVILEGED_PORT = 1025
+NANOSECONDS = 1_000_000_000
+FEWEST_AUTHORITIES = 100
+SHOWN = 20
+ABSENT = ("no such file or directory", "not found")
+SHELLS = ("sh", "/bin/sh", "/bin/bash", "/busybox/sh")
+PACKAGE_MANAGERS = ("apt-get", "dpkg", "apk")
+LIST_AUTHORITIES = """
+import glob, hashlib, json, os, ssl
+paths = ssl.get_default_verify_paths()
+context = ssl.create_default_context()
+for path in glob.glob(os.path.join(paths.capath or "/none", "*.[0-9]")):
+    context.load_verify_locations(cafile=path)
+known = context.get_ca_certs(binary_form=True)
+print(json.dumps({
+    "authorities": [hashlib.sha256(one).hexdigest() for one in known],
+    "paths": {"cafile": paths.cafile, "capath": paths.capath},
+    "missing": {
+        name: value
+        for name, value in os.environ.items()
+        if name.endswith(("_CA_BUNDLE", "_CERT", "_CERTS", "_CERT_FILE", "_CERT_DIR"))
+        if not os.path.exists(value)
+    },
+}))
+"""
+MARKER_ENVIRONMENT = """
+import json, os, platform, sys
+print(json.dumps({
+    "implementation_name": sys.implementation.name,
+    "implementation_version": platform.python_version(),
+    "os_name": os.name,
+    "platform_machine": platform.machine(),
+    "platform_python_implementation": platform.python_implementation(),
+    "platform_release": platform.release(),
+    "platform_system": platform.system(),
+    "platform_version": platform.version(),
+    "python_full_version": platform.python_version(),
+    "python_version": ".".join(platform.python_version_tuple()[:2]),
+    "sys_platform": sys.platform,
+}))
+"""
+LISTENING = """
+for name in ("tcp", "tcp6"):
+    try:
+        lines = open(f"/proc/net/{name}").readlines()[1:]
+    except FileNotFoundError:
+        continue
+    for fields in map(str.split, lines):
+        if fields[3] == "0A":
+            print(int(fields[1].rpartition(":")[2], 16))
+"""
+
+
+def _run_in(container: Container, *command: str) -> Outcome:
+    """Run a command in a running container, as its own user."""
+    code, output = container.exec_run(list(command))
+    return Outcome(cast("int", code), cast("bytes", output).decode(errors="replace"))
+
+
+@cache
+def _laid_open(reference: str, platform: str) -> Image:
+    return lay_open(reference, platform)
+
+
+@pytest.fixture
+def image(subject: Subject) -> Image:
+    """The image's layers."""
+    return _laid_open(subject.configuration.image_id, subject.platform)
+
+
+@pytest.fixture
+def packages(subject: Subject) -> tuple[Package, ...]:
+    """The image's bill of materials."""
+    return bill.bill_of(subject.configuration.image_id, subject.platform)
+
+
+def _listed(faults: list[str]) -> str:
+    shown = "\n".join(f"- {fault}" for fault in faults[:SHOWN])
+    more = len(faults) - SHOWN
+    return f"{shown}\n- and {more} more" if more > 0 else shown
+
+
+def _printed(subject: Subject, run_in_image: RunInImage, program: str) -> dict[str, Any]:
+    """What a Python program prints in the image: JSON."""
+    outcome = run_in_image(subject.contract.start.interpreter, "-c", program)
+    assert outcome.code == 0, f"the image's Python fails: {outcome}"
+    return cast("dict[str, Any]", json.loads(outcome.output.splitlines()[-1]))
+
+
+@pytest.mark.promise("contents.lacks")
+def test_nothing_is_found(image: Image, promised: Promise) -> None:
+    findings = [str(found) for found in search(image, cast("Absence", promised.value))]
+    assert not findings, f"{len(findings)} found for {promised.value}:\n{_listed(findings)}"
+
+
+@pytest.mark.promise("contents.lacks", "shell")
+@pytest.mark.parametrize("shell", SHELLS)
+def test_shell_cannot_be_started(shell: str, run_in_image: RunInImage) -> None:
+    _assert_absent(run_in_image, shell, "-c", "exit 0")
+
+
+@pytest.mark.promise("contents.lacks", "package-manager")
+@pytest.mark.parametrize("program", PACKAGE_MANAGERS)
+def test_package_manager_cannot_be_started(program: str, run_in_image: RunInImage) -> None:
+    _assert_absent(run_in_image, program, "--version")
+
+
+def _assert_absent(run_in_image: RunInImage, *command: str) -> None:
+    outcome = run_in_image(*command)
+    gone = outcome.code == 127 and any(word in outcome.output for word in ABSENT)
+    assert gone, f"`{shlex.join(command)}` runs, or fails for another reason: {outcome}"
+
+
+@pytest.mark.promise("contents.lacks", "pip")
+@pytest.mark.parametrize("module", ["pip", "uv", "ensurepip"])
+def test_python_has_no_module_that_installs(
+    module: str, subject: Subject, run_in_image: RunInImage
+) -> None:
+    interpreter = subject.contract.start.interpreter
+    works = run_in_image(interpreter, "-m", "json.tool", "--help")
+    assert works.code == 0, f"the image's Python runs no module at all: {works}"
+    outcome = run_in_image(interpreter, "-m", module, "--version")
+    assert outcome.code != 0, f"`python -m {module}` runs: {outcome}"
+
+
+@pytest.mark.promise("contents.tools")
+def test_tool_runs(promised: Promise, run_in_image: RunInImage) -> None:
+    command = shlex.split(str(promised.value))
+    # A plugin, such as `docker buildx`, has a command for what others take as an option.
+    asked = run_in_image(*command, "version" if len(command) > 1 else "--version")
+    assert asked.code == 0, f"`{promised.value}` doesn't tell its version: {asked}"
+    assert asked.output.strip(), f"`{promised.value}` tells nothing"
+
+
+@pytest.mark.promise("contents.certificates")
+def test_public_authorities_are_trusted(subject: Subject, run_in_image: RunInImage) -> None:
+    found = _printed(subject, run_in_image, LIST_AUTHORITIES)
+    assert not found["missing"], f"variables that name what isn't there: {found['missing']}"
+    public = authorities.public().intersection(found["authorities"])
+    assert len(public) >= FEWEST_AUTHORITIES, (
+        f"the image's OpenSSL finds {len(public)} public authorities where it looks:"
+        f" {found['paths']}"
+    )
+
+
+@pytest.mark.promise("contents.debian_packages")
+def test_debian_packages_are_the_declared_ones(
+    subject: Subject, promised: Promise, packages: tuple[Package, ...]
+) -> None:
+    faults = declared.debian_faults(_beside(subject, promised), packages)
+    assert not faults, f"{len(faults)} Debian packages differ:\n{_listed(faults)}"
+
+
+@pytest.mark.promise("contents.python_packages")
+def test_python_packages_are_the_declared_ones(
+    subject: Subject,
+    promised: Promise,
+    packages: tuple[Package, ...],
+    run_in_image: RunInImage,
+) -> None:
+    faults = declared.python_faults(
+        _beside(subject, promised),
+        packages,
+        environment=_printed(subject, run_in_image, MARKER_ENVIRONMENT),
+        omitted=subject.contract.python.omits or [],
+    )
+    assert not faults, f"{len(faults)} distributions differ:\n{_listed(faults)}"
+
+
+def _beside(subject: Subject, promised: Promise) -> Path:
+    return subject.contract_path.parent / str(promised.value)
+
+
+@pytest.mark.promise("image.user")
+def test_user(
+    subject: Subject, promised: Promise, embedded_server: Server, run_in_image: RunInImage
+) -> None:
+    """What the image says, and as whom all processes of a server then run."""
+    configured = subject.configuration.user
+    assert configured == promised.value, f"the image names the user {configured!r}"
+    user = _number(configured.partition(":")[0], subject, run_in_image)
+    assert user != 0, f"{configured!r} is root"
+    top = embedded_server.container.top(ps_args="-eo pid,uid,args")
+    others = [row for row in top["Processes"] if int(row[1]) != user]
+    assert not others, f"not run by {user}: {others}"
+
+
+def _number(user: str, subject: Subject, run_in_image: RunInImage) -> int:
+    if user.isdigit():
+        return int(user)
+    program = f"import pwd; print(pwd.getpwnam({user!r}).pw_uid)"
+    return cast("int", _printed(subject, run_in_image, program))
+
+
+@pytest.mark.promise("image.unprivileged_ports")
+def test_exposed_ports_need_no_privilege(subject: Subject) -> None:
+    ports = subject.configuration.exposed_ports
+    low = [port for port in ports if port < FIRST_UNPRIVILEGED_PORT]
+    assert not low, f"exposed are {low}"
+
+
+@pytest.fixture
+def untold(trial: Trial, subject: Subject) -> Iterator[Container]:
+    """A server that was not told where to listen."""
+    command = [*subject.server_command, "--backend-store-uri", "sqlite:////tmp/untold.db"]
+    name = f"{trial.session.network}-untold-{token_hex(3)}"
+    container = MlflowContainer(subject, trial.session, name, command)
+    container.with_envs(**dict(EMBEDDED.environment))
+    started = container.start().get_wrapped_container()
+    yield started
+    started.remove(force=True, v=True)
+
+
+@pytest.mark.promise("image.unprivileged_ports")
+def test_own_port_needs_no_privilege(subject: Subject, untold: Container) -> None:
+    ports: set[int] = set()
+
+    def listens() -> bool:
+        command = [subject.contract.start.interpreter, "-c", LISTENING]
+        outcome = _run_in(untold, *command)
+        assert outcome.code == 0, f"the ports can't be read: {outcome}"
+        ports.update(map(int, outcome.output.split()))
+        return bool(ports)
+
+    limit = subject.contract.start.ready_within * subject.scale
+    until(listens, container=untold, what="listen on a port", limit=limit, every=1)
+    low = [port for port in ports if port < FIRST_UNPRIVILEGED_PORT]
+    assert not low, f"without being told, it listens on {low}"
+
+
+def _check(subject: Subject) -> list[str]:
+    """The words of the health check."""
+    kind, *words = subject.configuration.healthcheck or ("NONE",)
+    assert kind == "CMD", f"the health check is {kind}, not a command without a shell"
+    assert words, "the health check is empty"
+    assert not programs.name_says("shell", PurePosixPath(words[0]).name), f"it runs {words[0]}"
+    return words
+
+
+@pytest.mark.promise("image.healthcheck")
+def test_health_check_needs_no_shell(subject: Subject) -> None:
+    assert _check(subject)
+
+
+@pytest.mark.promise("image.healthcheck")
+def test_serving_container_is_healthy(subject: Subject, embedded_server: Server) -> None:
+    """The check says so when it is run by hand, and the engine when its time has come."""
+    container = embedded_server.container
+    outcome = _run_in(container, *_check(subject))
+    assert outcome.code == 0, f"the check fails on a server that answers: {outcome}"
+    said = container.attrs["Config"]["Healthcheck"]
+    interval = (said.get("Interval") or 30 * NANOSECONDS) / NANOSECONDS
+    timeout = (said.get("Timeout") or 30 * NANOSECONDS) / NANOSECONDS
+
+    def healthy() -> bool:
+        return bool(container.attrs["State"]["Health"]["Status"] == "healthy")
+
+    until(
+        healthy, container=container, what="become healthy", limit=2 * (interval + timeout), every=1
+    )
+
+
+@pytest.mark.promise("image.healthcheck")
+def test_health_check_fails_where_nothing_serves(
+    subject: Subject, run_in_image: RunInImage
+) -> None:
+    outcome = run_in_image(*_check(subject))
+    assert outcome.code not in (0, 126, 127), f"the check of an idle container: {outcome}"
