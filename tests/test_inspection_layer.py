@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 import zstandard
+from archives import Member, archive, folder, layer, link
 
 from seatrial.inspection import layer as layers
 from seatrial.inspection.filesystem import FileSystem
@@ -16,42 +17,6 @@ from seatrial.inspection.layer import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-class Member(NamedTuple):
-    """A member of a made-up archive."""
-
-    name: str
-    content: bytes = b""
-    mode: int = 0o644
-    kind: bytes = tarfile.REGTYPE
-    target: str = ""
-    capability: str = ""
-
-
-def archive(*members: Member) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for member in members:
-            info = tarfile.TarInfo(member.name)
-            info.type, info.mode, info.linkname = member.kind, member.mode, member.target
-            info.size = len(member.content)
-            if member.capability:
-                info.pax_headers = {"SCHILY.xattr.security.capability": member.capability}
-            tar.addfile(info, io.BytesIO(member.content))
-    return buffer.getvalue()
-
-
-def folder(name: str, mode: int = 0o755) -> Member:
-    return Member(name, mode=mode, kind=tarfile.DIRTYPE)
-
-
-def link(name: str, target: str) -> Member:
-    return Member(name, mode=0o777, kind=tarfile.SYMTYPE, target=target)
-
-
-def layer(*members: Member) -> Layer:
-    return layers.read("sha256:0", io.BytesIO(archive(*members)))
 
 
 def system(*parts: Layer) -> FileSystem:
