@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ PIN_LABEL = "io.seatrial.pin."
 REPORTED = ("mlflow", "boto3", "psycopg2-binary", "psycopg")
 LIST_DISTRIBUTIONS = """
 import json
+import re
 from importlib.metadata import distributions
 print(json.dumps([[one.metadata["Name"], one.version, str(one._path)] for one in distributions()]))
 """
@@ -59,8 +61,22 @@ def test_requirements_are_met(subject: Subject, run_in_image: RunInImage) -> Non
         " runpy.run_module('pip', run_name='__main__')",
         copy={pip: "/opt/seatrial-pip"},
     )
-    assert outcome.code == 0, f"pip check: {outcome}"
-    assert "No broken requirements found" in outcome.output
+    omitted = [canonicalize_name(name) for name in subject.contract.python.omits or []]
+    if omitted and outcome.code == 1:
+        left_out = re.compile(rf" requires ({'|'.join(omitted)}), which is not installed")
+        broken = [line for line in outcome.output.splitlines() if not left_out.search(line)]
+        assert not broken, f"pip check, what is left out on purpose aside: {broken}"
+    else:
+        assert outcome.code == 0, f"pip check: {outcome}"
+        assert "No broken requirements found" in outcome.output
+
+
+@pytest.mark.promise("python.omits")
+def test_distribution_is_left_out(
+    promised: Promise, version_of: Callable[[str], str | None]
+) -> None:
+    version = version_of(str(promised.value))
+    assert version is None, f"{promised.value} {version} is installed, though left out by contract"
 
 
 @pytest.mark.promise("python.consistent")

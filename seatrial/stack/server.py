@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 from testcontainers.core.container import DockerContainer
 
+from seatrial.stack.confinement import confinement
 from seatrial.stack.services import LOOPBACK, published_port
 from seatrial.stack.settings import FILES_PATH
 from seatrial.stack.waiting import answers_ok, last_lines, until
@@ -61,6 +62,8 @@ class MlflowContainer(DockerContainer):
         self.with_command(command)
         self.with_name(name)
         self.with_envs(**subject.contract.start.environment)
+        for path in options.pop("tmpfs", {}):
+            self.with_tmpfs_mount(path)
         self.with_kwargs(labels=session.labels, platform=subject.platform, **options)
 
 
@@ -179,6 +182,8 @@ def start_server(
     """
     environment = dict(settings.environment)
     options: dict[str, Any] = {"network": session.network}
+    if settings.confined:
+        options |= confinement(subject)
     if settings.user:
         options["user"] = settings.user
     if settings.store == "s3":

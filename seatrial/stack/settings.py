@@ -24,6 +24,8 @@ class ServerSettings:
     access: ArtifactAccess
     user: str | None = None
     """As for `docker run --user`; None leaves it to the image."""
+    confined: bool = False
+    """Without rights and without a place to write to but those that the contract names."""
     database_url: str | None = None
     """In place of the URL of the server's own database: to configure it wrongly."""
     options: tuple[str, ...] = ()
@@ -44,6 +46,10 @@ class ServerSettings:
     def needs_volume(self) -> bool:
         """Whether anything is kept in files."""
         return self.database == "sqlite" or self.store == "file"
+
+    def in_confinement(self) -> ServerSettings:
+        """The same settings, confined."""
+        return replace(self, name=f"{self.name}-confined", confined=True)
 
     def with_environment(self, **variables: str) -> ServerSettings:
         """The same settings with these variables set or replaced."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError
 
+from seatrial.stack.confinement import confinement
 from seatrial.stack.oneoff import TIME_LIMIT, Outcome
 from seatrial.stack.server import DATA_PATH, VOLUME_PATH, prepare_volume
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     from seatrial.stack.ownership import Session
     from seatrial.stack.subject import Subject
-
-CONFINED_USER = "12345:12345"
 
 
 @dataclass(frozen=True)
@@ -124,17 +123,3 @@ class Workplace:
             **options,
             **confinement(self.subject),
         )
-
-
-def confinement(subject: Subject) -> dict[str, Any]:
-    """What the engine is told where the contract promises `process.confined`; else nothing."""
-    writable = subject.contract.process.confined
-    if writable is None:
-        return {}
-    return {
-        "cap_drop": ["ALL"],
-        "read_only": True,
-        "security_opt": ["no-new-privileges"],
-        "tmpfs": dict.fromkeys(writable, ""),
-        "user": CONFINED_USER,
-    }

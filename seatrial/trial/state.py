@@ -132,11 +132,17 @@ class Trial:
                 ) from None
 
     def promised(self, subject: Subject) -> list[ServerSettings]:
-        """The configurations that contract and stack allow, from the fullest to the plainest."""
+        """The configurations that contract and stack allow, from the fullest to the plainest.
+
+        Where the contract promises that a server can be confined, all of them are, at first.
+        """
         server = subject.contract.server
         databases, stores = server.databases or [], server.artifact_stores or []
         fitting = [one for one in PROXIED if one.database in databases and one.store in stores]
-        return fitting if fitting and self.options.stack == "full" else [EMBEDDED]
+        free = fitting if fitting and self.options.stack == "full" else [EMBEDDED]
+        if subject.contract.process.confined is None:
+            return free
+        return [one.in_confinement() for one in free] + free
 
     def main(self, subject: Subject) -> Server:
         """The server that most tests share: the fullest of the promised ones that works at all.

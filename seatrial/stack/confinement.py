@@ -1,0 +1,25 @@
+"""The tightest way to run a container that a contract can promise to work in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seatrial.stack.subject import Subject
+
+CONFINED_USER = "12345:12345"
+"""Nobody's user and group: an image knows neither."""
+
+
+def confinement(subject: Subject) -> dict[str, Any]:
+    """What the engine is told where the contract promises `process.confined`; else nothing."""
+    writable = subject.contract.process.confined
+    if writable is None:
+        return {}
+    return {
+        "cap_drop": ["ALL"],
+        "read_only": True,
+        "security_opt": ["no-new-privileges"],
+        "tmpfs": dict.fromkeys(writable, ""),
+        "user": CONFINED_USER,
+    }
