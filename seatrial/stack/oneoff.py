@@ -31,15 +31,21 @@ class Outcome:
 
 
 def run_in_image(
-    subject: Subject, session: Session, command: Sequence[str], copy: Mapping[Path, str]
+    subject: Subject,
+    session: Session,
+    command: Sequence[str],
+    copy: Mapping[Path, str],
+    *,
+    networked: bool = False,
 ) -> Outcome:
-    """Run `command` without network, and wait for its end.
+    """Run `command`, and wait for its end.
 
     Args:
         subject: the image.
         session: whose the container is.
         command: program and arguments, in place of the entry point.
         copy: local files and folders, and the folders in the container that they are put into.
+        networked: on the session's network, where the services are; else without any.
 
     Raises:
         requests.exceptions.ConnectionError: the command has not ended in time.
@@ -50,7 +56,7 @@ def run_in_image(
         entrypoint=[command[0]],
         platform=subject.platform,
         labels=session.labels,
-        network_mode="none",
+        **({"network": session.network} if networked else {"network_mode": "none"}),
     )
     for source, destination in copy.items():
         container.with_copy_into_container(source, destination)

@@ -216,6 +216,8 @@ def _command(
     stores: Stores,
     services: ServiceAddresses | None,
 ) -> list[str]:
+    if settings.command is not None:
+        return list(settings.command)
     if settings.database_url is not None:
         database = settings.database_url
     elif settings.database == "postgresql":

@@ -30,6 +30,8 @@ class ServerSettings:
     """In place of the URL of the server's own database: to configure it wrongly."""
     options: tuple[str, ...] = ()
     """Of `mlflow server`, beside those that every server of the trial gets."""
+    command: tuple[str, ...] | None = None
+    """In place of all that the trial would tell the image's entry point."""
     files: tuple[tuple[str, str], ...] = ()
     """Name and text of files that it finds in `FILES_PATH` and can only read."""
     environment: tuple[tuple[str, str], ...] = field(

@@ -40,8 +40,13 @@ class Launch(Protocol):
 class RunInImage(Protocol):
     """Run one command in a fresh container of the image, and give back how it ended."""
 
-    def __call__(self, *command: str, copy: dict[Path, str] | None = None) -> oneoff.Outcome:
-        """Run `command` in place of the entry point; `copy` puts local folders into inner ones."""
+    def __call__(
+        self, *command: str, copy: dict[Path, str] | None = None, networked: bool = False
+    ) -> oneoff.Outcome:
+        """Run `command` in place of the entry point.
+
+        `copy` puts local folders into inner ones; `networked` commands reach the services.
+        """
 
 
 @pytest.fixture(scope="session")
@@ -136,8 +141,10 @@ def launch(trial: Trial, subject: Subject) -> Iterator[Launch]:
 def run_in_image(trial: Trial, subject: Subject) -> RunInImage:
     """Run one command in the image."""
 
-    def run(*command: str, copy: dict[Path, str] | None = None) -> oneoff.Outcome:
-        return oneoff.run_in_image(subject, trial.session, command, copy or {})
+    def run(
+        *command: str, copy: dict[Path, str] | None = None, networked: bool = False
+    ) -> oneoff.Outcome:
+        return oneoff.run_in_image(subject, trial.session, command, copy or {}, networked=networked)
 
     return run
 
