@@ -127,11 +127,12 @@ def test(
 @command(
     iterable=["part"],
     help={
-        "suite": "what to measure: build",
-        "part": "emulation, warm or session; may be given more than once",
-        "cold": "also build custom with its Python environment made anew",
-        "full": "also run the whole trial on the native architecture",
-        "repeat": "how often the composed and the emulated build are measured",
+        "suite": "what to measure: build or image",
+        "part": "of build: emulation, warm or session; of image: size, serving or settings;"
+        " may be given more than once",
+        "cold": "build: also build custom with its Python environment made anew",
+        "full": "build: also run the whole trial on the native architecture",
+        "repeat": "how often the emulated build, or each server, is measured (default: 1 and 3)",
     },
 )
 def bench(
@@ -140,12 +141,12 @@ def bench(
     part: list[str],
     cold: bool = False,
     full: bool = False,
-    repeat: int = 1,
+    repeat: int = 0,
 ) -> None:
-    """Measure what building and trying images costs, against a baseline."""
+    """Measure what images cost to build, to try and to run, against a baseline."""
     from bench import command as bench_command
 
-    bench_command.run(suite, parts=part, cold=cold, full=full, repeat=repeat)
+    bench_command.run(suite, parts=part, cold=cold, full=full, repeat=repeat or None)
 
 
 @command()

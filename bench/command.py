@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bench import baking, emulation, session, table, warm
+from bench import baking, emulation, image, session, table, warm
 from bench.figures import FOLDER, Report
 from bench.machine import describe
 from bench.measuring import Stopwatch
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from bench.figures import Figure
 
-SUITES = ("build",)
-PARTS = ("emulation", "warm", "session")
+SUITES = {"build": ("emulation", "warm", "session"), "image": image.PARTS}
+"""The parts of each suite."""
+_REPEAT = {"build": 1, "image": image.REPEAT}
 _IDLE_SECONDS = 10.0
 
 
@@ -32,20 +33,23 @@ def run(
     parts: Sequence[str] = (),
     cold: bool = False,
     full: bool = False,
-    repeat: int = 1,
+    repeat: int | None = None,
 ) -> Report:
     """Measure, print a table and write the report.
 
     Args:
-        suite: `build`.
-        parts: of `PARTS`; none for all.
-        cold: also build `custom` natively with its Python environment made anew.
-        full: also run the whole trial on the native architecture.
-        repeat: how often the composed and the emulated build are measured.
+        suite: of `SUITES`.
+        parts: of the suite; none for all.
+        cold: `build` also builds `custom` natively with its Python environment made anew.
+        full: `build` also runs the whole trial on the native architecture.
+        repeat: how often the composed and the emulated build are measured, or each server; None
+            leaves it to the suite.
 
     Raises:
         UserError: an option is wrong, or a measurement failed; a bar that is not cleared is none.
     """
+    if repeat is None:
+        repeat = _REPEAT.get(suite, 1)
     chosen = choose(suite, parts, cold=cold, full=full, repeat=repeat)
     console = make_console()
     started = datetime.now(UTC)
@@ -66,6 +70,8 @@ def run(
             baking.remove_images()
     if "session" in chosen:
         figures += session.measure(watch, runner, full=full)
+    if suite == "image":
+        figures += image.measure(watch, chosen, repeat)
     report = replace(report, figures=tuple(figures), samples=tuple(watch.samples))
     table.show(report, console)
     console.print(f"written to {report.write().relative_to(ROOT)}", highlight=False)
@@ -82,11 +88,14 @@ def choose(
     """
     if suite not in SUITES:
         raise UserError(f"unknown suite {suite!r}: known are {', '.join(SUITES)}")
+    known = SUITES[suite]
     for part in parts:
-        if part not in PARTS:
-            raise UserError(f"unknown part {part!r}: known are {', '.join(PARTS)}")
-    chosen = tuple(part for part in PARTS if part in (parts or PARTS))
+        if part not in known:
+            raise UserError(f"unknown part {part!r}: known are {', '.join(known)}")
+    chosen = tuple(part for part in known if part in (parts or known))
     for option, given, part in (("--cold", cold, "warm"), ("--full", full, "session")):
+        if given and part not in known:
+            raise UserError(f"{option} belongs to the suite 'build'")
         if given and part not in chosen:
             raise UserError(f"{option} belongs to the part {part!r}, which --part leaves out")
     if repeat < 1:

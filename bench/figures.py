@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from statistics import median
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,16 +28,35 @@ SECONDS = "s"
 CPU_SECONDS = "CPU s"
 
 
+class Meaning(StrEnum):
+    """What a ratio says."""
+
+    TIMES_LESS = "times less"
+    """How many times less the value is than its baseline."""
+    SHARE = "share"
+    """The value as a multiple of its baseline."""
+
+
 @dataclass(frozen=True)
 class Bar:
-    """What was asked for: a ratio of at least, or a value of at most."""
+    """What was asked for: one of these."""
 
     ratio: float | None = None
+    """So many times less than the baseline, or better."""
     value: float | None = None
+    """At most, in the figure's unit."""
+    share: float | None = None
+    """At most, as a multiple of the baseline."""
+    least_share: float | None = None
+    """At least, as a multiple of the baseline."""
 
     def __str__(self) -> str:
         if self.ratio is not None:
             return f"≥ {self.ratio:g}x less"
+        if self.share is not None:
+            return f"≤ {self.share:g}x"
+        if self.least_share is not None:
+            return f"≥ {self.least_share:g}x"
         return f"≤ {self.value:g}"
 
 
@@ -52,11 +72,15 @@ class Figure:
     baseline: float
     bar: Bar | None = None
     note: str = ""
+    meaning: Meaning = Meaning.TIMES_LESS
 
     @property
     def ratio(self) -> float | None:
-        """How many times less it is than its baseline; None where it is too small to tell."""
-        return self.baseline / self.value if self.value > 0 else None
+        """What `meaning` says; None where the divisor is too small to tell."""
+        divided, divisor = self.baseline, self.value
+        if self.meaning is Meaning.SHARE:
+            divided, divisor = divisor, divided
+        return divided / divisor if divisor > 0 else None
 
     @property
     def met(self) -> bool | None:
@@ -65,6 +89,10 @@ class Figure:
             return None
         if self.bar.ratio is not None:
             return self.ratio is not None and self.ratio >= self.bar.ratio
+        if self.bar.share is not None:
+            return self.value <= self.bar.share * self.baseline
+        if self.bar.least_share is not None:
+            return self.value >= self.bar.least_share * self.baseline
         assert self.bar.value is not None
         return self.value <= self.bar.value
 
@@ -158,8 +186,8 @@ def middle_cpu(samples: Sequence[Sample]) -> Times:
 
 def _figure(document: dict[str, Any]) -> Figure:
     stored = {key: value for key, value in document.items() if key not in {"ratio", "met"}}
-    bar = stored.pop("bar")
-    return Figure(**stored, bar=Bar(**bar) if bar else None)
+    bar, meaning = stored.pop("bar"), Meaning(stored.pop("meaning", Meaning.TIMES_LESS))
+    return Figure(**stored, bar=Bar(**bar) if bar else None, meaning=meaning)
 
 
 def _sample(document: dict[str, Any]) -> Sample:

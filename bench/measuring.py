@@ -11,7 +11,7 @@ import psutil
 from bench.figures import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rich.console import Console
 
@@ -31,21 +31,28 @@ class Stopwatch:
         self._console = console
 
     @contextmanager
-    def measure(self, label: str, *, containers: bool = False) -> Iterator[dict[str, Any]]:
+    def measure(
+        self, label: str, *, containers: bool = False, own: Callable[[], float] | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Measure the block; it may add details to the dictionary that it gets.
 
         Args:
             label: what it does.
             containers: it runs some. Their CPU time can't be told from that of others at work, so
                 only builds at the same time make such a run a doubtful one.
+            own: with `containers`, CPU seconds that the measured ones and this process have used
+                so far: then the others' can be told.
         """
         detail: dict[str, Any] = {}
         foreign = builds_at_work()
+        used = own() if own else 0.0
         before, start = self.processor.read(), time.monotonic()
         yield detail
         seconds = time.monotonic() - start
         times = self.processor.read().since(before)
-        disturbed = foreign or builds_at_work() or (not containers and crowded(times, seconds))
+        used = own() - used if own else 0.0
+        tellable = own is not None or not containers
+        disturbed = foreign or builds_at_work() or (tellable and crowded(times, seconds, used))
         self.samples.append(Sample(label, seconds, times, disturbed, detail))
         self._console.print(
             f"{seconds:5.0f}s  {times.total:5.0f} CPU s  {label}"
@@ -64,15 +71,16 @@ class Stopwatch:
             time.sleep(seconds)
 
 
-def crowded(times: Times, seconds: float) -> bool:
+def crowded(times: Times, seconds: float, own: float = 0.0) -> bool:
     """Tell whether others took a noticeable part of the machine.
 
     Args:
         times: of a run.
         seconds: how long it was on the wall.
+        own: CPU seconds that it took beside the engine's and the client's.
     """
     cores = psutil.cpu_count() or 1
-    return times.machine - times.total > _BUSY_SHARE * cores * seconds
+    return times.machine - times.total - own > _BUSY_SHARE * cores * seconds
 
 
 def builds_at_work() -> bool:

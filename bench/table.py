@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from bench.figures import Meaning
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -54,10 +56,14 @@ def row(figure: Figure) -> tuple[str, ...]:
         f"{number(figure.value)} {figure.unit}",
         figure.against,
         f"{number(figure.baseline)} {figure.unit}",
-        "" if figure.ratio is None else f"{number(figure.ratio)}x",
+        "" if figure.ratio is None else f"{_ratio(figure, figure.ratio)}x",
         bar,
         _MET[figure.met],
     )
+
+
+def _ratio(figure: Figure, ratio: float) -> str:
+    return number(ratio) if figure.meaning is Meaning.TIMES_LESS else f"{ratio:.2f}"
 
 
 def number(value: float) -> str:

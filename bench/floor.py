@@ -1,0 +1,80 @@
+"""What no MLflow server could do better: a handler that does nothing, and the SQL alone."""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from bench.contestant import PORT, Contestant
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import psycopg
+
+HANDLER = f"""
+import uvicorn
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    start = {{"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}}
+    await send(start)
+    await send({{"type": "http.response.body", "body": b"OK"}})
+uvicorn.run(app, host="0.0.0.0", port={PORT}, log_level="warning", lifespan="off")
+"""
+
+
+def handler(reference: str, interpreter: str) -> Contestant:
+    """The bare handler: one process of the image's own uvicorn, with its own defaults.
+
+    Args:
+        reference: of the image.
+        interpreter: the image's Python.
+    """
+    return Contestant(
+        f"bare uvicorn in {reference}", reference, ("-c", HANDLER), entrypoint=(interpreter,)
+    )
+
+
+def statements(url: str, run: str) -> list[tuple[str, Any]]:
+    """Record the SQL that MLflow sends to read a run: statements and their parameters.
+
+    Args:
+        url: of a database that a server of this MLflow version has made, for SQLAlchemy.
+        run: the id of a run in it.
+    """
+    # Here, for they take seconds to import, and most measurements don't need them.
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from sqlalchemy import event
+
+    store: Any = SqlAlchemyStore(url, "/nowhere")  # type: ignore[no-untyped-call]
+    store.get_run(run)
+    found: list[tuple[str, Any]] = []
+
+    def note(*seen: Any) -> None:  # noqa: ANN401
+        _, _, statement, parameters, *_ = seen
+        found.append((statement, parameters))
+
+    event.listen(store.engine, "before_cursor_execute", note)
+    store.get_run(run)
+    store.engine.dispose()
+    return found
+
+
+def replay(
+    connection: psycopg.Connection, recorded: Sequence[tuple[str, Any]], *, warm: int, count: int
+) -> float:
+    """Send recorded statements in one transaction, again and again.
+
+    Returns:
+        The median, in milliseconds for all of them with their rows.
+    """
+    took = []
+    for _ in range(warm + count):
+        before = time.perf_counter()
+        with connection.transaction():
+            for statement, parameters in recorded:
+                connection.execute(statement.encode(), parameters).fetchall()
+        took.append(time.perf_counter() - before)
+    return median(took[warm:]) * 1000

@@ -1,0 +1,418 @@
+"""What serving from an image costs, against the upstream image with the same drivers.
+
+That is `custom`: MLflow's own image with boto3 and the PostgreSQL drivers, run with `mlflow server`
+at MLflow's own defaults. The other images run with theirs. All get a database in one PostgreSQL and
+a bucket in one MinIO. Servers are measured one at a time, in turn, and the median over the rounds
+counts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import TYPE_CHECKING
+
+import requests
+
+from bench import floor, load, size
+from bench.contestant import PORT, Contestant, Running
+from bench.figures import SECONDS, Bar, Figure, Meaning
+from bench.load import Call
+from seatrial import catalogue
+from seatrial.contract import load as load_contract
+from seatrial.engine import connection
+from seatrial.errors import UserError
+from seatrial.stack.ownership import SESSION_LABEL, Session, remove_session
+from seatrial.stack.services import Services
+from seatrial.trial import ryuk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from docker import DockerClient
+
+    from bench.measuring import Stopwatch
+    from seatrial.catalogue import Catalogue
+    from seatrial.stack.services import ServiceAddresses
+
+PARTS = ("size", "serving", "settings")
+REPEAT = 3
+BASELINE = "custom"
+VARIANTS = ("hardened", "slim")
+TUNED = "hardened"
+SIZE_SHARES = {"hardened": 0.75, "slim": 0.4}
+
+CLIENTS = 200
+READS = 3000
+WRITES = 1500
+WARM, COUNT = 30, 300
+SETTLE_SECONDS = 5.0
+"""Before memory is read: upstream starts its job runners after its first answer."""
+AGAINST = "upstream with drivers, defaults"
+
+SETTINGS: Mapping[str, Mapping[str, str]] = {
+    f"{workers} workers, {loop}{pool}": {
+        "MLFLOW_WORKERS": str(workers),
+        "MLFLOW_UVICORN_OPTS": options,
+        **variables,
+    }
+    for workers in (1, 2, 4)
+    for loop, options in (("uvloop", "--loop uvloop"), ("asyncio", "--loop asyncio"))
+    for pool, variables in (
+        ("", {}),
+        (
+            ", pool of 20",
+            {
+                "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "20",
+                "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "20",
+            },
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one server did, in one round."""
+
+    start: float
+    """Seconds to the first answer on /health, on an empty database."""
+    memory: float
+    """PSS in 10^6 bytes, after tracking calls by one client."""
+    memory_after: float
+    """The same after many clients."""
+    processes: float
+    call: float
+    """The median of a tracking call on an open connection, in milliseconds."""
+    reads: float
+    """Answers in a second, to many clients that read a run."""
+    slow_reads: float
+    """The 99th percentile of the same, in seconds."""
+    writes: float
+    """Answers in a second, to many clients that log a metric."""
+    errors: float
+    """Of reads and writes together."""
+    client_share: float
+    """Of one core: what the many clients took themselves, while they read."""
+
+
+def measure(watch: Stopwatch, parts: Sequence[str], repeat: int) -> list[Figure]:
+    """Measure the images as they were built last.
+
+    Args:
+        watch: keeps the samples.
+        parts: of `PARTS`.
+        repeat: how many rounds there are.
+
+    Raises:
+        UserError: an image or a service is not there, or a server did not start.
+    """
+    known = catalogue.load()
+    references = {name: known.variants[name].reference for name in (BASELINE, *VARIANTS)}
+    figures: list[Figure] = []
+    if "size" in parts:
+        bars = {references[name]: share for name, share in SIZE_SHARES.items()}
+        figures += size.measure(watch, references[BASELINE], bars)
+    if {"serving", "settings"} & set(parts):
+        with _stage(known) as stage:
+            figures += _serving(watch, stage, references, parts, repeat)
+    return figures
+
+
+def _serving(
+    watch: Stopwatch,
+    stage: Stage,
+    references: Mapping[str, str],
+    parts: Sequence[str],
+    repeat: int,
+) -> list[Figure]:
+    plain = Contestant(BASELINE, references[BASELINE], ("mlflow", "server", "--host", "0.0.0.0"))
+    others: list[Contestant] = []
+    if "serving" in parts:
+        others += [Contestant(name, references[name], ("server",)) for name in VARIANTS]
+    if "settings" in parts:
+        tuned = Contestant(TUNED, references[TUNED], ("server",))
+        others += [
+            replace(tuned, name=f"{TUNED}, {name}", environment=variables)
+            for name, variables in SETTINGS.items()
+        ]
+    rounds: dict[str, list[Measured]] = defaultdict(list)
+    for _ in range(repeat):
+        for contestant in (plain, *others):
+            rounds[contestant.name].append(stage.try_out(watch, contestant))
+    middles = {name: middle(found) for name, found in rounds.items()}
+    baseline = middles.pop(BASELINE)
+    figures = [
+        figure for name, found in middles.items() for figure in compare(name, found, baseline)
+    ]
+    if "serving" in parts:
+        calls = {name: middles[name].call for name in VARIANTS}
+        figures += stage.floors(watch, references, calls, repeat)
+    return figures
+
+
+def compare(name: str, found: Measured, baseline: Measured) -> Iterator[Figure]:
+    """Set what one server did against the baseline, with the bars."""
+
+    def share(
+        what: str, unit: str, value: float, against: float, bar: Bar | None, note: str = ""
+    ) -> Figure:
+        return Figure(f"{name}: {what}", unit, value, AGAINST, against, bar, note, Meaning.SHARE)
+
+    yield share("first /health", SECONDS, found.start, baseline.start, Bar(share=0.4))
+    yield share(
+        "memory (PSS)",
+        size.MEGABYTES,
+        found.memory,
+        baseline.memory,
+        Bar(share=0.3),
+        f"{found.processes:.0f} processes against {baseline.processes:.0f}",
+    )
+    yield share(
+        f"memory after {CLIENTS} clients",
+        size.MEGABYTES,
+        found.memory_after,
+        baseline.memory_after,
+        Bar(share=0.3),
+    )
+    yield share("runs/get, p50", "ms", found.call, baseline.call, Bar(share=0.2))
+    yield share(
+        f"runs/get by {CLIENTS} clients",
+        "1/s",
+        found.reads,
+        baseline.reads,
+        Bar(least_share=1.0),
+        f"p99 {found.slow_reads:.2f} s against {baseline.slow_reads:.2f} s; the clients took"
+        f" {found.client_share:.0%} of a core ({baseline.client_share:.0%})",
+    )
+    yield share(f"log-metric by {CLIENTS} clients", "1/s", found.writes, baseline.writes, None)
+    yield share(
+        f"errors of {CLIENTS} clients", "of all", found.errors, baseline.errors, Bar(value=0)
+    )
+
+
+def middle(rounds: Sequence[Measured]) -> Measured:
+    """Take the median of each measure, and the sum of the errors: every one counts."""
+    names = Measured.__dataclass_fields__
+    values = {name: median(getattr(each, name) for each in rounds) for name in names}
+    return Measured(**{**values, "errors": sum(each.errors for each in rounds)})
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Services that every measured server stands on."""
+
+    client: DockerClient
+    session: Session
+    services: ServiceAddresses
+    known: Catalogue
+
+    def try_out(self, watch: Stopwatch, contestant: Contestant) -> Measured:
+        """Start one server on new stores, measure it and remove it.
+
+        Raises:
+            UserError: it did not start, or an answer to a single client was not 200.
+        """
+        store = f"bench-{time.monotonic_ns()}"
+        self.services.create_database(store)
+        self.services.create_bucket(store)
+        stores = (
+            *("--backend-store-uri", self.services.database_url(store)),
+            *("--artifacts-destination", f"s3://{store}"),
+        )
+        running = Running.create(
+            self.client,
+            self.session,
+            replace(
+                contestant,
+                command=(*contestant.command, *stores),
+                environment={
+                    **self.services.server_environment(),
+                    "MLFLOW_DISABLE_TELEMETRY": "true",
+                    **contestant.environment,
+                },
+            ),
+        )
+        try:
+            return self._try_out(watch, contestant.name, running)
+        finally:
+            running.remove()
+
+    def _try_out(self, watch: Stopwatch, name: str, running: Running) -> Measured:
+        own = self._own(running)
+        with watch.measure(f"{name}: first /health", containers=True, own=own) as detail:
+            detail["seconds"] = start = running.start()
+        base = f"http://{running.address}:{PORT}"
+        run = _log_run(base)
+        read = Call(f"/api/2.0/mlflow/runs/get?run_id={run}")
+        write = Call(
+            "/api/2.0/mlflow/runs/log-metric",
+            {"run_id": run, "key": "logged", "value": 0.5, "timestamp": 1000, "step": 1},
+        )
+        time.sleep(SETTLE_SECONDS)
+        with watch.measure(f"{name}: one client", containers=True, own=own) as detail:
+            detail["milliseconds"] = call = load.one_after_the_other(
+                running.address, PORT, read.path, warm=WARM, count=COUNT
+            )
+        memory, processes = running.memory()
+        # Every process of a server has its first request only once it is asked by several.
+        load.many_at_once(base, read, clients=20, requests=200)
+        outcomes = []
+        for what, each, count in (("read", read, READS), ("log", write, WRITES)):
+            label = f"{name}: {CLIENTS} clients {what}"
+            with watch.measure(label, containers=True, own=own) as detail:
+                outcome = load.many_at_once(base, each, clients=CLIENTS, requests=count)
+                detail |= vars(outcome)
+            outcomes.append(outcome)
+        reads, writes = outcomes
+        return Measured(
+            start=start,
+            memory=memory,
+            memory_after=running.memory()[0],
+            processes=processes,
+            call=call,
+            reads=reads.rate,
+            slow_reads=reads.slowest_percent,
+            writes=writes.rate,
+            errors=sum(sum(outcome.errors.values()) for outcome in outcomes),
+            client_share=reads.client_share,
+        )
+
+    def floors(
+        self,
+        watch: Stopwatch,
+        references: Mapping[str, str],
+        calls: Mapping[str, float],
+        repeat: int,
+    ) -> list[Figure]:
+        """Measure what bounds a tracking call from below.
+
+        Args:
+            watch: keeps the samples.
+            references: of the images.
+            calls: the measured tracking call of each variant, in milliseconds.
+            repeat: how many rounds there are.
+
+        Raises:
+            UserError: an image can't run the bare handler.
+        """
+        alone = self._sql_alone(watch)
+        figures = []
+        for name, call in calls.items():
+            contract = load_contract(self.known.variants[name].contract)
+            bare = floor.handler(references[name], contract.start.interpreter)
+            pairs = [self._bare(watch, bare) for _ in range(repeat)]
+            answer, rate = (median(column) for column in zip(*pairs, strict=True))
+            for what, value in (
+                (f"bare uvicorn, {rate:.0f} answers/s to {CLIENTS} clients", answer),
+                ("the same call's SQL alone", alone),
+            ):
+                figures.append(
+                    Figure(f"{name}: runs/get, p50", "ms", call, what, value, meaning=Meaning.SHARE)
+                )
+        return figures
+
+    def _bare(self, watch: Stopwatch, contestant: Contestant) -> tuple[float, float]:
+        """Milliseconds of one answer, and answers in a second to many clients."""
+        running = Running.create(self.client, self.session, replace(contestant, path="/"))
+        own = self._own(running)
+        try:
+            running.start()
+            with watch.measure(contestant.name, containers=True, own=own) as detail:
+                answer = load.one_after_the_other(
+                    running.address, PORT, "/", warm=WARM, count=COUNT
+                )
+                outcome = load.many_at_once(
+                    f"http://{running.address}:{PORT}", Call("/"), clients=CLIENTS, requests=READS
+                )
+                detail |= {"milliseconds": answer, **vars(outcome)}
+        finally:
+            running.remove()
+        return answer, outcome.rate
+
+    def _sql_alone(self, watch: Stopwatch) -> float:
+        """Milliseconds of the SQL of one call, in a database that a measured server has made."""
+        with self.services.connect() as database:
+            names = database.execute(
+                "SELECT datname FROM pg_database WHERE datname LIKE 'bench-%'"
+            ).fetchall()
+        name = names[0][0]
+        with self.services.connect(name) as database:
+            [(run,)] = database.execute("SELECT run_uuid FROM runs LIMIT 1").fetchall()
+            host = f"{database.info.host}:{database.info.port}"
+            url = (
+                f"postgresql+psycopg://{self.services.user}:{self.services.password}@{host}/{name}"
+            )
+            recorded = floor.statements(url, run)
+            with watch.measure("the SQL of runs/get alone", containers=True) as detail:
+                detail["milliseconds"] = found = floor.replay(
+                    database, recorded, warm=WARM, count=COUNT
+                )
+                detail["statements"] = len(recorded)
+        return found
+
+    def _own(self, running: Running) -> Callable[[], float]:
+        """CPU seconds of this process, the services and `running`, so far."""
+
+        def used() -> float:
+            services = self.client.containers.list(
+                filters={"label": f"{SESSION_LABEL}={self.session.id}"}
+            )
+            others = (
+                Running(running.contestant, each, self.session)
+                for each in services
+                if each.id != running.container.id
+            )
+            return time.process_time() + sum(
+                each.processor_seconds() for each in (running, *others)
+            )
+
+        return used
+
+
+@contextmanager
+def _stage(known: Catalogue) -> Iterator[Stage]:
+    with closing(connection.connect()) as client:
+        references = {name: known.services[name].reference for name in ("postgres", "minio")}
+        for name, reference in references.items():
+            if not client.images.list(reference):
+                raise UserError(f"{reference} is not there: run `invoke build --variant {name}`")
+        ryuk.configure(client)
+        session = Session.begin()
+        try:
+            session.create_network(client)
+            services = Services(client, session, references).start()
+            yield Stage(client, session, services, known)
+        finally:
+            remove_session(client, session)
+
+
+def _log_run(base: str) -> str:
+    """Log a run such as a training leaves, and give back its id."""
+
+    def post(what: str, body: Mapping[str, object]) -> dict[str, dict[str, dict[str, str]]]:
+        answer = requests.post(
+            f"{base}/api/2.0/mlflow/{what}", json=body, headers=load.HEADERS, timeout=60
+        )
+        if not answer.ok:
+            raise UserError(f"{what} was answered with {answer.status_code}: {answer.text[:200]}")
+        found: dict[str, dict[str, dict[str, str]]] = answer.json()
+        return found
+
+    run = post("runs/create", {"experiment_id": "0"})["run"]["info"]["run_id"]
+    post(
+        "runs/log-batch",
+        {
+            "run_id": run,
+            "params": [{"key": f"param-{number}", "value": "7"} for number in range(10)],
+            "tags": [{"key": f"tag-{number}", "value": "sea"} for number in range(5)],
+            "metrics": [
+                {"key": f"metric-{number}", "value": 0.5, "timestamp": 1000, "step": 0}
+                for number in range(10)
+            ],
+        },
+    )
+    return run
