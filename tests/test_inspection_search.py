@@ -274,6 +274,7 @@ def test_secrets_in_files(path: str, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("path", "content"),
     [
+        ("lib/libgnutls.so", b"\x7fELF\0" + KEY),
         ("app/readme.py", b"AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE"),
         ("app/manual.txt", b"export TOKEN=gh" + b"p_" + b"x" * 36),
         ("x/site-packages/pkg/docs.cfg", b"url = postgresql://user:pass@host/db"),

@@ -30,8 +30,9 @@ class _Signature:
 
 
 _SIGNATURES = (
-    # make knows every built-in command of a shell as well, but neither of the two variables.
+    # make knows every built-in command of a shell as well, but none of its variables.
     _Signature("shell", "a shell of the Bourne family", (b"getopts\0", b"OPTIND", b"PS4")),
+    _Signature("shell", "a shell of the Bourne family", (b"getopts\0", b"OPTIND", b"unalias\0")),
     _Signature("shell", "BusyBox", (b"BusyBox v",)),
     _Signature("shell", "Toybox", (b"Toybox %s multicall",)),
     _Signature("shell", "a C shell", (b"onintr\0", b"unhash\0")),
@@ -45,7 +46,8 @@ _SIGNATURES = (
     _Signature("package-manager", "APT", (b"libapt-pkg.so",)),
     _Signature("package-manager", "dpkg", (b"DPKG_ADMINDIR",)),
     _Signature("package-manager", "RPM", (b"librpm.so",)),
-    _Signature("package-manager", "DNF", (b"libdnf",)),
+    _Signature("package-manager", "DNF", (b"libdnf.so",)),
+    _Signature("package-manager", "DNF 5", (b"libdnf5.so",)),
     _Signature("package-manager", "Zypper", (b"libzypp.so",)),
     _Signature("package-manager", "pacman", (b"libalpm.so",)),
     _Signature("package-manager", "apk", (b"apk-tools", b"etc/apk/world")),
@@ -120,6 +122,11 @@ def recognised(literals: set[bytes]) -> Iterator[tuple[ProgramKind, str]]:
     for signature in _SIGNATURES:
         if literals.issuperset(signature.strings):
             yield signature.kind, str(signature)
+
+
+def is_program(head: bytes) -> bool:
+    """Whether a file with these first bytes is a program or a library."""
+    return head.startswith(_MAGIC["ELF"])
 
 
 def interpreter(head: bytes) -> str | None:
