@@ -140,6 +140,9 @@ def _keep(layer: Layer) -> None:
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(json.dumps(layer.as_json()), encoding="utf-8")
     partial.replace(path)
+    for outdated in _KEPT.glob(f"{_plain(layer.digest)}.*.json"):
+        if outdated != path:
+            outdated.unlink(missing_ok=True)
 
 
 def _recall(digest: str) -> Layer:

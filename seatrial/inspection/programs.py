@@ -41,7 +41,7 @@ _SIGNATURES = (
     _Signature("shell", "a shell written in Go", (b"mvdan.cc/sh/v",)),
     _Signature("shell", "Elvish", (b"src.elv.sh/pkg/",)),
     _Signature(
-        "shell", "a packed program (what is inside can't be known)", (b"packed with the UPX",)
+        "shell", "a program packed with UPX (whatever it is)", (b"packed with the UPX",)
     ),
     _Signature("package-manager", "APT", (b"libapt-pkg.so",)),
     _Signature("package-manager", "dpkg", (b"DPKG_ADMINDIR",)),
