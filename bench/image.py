@@ -13,7 +13,7 @@ from collections import defaultdict
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import requests
 
@@ -45,6 +45,7 @@ VARIANTS = ("hardened", "slim")
 TUNED = "hardened"
 SIZE_SHARES = {"hardened": 0.75, "slim": 0.4}
 
+READ = "/api/2.0/mlflow/runs/get?run_id={}"
 CLIENTS = 200
 READS = 3000
 WRITES = 1500
@@ -86,7 +87,11 @@ class Measured:
     """The same after many clients."""
     processes: float
     call: float
-    """The median of a tracking call on an open connection, in milliseconds."""
+    """The median of reading a new run on an open connection, in milliseconds."""
+    large_call: float
+    """The same for a run with 25 params, metrics and tags."""
+    write: float
+    """The same for logging a metric."""
     reads: float
     """Answers in a second, to many clients that read a run."""
     slow_reads: float
@@ -179,6 +184,15 @@ def compare(name: str, found: Measured, baseline: Measured) -> Iterator[Figure]:
         Bar(share=0.3),
     )
     yield share("runs/get, p50", "ms", found.call, baseline.call, Bar(share=0.2))
+    yield share("log-metric, p50", "ms", found.write, baseline.write, None)
+    yield share(
+        "runs/get of a large run, p50",
+        "ms",
+        found.large_call,
+        baseline.large_call,
+        None,
+        "the wait that upstream has on small answers does not befall those of several packets",
+    )
     yield share(
         f"runs/get by {CLIENTS} clients",
         "1/s",
@@ -246,17 +260,21 @@ class Stage:
         with watch.measure(f"{name}: first /health", containers=True, own=own) as detail:
             detail["seconds"] = start = running.start()
         base = f"http://{running.address}:{PORT}"
-        run = _log_run(base)
-        read = Call(f"/api/2.0/mlflow/runs/get?run_id={run}")
+        run = create_run(base)
+        read = Call(READ.format(run))
         write = Call(
             "/api/2.0/mlflow/runs/log-metric",
             {"run_id": run, "key": "logged", "value": 0.5, "timestamp": 1000, "step": 1},
         )
+        large = Call(READ.format(fill(base, create_run(base))))
         time.sleep(SETTLE_SECONDS)
-        with watch.measure(f"{name}: one client", containers=True, own=own) as detail:
-            detail["milliseconds"] = call = load.one_after_the_other(
-                running.address, PORT, read.path, warm=WARM, count=COUNT
-            )
+        singles = []
+        for what, each in (("read", read), ("read much", large), ("log", write)):
+            with watch.measure(f"{name}: one client, {what}", containers=True, own=own) as detail:
+                detail["milliseconds"] = took = load.one_after_the_other(
+                    running.address, PORT, each, warm=WARM, count=COUNT
+                )
+            singles.append(took)
         memory, processes = running.memory()
         # Every process of a server has its first request only once it is asked by several.
         load.many_at_once(base, read, clients=20, requests=200)
@@ -273,7 +291,9 @@ class Stage:
             memory=memory,
             memory_after=running.memory()[0],
             processes=processes,
-            call=call,
+            call=singles[0],
+            large_call=singles[1],
+            write=singles[2],
             reads=reads.rate,
             slow_reads=reads.slowest_percent,
             writes=writes.rate,
@@ -323,7 +343,7 @@ class Stage:
             running.start()
             with watch.measure(contestant.name, containers=True, own=own) as detail:
                 answer = load.one_after_the_other(
-                    running.address, PORT, "/", warm=WARM, count=COUNT
+                    running.address, PORT, Call("/"), warm=WARM, count=COUNT
                 )
                 outcome = load.many_at_once(
                     f"http://{running.address}:{PORT}", Call("/"), clients=CLIENTS, requests=READS
@@ -390,20 +410,32 @@ def _stage(known: Catalogue) -> Iterator[Stage]:
             remove_session(client, session)
 
 
-def _log_run(base: str) -> str:
-    """Log a run such as a training leaves, and give back its id."""
+def post(base: str, what: str, body: Mapping[str, object]) -> Any:  # noqa: ANN401 - JSON
+    """Send something to a server, and give back what it answers.
 
-    def post(what: str, body: Mapping[str, object]) -> dict[str, dict[str, dict[str, str]]]:
-        answer = requests.post(
-            f"{base}/api/2.0/mlflow/{what}", json=body, headers=load.HEADERS, timeout=60
-        )
-        if not answer.ok:
-            raise UserError(f"{what} was answered with {answer.status_code}: {answer.text[:200]}")
-        found: dict[str, dict[str, dict[str, str]]] = answer.json()
-        return found
+    Raises:
+        UserError: it is not answered with 200.
+    """
+    answer = requests.post(
+        f"{base}/api/2.0/mlflow/{what}", json=body, headers=load.HEADERS, timeout=60
+    )
+    if not answer.ok:
+        raise UserError(f"{what} was answered with {answer.status_code}: {answer.text[:200]}")
+    return answer.json()
 
-    run = post("runs/create", {"experiment_id": "0"})["run"]["info"]["run_id"]
+
+def create_run(base: str) -> str:
+    """Make a run such as a training starts with, and give back its id."""
+    names = ("mlflow.user", "mlflow.source.name", "mlflow.source.type")
+    tags = [{"key": name, "value": "sea"} for name in names]
+    made = post(base, "runs/create", {"experiment_id": "0", "tags": tags})
+    return str(made["run"]["info"]["run_id"])
+
+
+def fill(base: str, run: str) -> str:
+    """Log to a run what a training leaves behind, and give back the run's id."""
     post(
+        base,
         "runs/log-batch",
         {
             "run_id": run,

@@ -7,6 +7,7 @@ well below one, it was not what the requests waited for.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import Counter
 from contextlib import closing
@@ -58,13 +59,13 @@ class Outcome:
     """CPU time of the client in a second: of one core."""
 
 
-def one_after_the_other(address: str, port: int, path: str, *, warm: int, count: int) -> float:
-    """Send GET requests on one connection that stays open.
+def one_after_the_other(address: str, port: int, call: Call, *, warm: int, count: int) -> float:
+    """Send requests on one connection that stays open.
 
     Args:
         address: of the server.
         port: of the server.
-        path: what is asked for.
+        call: what each request asks for.
         warm: requests before those that count.
         count: requests that count.
 
@@ -75,15 +76,19 @@ def one_after_the_other(address: str, port: int, path: str, *, warm: int, count:
         UserError: an answer was not 200.
     """
     took = []
+    body = None if call.body is None else json.dumps(call.body).encode()
+    headers = HEADERS if body is None else {**HEADERS, "Content-Type": "application/json"}
     with closing(HTTPConnection(address, port, timeout=TIME_LIMIT)) as connection:
         for _ in range(warm + count):
             before = time.perf_counter()
-            connection.request("GET", path, headers=HEADERS)
+            connection.request(call.method, call.path, body, headers)
             answer = connection.getresponse()
             said = answer.read()
             took.append(time.perf_counter() - before)
             if answer.status != 200:
-                raise UserError(f"GET {path} was answered with {answer.status}: {said[:200]!r}")
+                raise UserError(
+                    f"{call.method} {call.path} was answered with {answer.status}: {said[:200]!r}"
+                )
     return median(took[warm:]) * 1000
 
 

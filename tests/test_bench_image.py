@@ -32,6 +32,8 @@ MEASURED = Measured(
     memory_after=2500.0,
     processes=15,
     call=50.0,
+    large_call=10.0,
+    write=55.0,
     reads=60.0,
     slow_reads=9.0,
     writes=80.0,
@@ -134,10 +136,11 @@ def test_a_server_that_is_away_gives_errors() -> None:
 
 def test_one_client_takes_no_other_answer() -> None:
     with server(200) as found:
-        took = load.one_after_the_other("127.0.0.1", found.server_port, "/", warm=2, count=5)
+        took = load.one_after_the_other("127.0.0.1", found.server_port, Call("/"), warm=2, count=5)
         assert 0 < took < 1000
+    call = Call("/nothing")
     with server(404) as found, pytest.raises(UserError, match="GET /nothing was answered with 404"):
-        load.one_after_the_other("127.0.0.1", found.server_port, "/nothing", warm=0, count=1)
+        load.one_after_the_other("127.0.0.1", found.server_port, call, warm=0, count=1)
 
 
 def test_rounds_count_by_their_medians_and_errors_by_their_sum() -> None:
