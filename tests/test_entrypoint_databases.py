@@ -217,7 +217,16 @@ def test_users_beside_the_rest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite://", "sqlite:///:memory:", "./mlruns", "file:///mlruns", "plugin://x", None]
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///file:memory?mode=memory&uri=true",
+        "./mlruns",
+        "file:///mlruns",
+        "plugin://x",
+        None,
+    ],
 )
 def test_what_is_no_database(url: str | None) -> None:
     assert databases.of(_server("x", backend=url), {}) == []

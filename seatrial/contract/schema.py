@@ -129,9 +129,10 @@ class Entrypoint(Section):
     forms: list[Form] | None = None
     """The commands that start the server; `none` takes everything from the environment."""
     expands_variables: Literal[True] | None = None
-    """`${NAME}` in an argument stands for the variable; one that isn't set is a clear error."""
+    """`${NAME}` in an argument stands for the variable; one that isn't set is a clear error. An
+    option of the server whose value vanished on the way takes it from the variable as well."""
     secret_files: Literal[True] | None = None
-    """`NAME_FILE` names a file with the value of NAME."""
+    """`NAME_FILE` names a file with the value of NAME, for each variable that holds a secret."""
     hides_secrets: Literal[True] | None = None
     """No password is in the process list or in the log."""
     waits_for_database: Literal[True] | None = None
@@ -139,7 +140,8 @@ class Entrypoint(Section):
     replicas: Annotated[int, Field(ge=2)] | None = None
     """How many servers may start together on an empty database."""
     schema_upgrade: list[Literal["asked", "unasked"]] | None = None
-    """A database with an older schema: `unasked` it says what to run, `asked` it upgrades."""
+    """A database with an older schema: `unasked` it says what to run; `asked`, which is
+    MLFLOW_SCHEMA_UPGRADE=true, it upgrades."""
 
 
 class CommandLine(Section):

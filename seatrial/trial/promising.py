@@ -30,6 +30,16 @@ NEEDS_SERVICES = {
     Promise("server.multipart", "proxied"),
     Promise("server.multipart", "direct"),
     Promise("server.reports_faults", "bucket"),
+    Promise("server.tls", "s3"),
+    Promise("entrypoint.forms", "mlflow server"),
+    Promise("entrypoint.forms", "none"),
+    Promise("entrypoint.expands_variables"),
+    Promise("entrypoint.secret_files"),
+    Promise("entrypoint.hides_secrets"),
+    Promise("entrypoint.waits_for_database"),
+    Promise("entrypoint.replicas"),
+    Promise("entrypoint.schema_upgrade", "asked"),
+    Promise("entrypoint.schema_upgrade", "unasked"),
 }
 """Promises that only the full stack can try."""
 

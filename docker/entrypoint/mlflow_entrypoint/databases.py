@@ -83,10 +83,14 @@ def _users_url(environment: Mapping[str, str]) -> str | None:
 
 
 def _is_database(url: str) -> bool:
-    """Whether `url` names a database: MLflow keeps data elsewhere as well, and may have plugins."""
+    """Whether `url` names a database that others see, by a path if it's a file.
+
+    MLflow keeps data elsewhere as well, and may have plugins.
+    """
     scheme, separator, rest = url.partition("://")
-    in_memory = scheme.startswith("sqlite") and rest.removeprefix("/") in _IN_MEMORY
-    return bool(separator) and scheme.partition("+")[0] in _DIALECTS and not in_memory
+    path = rest.removeprefix("/")
+    plain = not scheme.startswith("sqlite") or (path not in _IN_MEMORY and path[:5] != "file:")
+    return bool(separator) and scheme.partition("+")[0] in _DIALECTS and plain
 
 
 def connect(

@@ -53,8 +53,8 @@ def find(table: str = "/proc") -> Address | None:
             if not serves(arguments):
                 continue
             return _address(arguments, _words(f"{table}/{pid}/environ"))
-        except OSError:
-            continue  # it has ended meanwhile, or is somebody else's
+        except (OSError, ValueError):
+            continue  # it has ended meanwhile, is somebody else's, or listens on no port
     return None
 
 

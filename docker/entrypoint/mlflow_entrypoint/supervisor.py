@@ -38,6 +38,7 @@ def supervise(run: Callable[[], int], *, server: bool, stop_wait: float) -> int:
         server: it is to run until it is told to stop: to end before that is a failure.
         stop_wait: seconds after which a server that was told to stop is killed.
     """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, _HEEDED)
     child = os.fork()
     if child == 0:

@@ -1,0 +1,514 @@
+"""What the entry point adds to MLflow's own program, and how it looks after the server."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+import mlflow
+import pytest
+import requests
+
+from seatrial import catalogue
+from seatrial.stack.settings import FILES_PATH, ServerSettings
+from seatrial.stack.waiting import ContainerError
+from seatrial.trial.clients import client_of, fresh_name
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+
+    from seatrial.contract import Promise
+    from seatrial.stack.server import Server, Stores
+    from seatrial.stack.services import ServiceAddresses
+    from seatrial.stack.subject import Subject
+    from seatrial.trial.fixtures import Launch, RunInImage
+    from seatrial.trial.state import Trial
+
+START = 60
+"""Seconds in which a container ends that has nothing to wait for, natively."""
+WAIT = 180
+"""Seconds in which a server that waits for its database has given up, whatever its own limit is."""
+WITHIN = 15
+"""Seconds in which a container ends whose server was killed, natively."""
+UNSET = "SEATRIAL_IS_NOT_SET"
+WRONG = "wrong-passw0rd-of-seatrial"
+
+FULL = ServerSettings("entrypoint", database="postgresql", store="s3", access="direct")
+PLAIN = ServerSettings("entrypoint", database="sqlite", store="file", access="proxied")
+
+MAKE_OLDER = """
+import sys
+from alembic import command
+from alembic.script import ScriptDirectory
+from mlflow.store.db.utils import _get_alembic_config
+from mlflow.store.tracking.dbmodels.initial_models import Base
+from sqlalchemy import create_engine
+engine = create_engine(sys.argv[1])
+Base.metadata.create_all(engine)
+config = _get_alembic_config(sys.argv[1])
+script = ScriptDirectory.from_config(config)
+older = script.get_revision(script.get_current_head()).down_revision
+with engine.begin() as connection:
+    config.attributes["connection"] = connection
+    command.upgrade(config, older)
+print(older)
+"""
+"""Makes a database as the MLflow before one migration made it."""
+
+KILL_SERVER = """
+import os, signal
+for name in os.listdir("/proc"):
+    if name.isdigit() and int(name) not in (1, os.getpid()):
+        os.kill(int(name), signal.SIGKILL)
+"""
+
+LEAVE_ORPHANS = """
+import os, sys, time
+for _ in range(5):
+    if os.fork() == 0:
+        if os.fork() == 0:
+            time.sleep(0.3)
+        os._exit(0)
+    os.wait()
+time.sleep(float(sys.argv[1]))
+for name in os.listdir("/proc"):
+    if name.isdigit():
+        try:
+            fields = open(f"/proc/{name}/stat").read().rpartition(")")[2].split()
+        except FileNotFoundError:
+            continue
+        if fields[0] == "Z":
+            print(name)
+"""
+
+
+def _in_order(settings: ServerSettings, *command: str, **variables: str) -> ServerSettings:
+    """The settings with another command and with more variables."""
+    return replace(settings, command=command).with_environment(**variables)
+
+
+def _ended(server: Server, what: str, limit: float) -> int:
+    """Wait for the end of the container, and give back its exit code."""
+    try:
+        return int(server.container.wait(timeout=limit * server.subject.scale)["StatusCode"])
+    except requests.RequestException:  # what the engine's client makes of the time limit
+        pytest.fail(f"the container still runs after {limit * server.subject.scale} s: {what}")
+
+
+def _assert_clear_end(server: Server, what: str, *named: str, limit: float = START) -> None:
+    """It ends as a failure, and its log names the cause without a traceback."""
+    code = _ended(server, what, limit)
+    log = server.logs(1000)
+    assert code not in (0, 143), f"exit code {code} hides the failure: {what}"
+    missing = [word for word in named if word not in log]
+    assert not missing, f"{what}, and the log doesn't name {missing}"
+    assert "Traceback" not in log, f"{what}, and the log has a traceback in the place of one line"
+
+
+def _tables(services: ServiceAddresses, stores: Stores) -> int:
+    """How many tables the database of `stores` has."""
+    with services.connect(stores.database) as connection:
+        found = connection.execute(
+            "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+        ).fetchone()
+    return int(found[0]) if found else 0
+
+
+def _as_printed(backend: str, root: str, port: str) -> tuple[str, ...]:
+    """The command that the guide prints, with these words in the place of its variables."""
+    return (
+        *("mlflow", "server", "--backend-store-uri", backend, "--default-artifact-root", root),
+        *("--host", "0.0.0.0", "--port", port),
+    )
+
+
+@pytest.fixture
+def stores(trial: Trial, subject: Subject) -> Stores:
+    """A fresh database and a fresh bucket."""
+    return trial.fresh_stores(subject, FULL)
+
+
+@pytest.fixture
+def variables(subject: Subject, services: ServiceAddresses, stores: Stores) -> dict[str, str]:
+    """The variables of the guide, for a server on `stores`."""
+    return {
+        "MLFLOW_SERVER_HOST": "0.0.0.0",
+        "MLFLOW_SERVER_PORT": str(subject.contract.start.port),
+        "BACKEND_STORE_URI": services.database_url(stores.database),
+        "ARTIFACT_ROOT": f"s3://{stores.bucket}",
+    }
+
+
+def _assert_works_on(
+    server: Server,
+    services: ServiceAddresses,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    """A run is in the database, and its artifact in the bucket."""
+    name = fresh_name(request)
+    with client_of(server, monkeypatch) as client:
+        run_id = client.create_run(client.create_experiment(name)).info.run_id
+        client.log_text(run_id, name, "note.txt")
+        assert mlflow.artifacts.load_text(f"runs:/{run_id}/note.txt") == name
+    assert _tables(services, server.stores), "the database that was asked for is empty"
+    rows = server.rows("SELECT name FROM experiments WHERE name = ?", [name])
+    assert rows == [(name,)], "the experiment is not in the database that was asked for"
+    objects = server.objects(containing=run_id)
+    assert list(objects.values()) == [name.encode()], (
+        "the artifact is not in the bucket that was asked for"
+    )
+
+
+@pytest.mark.promise("entrypoint.forms", "server")
+def test_first_example_of_the_guide(
+    subject: Subject,
+    launch: Launch,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    port = str(subject.contract.start.port)
+    command = _as_printed("sqlite:///mlflow.db", "./mlruns", port)[1:]
+    variables = {"MLFLOW_SERVER_HOST": "0.0.0.0", "MLFLOW_SERVER_PORT": port}
+    server = launch(_in_order(PLAIN, *command, **variables))
+    name = fresh_name(request)
+    with client_of(server, monkeypatch) as client:
+        run_id = client.create_run(client.create_experiment(name)).info.run_id
+        client.log_metric(run_id, "loss", 0.5)
+        assert client.get_run(run_id).data.metrics == {"loss": 0.5}
+
+
+@pytest.mark.promise("entrypoint.forms", "mlflow server")
+def test_compose_file_of_the_guide(
+    services: ServiceAddresses,
+    stores: Stores,
+    variables: dict[str, str],
+    launch: Launch,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    """As Compose gives it to the container where an `.env` file holds the variables."""
+    command = _as_printed(
+        variables["BACKEND_STORE_URI"],
+        variables["ARTIFACT_ROOT"],
+        variables["MLFLOW_SERVER_PORT"],
+    )
+    server = launch(_in_order(FULL, *command, **variables), stores=stores)
+    _assert_works_on(server, services, monkeypatch, request)
+
+
+@pytest.mark.promise("entrypoint.forms", "none")
+def test_everything_from_the_environment(
+    services: ServiceAddresses,
+    stores: Stores,
+    variables: dict[str, str],
+    launch: Launch,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    """A client that knows nothing of the bucket gets its artifacts there, through the server."""
+    settings = replace(_in_order(FULL, **variables), access="proxied")
+    server = launch(settings, stores=stores)
+    _assert_works_on(server, services, monkeypatch, request)
+
+
+@pytest.mark.promise("entrypoint.expands_variables")
+def test_names_of_variables_in_the_command(
+    services: ServiceAddresses,
+    stores: Stores,
+    variables: dict[str, str],
+    launch: Launch,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    """As Kubernetes, or a Compose file with `$$`, hands the guide's command over."""
+    command = _as_printed("${BACKEND_STORE_URI}", "${ARTIFACT_ROOT}", "${MLFLOW_SERVER_PORT}")
+    server = launch(_in_order(FULL, *command, **variables), stores=stores)
+    _assert_works_on(server, services, monkeypatch, request)
+
+
+@pytest.mark.promise("entrypoint.expands_variables")
+def test_values_that_vanished_on_the_way(
+    services: ServiceAddresses,
+    stores: Stores,
+    variables: dict[str, str],
+    launch: Launch,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    """The guide's compose file as printed: Compose looks for the variables on its own side.
+
+    It finds none, and puts nothing in their places.
+    """
+    command = "mlflow server --backend-store-uri --default-artifact-root --host 0.0.0.0 --port"
+    server = launch(_in_order(FULL, *command.split(), **variables), stores=stores)
+    _assert_works_on(server, services, monkeypatch, request)
+
+
+@pytest.mark.promise("entrypoint.expands_variables")
+def test_variable_that_is_not_set(subject: Subject, launch: Launch) -> None:
+    settings = _in_order(PLAIN, *subject.server_command, "--port", f"${{{UNSET}}}")
+    server = launch(settings, wait=False)
+    _assert_clear_end(server, f"the variable {UNSET} in the command is not set", UNSET)
+
+
+@pytest.mark.promise("entrypoint.secret_files")
+def test_secrets_in_files(
+    trial: Trial,
+    subject: Subject,
+    services: ServiceAddresses,
+    launch: Launch,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Each file ends with a line break, as editors leave it."""
+    # For the trial it keeps artifacts in files: a server on S3 is given the keys as variables.
+    plain = replace(PLAIN, name="secret-files", database="postgresql")
+    stores = trial.fresh_stores(subject, plain)
+    services.create_bucket(stores.bucket)
+    given = services.server_environment()
+    secrets = {
+        "MLFLOW_BACKEND_STORE_URI": services.database_url(stores.database),
+        **{name: given.pop(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")},
+    }
+    by_file = {f"{name}_FILE": f"{FILES_PATH}/{name.lower()}" for name in secrets}
+    command = (
+        *(*subject.server_command, "--host", "0.0.0.0"),
+        *("--port", str(subject.contract.start.port)),
+        *("--artifacts-destination", f"s3://{stores.bucket}"),
+    )
+    settings = replace(
+        _in_order(plain, *command, **given, **by_file),
+        files=tuple((name.lower(), f"{value}\n") for name, value in secrets.items()),
+    )
+    server = launch(settings, stores=stores)
+    seen_on_s3 = replace(server, settings=replace(settings, store="s3"))
+    _assert_works_on(seen_on_s3, services, monkeypatch, request)
+
+
+@pytest.mark.promise("entrypoint.secret_files")
+def test_secret_file_that_is_missing(subject: Subject, launch: Launch) -> None:
+    path = f"{FILES_PATH}/nowhere"
+    variable = "MLFLOW_BACKEND_STORE_URI_FILE"
+    settings = _in_order(PLAIN, *subject.server_command, **{variable: path})
+    server = launch(settings, wait=False)
+    _assert_clear_end(server, f"{variable} names a file that isn't there", variable, path)
+
+
+@pytest.mark.promise("entrypoint.hides_secrets")
+def test_password_of_a_running_server(
+    postgresql_server: Server, services: ServiceAddresses
+) -> None:
+    """Its command holds the database's URL, as the trial gives it to every server."""
+    top = postgresql_server.container.top(ps_args="-o pid,args")
+    shown = [line for line in top["Processes"] if services.password in " ".join(line)]
+    assert not shown, f"the process list shows the database's password: {shown}"
+    assert services.password not in postgresql_server.logs(10_000), (
+        "the log shows the database's password"
+    )
+
+
+@pytest.mark.promise("entrypoint.hides_secrets")
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "postgresql+psycopg2://{user}:{password}@postgres:5432/postgres",
+        "nothing+such://{user}:{password}@postgres:5432/postgres",
+    ],
+    ids=["wrong-password", "unknown-scheme"],
+)
+def test_password_of_a_server_that_fails(
+    subject: Subject, services: ServiceAddresses, launch: Launch, fault: str
+) -> None:
+    url = fault.format(user=services.user, password=WRONG)
+    server = launch(
+        _in_order(PLAIN, *subject.server_command, "--backend-store-uri", url), wait=False
+    )
+    code = _ended(server, "its database can't be used", WAIT)
+    assert code, "exit code 0 hides the failure"
+    assert WRONG not in server.logs(10_000), "the log shows the password of the database's URL"
+
+
+class TestWaitsForDatabase:
+    """For one that isn't up yet, and not for what no waiting mends."""
+
+    pytestmark = pytest.mark.promise("entrypoint.waits_for_database")
+
+    def _settings(self, subject: Subject, url: str, **variables: str) -> ServerSettings:
+        command = (
+            *(*subject.server_command, "--host", "0.0.0.0"),
+            *("--port", str(subject.contract.start.port), "--backend-store-uri", url),
+        )
+        return _in_order(PLAIN, *command, **variables)
+
+    def test_that_comes_up_later(
+        self, trial: Trial, subject: Subject, services: ServiceAddresses, launch: Launch
+    ) -> None:
+        """First its name leads nowhere, then it refuses, then it starts, then it's there."""
+        name = f"{trial.session.network}-late-{subject.name}".replace("/", "-").replace(":", "-")
+        url = f"postgresql+psycopg2://{services.user}:{services.password}@{name}:5432/late"
+        server = launch(self._settings(subject, url), wait=False)
+        time.sleep(5 * subject.scale)
+        server.container.reload()
+        assert server.container.status == "running", (
+            f"it did not wait for its database, but ended:\n{server.logs()}"
+        )
+        late = self._start_postgres(trial, services, name)
+        try:
+            server.wait_healthy()
+        finally:
+            late.remove(force=True, v=True)
+
+    def _start_postgres(self, trial: Trial, services: ServiceAddresses, name: str) -> Container:
+        return trial.client.containers.run(
+            catalogue.load().services["postgres"].reference,
+            name=name,
+            detach=True,
+            network=trial.session.network,
+            labels=trial.session.labels,
+            environment={
+                "POSTGRES_USER": services.user,
+                "POSTGRES_PASSWORD": services.password,
+                "POSTGRES_DB": "late",
+            },
+        )
+
+    def test_that_never_comes(self, subject: Subject, launch: Launch) -> None:
+        """It says what it waited for, and why in vain; its limit is lowered if it knows how."""
+        url = f"postgresql+psycopg2://somebody:{WRONG}@nobody-here:5432/missing"
+        server = launch(self._settings(subject, url, MLFLOW_DATABASE_WAIT="3"), wait=False)
+        _assert_clear_end(server, "its database never comes", "nobody-here", "missing", limit=WAIT)
+        assert WRONG not in server.logs(1000), "the log shows the database's password"
+
+    @pytest.mark.parametrize(
+        ("user", "password", "database", "reason"),
+        [
+            ("{user}", WRONG, "postgres", "password authentication failed"),
+            ("{user}", "{password}", "no_such_database", 'database "no_such_database" does not'),
+        ],
+        ids=["wrong-password", "unknown-database"],
+    )
+    def test_that_lets_nobody_in(
+        self,
+        subject: Subject,
+        services: ServiceAddresses,
+        launch: Launch,
+        user: str,
+        password: str,
+        database: str,
+        reason: str,
+    ) -> None:
+        account = f"{user}:{password}".format(user=services.user, password=services.password)
+        url = f"postgresql+psycopg2://{account}@postgres:5432/{database}"
+        # Far longer than the end may take.
+        server = launch(self._settings(subject, url, MLFLOW_DATABASE_WAIT="600"), wait=False)
+        _assert_clear_end(server, "its database lets it not in", reason, limit=START)
+
+
+@pytest.mark.promise("entrypoint.replicas")
+def test_replicas_start_together_on_an_empty_database(
+    promised: Promise, stores: Stores, launch: Launch
+) -> None:
+    settings = replace(FULL, name="replicas")
+    servers = [launch(settings, stores=stores, wait=False) for _ in range(int(str(promised.value)))]
+    dead = []
+    for server in servers:
+        try:
+            server.wait_healthy()
+        except ContainerError as failure:
+            dead.append(str(failure.in_one_line()))
+    assert not dead, f"{len(dead)} of {len(servers)} did not come up: {dead}"
+    assert servers[0].rows("SELECT name FROM experiments") == [("Default",)]
+    for server in servers:
+        found = server.get("/api/2.0/mlflow/experiments/search?max_results=5")
+        assert found.status_code == 200, f"{server.container.name}: {found.status_code}"
+
+
+@pytest.fixture
+def older(
+    subject: Subject,
+    services: ServiceAddresses,
+    stores: Stores,
+    run_in_image: RunInImage,
+) -> str:
+    """The database of `stores` as an older MLflow left it, with an experiment: its revision."""
+    url = services.database_url(stores.database)
+    made = run_in_image(subject.contract.start.interpreter, "-c", MAKE_OLDER, url, networked=True)
+    assert made.code == 0, f"the image's MLflow can't make an older database: {made}"
+    with services.connect(stores.database) as connection:
+        connection.execute(
+            "INSERT INTO experiments (name, artifact_location, lifecycle_stage, creation_time,"
+            " last_update_time) VALUES ('kept', 's3://kept', 'active', 1, 1)"
+        )
+    return made.output.split()[-1]
+
+
+def _revision(services: ServiceAddresses, stores: Stores) -> str:
+    with services.connect(stores.database) as connection:
+        [row] = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    return str(row[0])
+
+
+def _assert_upgraded(services: ServiceAddresses, stores: Stores, older: str) -> None:
+    assert _revision(services, stores) != older, "the schema is as old as before"
+    with services.connect(stores.database) as connection:
+        kept = connection.execute("SELECT 1 FROM experiments WHERE name = 'kept'").fetchall()
+    assert kept, "the experiment is gone"
+
+
+@pytest.mark.promise("entrypoint.schema_upgrade", "unasked")
+def test_older_schema_says_what_to_run(
+    subject: Subject,
+    services: ServiceAddresses,
+    stores: Stores,
+    variables: dict[str, str],
+    older: str,
+    launch: Launch,
+) -> None:
+    """And when that is run, the schema is the newest."""
+    settings = _in_order(FULL, *subject.server_command, **variables)
+    settings = settings.with_environment(MLFLOW_BACKEND_STORE_URI=variables["BACKEND_STORE_URI"])
+    server = launch(settings, stores=stores, wait=False)
+    _assert_clear_end(server, "its database has an older schema", "db upgrade", older)
+    assert _revision(services, stores) == older, "it changed the schema unasked"
+    program = subject.server_command[:-1]
+    url = services.database_url(stores.database)
+    upgrade = launch(_in_order(FULL, *program, "db", "upgrade", url), stores=stores, wait=False)
+    code = _ended(upgrade, "`db upgrade` has not ended", START)
+    assert code == 0, f"`db upgrade` ends with exit code {code}:\n{upgrade.logs()}"
+    _assert_upgraded(services, stores, older)
+
+
+@pytest.mark.promise("entrypoint.schema_upgrade", "asked")
+def test_older_schema_is_upgraded(
+    services: ServiceAddresses, stores: Stores, older: str, launch: Launch
+) -> None:
+    settings = replace(FULL, name="upgrade").with_environment(MLFLOW_SCHEMA_UPGRADE="true")
+    server = launch(settings, stores=stores)
+    _assert_upgraded(services, stores, older)
+    answer = server.get("/api/2.0/mlflow/experiments/get-by-name?experiment_name=kept")
+    assert answer.status_code == 200, f"the server doesn't find it: {answer.text}"
+
+
+@pytest.mark.promise("process.exits_with_server")
+def test_server_that_is_killed_ends_the_container(
+    embedded_server: Server, launch: Launch, subject: Subject
+) -> None:
+    """By a signal that it can't hear: every process but the first one, which nothing inside can."""
+    server = launch(embedded_server.settings)
+    interpreter = subject.contract.start.interpreter
+    server.container.exec_run([interpreter, "-c", KILL_SERVER])
+    code = _ended(server, "its server was killed", WITHIN)
+    assert code not in (0, 143), f"exit code {code} hides that the server was killed"
+
+
+@pytest.mark.promise("process.reaps_zombies")
+def test_orphans_leave_the_process_table(embedded_server: Server, subject: Subject) -> None:
+    wait = str(1 * subject.scale)
+    code, output = embedded_server.container.exec_run(
+        [subject.contract.start.interpreter, "-c", LEAVE_ORPHANS, wait]
+    )
+    text = cast("bytes", output).decode(errors="replace")
+    assert code == 0, f"orphans can't be made: {text}"
+    assert not text.split(), f"{len(text.split())} of 5 ended orphans are still in the table"
