@@ -99,16 +99,16 @@ function "labels" {
 }
 
 group "default" {
-  targets = ["custom"]
+  targets = ["custom", "hardened", "slim"]
 }
 group "variants" {
-  targets = ["upstream", "custom", "hardened", "slim"]
+  targets = ["upstream", "custom", "hardened", "hardened-dev", "slim"]
 }
 group "services" {
   targets = ["postgres", "minio"]
 }
 group "bases" {
-  targets = ["debian", "tools", "python", "minimal"]
+  targets = ["debian", "system", "tools", "python", "minimal"]
 }
 
 # Not an image: its args are the names and values of what a person may set.
@@ -146,6 +146,12 @@ target "debian" {
   context    = ".seatrial/bases/debian"
   dockerfile = "../../../docker/bases/debian/Dockerfile"
   platforms  = [BUILD_PLATFORM]
+}
+
+# The same for an image's own platform: below images whose steps run there, emulated if need be.
+target "system" {
+  inherits  = ["debian"]
+  platforms = ["linux/amd64", "linux/arm64"]
 }
 
 target "tools" {
@@ -229,6 +235,20 @@ target "hardened" {
   tags      = tags("hardened", version())
   args      = { MLFLOW_VERSION = version() }
   labels    = labels("hardened", version(), "scratch", "", {})
+}
+
+target "hardened-dev" {
+  inherits = ["shipped"]
+  context  = "docker/hardened-dev"
+  contexts = {
+    "debian:trixie-slim" = DEBIAN_IMAGE == "" ? "target:system" : "docker-image://${DEBIAN_IMAGE}"
+    hardened             = "target:hardened"
+    tools                = "target:tools"
+    scripts              = "docker/bases/scripts"
+  }
+  platforms = ["linux/amd64", "linux/arm64"]
+  tags      = tags("hardened-dev", version())
+  labels    = labels("hardened-dev", version(), "debian:trixie-slim", DEBIAN_DIGEST, {})
 }
 
 # The hardened image's way with other lists.

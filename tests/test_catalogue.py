@@ -33,10 +33,10 @@ needs_buildx = pytest.mark.skipif(
 @needs_buildx
 def test_holds_the_variants_and_services() -> None:
     chosen = catalogue.load()
-    assert list(chosen.variants) == ["upstream", "custom", "hardened", "slim"]
+    assert list(chosen.variants) == ["upstream", "custom", "hardened", "hardened-dev", "slim"]
     assert list(chosen.services) == ["postgres", "minio"]
-    assert chosen.default == ("custom",)
-    assert [image.name for image in chosen.select([])] == ["custom"]
+    assert chosen.default == ("custom", "hardened", "slim")
+    assert [image.name for image in chosen.select([])] == ["custom", "hardened", "slim"]
 
 
 @needs_buildx

@@ -103,7 +103,7 @@ def _run(
     if not variants:
         images += chosen.services.values()
     platforms = spread(chosen, images, connection.resolve_platforms(platform), host, push=push)
-    bases = _bases(chosen, images, host, renew=no_cache, console=console)
+    bases = _bases(chosen, images, platforms, host, renew=no_cache, console=console)
     source = revision.current()
     with tempfile.TemporaryDirectory(prefix="seatrial-build-") as folder:
         proxies = Path(folder) / "proxies"
@@ -231,7 +231,13 @@ def settings(
 
 
 def _bases(
-    chosen: Catalogue, images: Sequence[Image], host: Builder, *, renew: bool, console: Console
+    chosen: Catalogue,
+    images: Sequence[Image],
+    platforms: Mapping[str, Sequence[str]],
+    host: Builder,
+    *,
+    renew: bool,
+    console: Console,
 ) -> Bases:
     needed = chosen.needed(images)
     version = chosen.arguments["MLFLOW_VERSION"]
@@ -239,9 +245,11 @@ def _bases(
     debian = registries.resolve(DEBIAN)
     if debian:
         return Bases(debian, debian.partition("@")[2], official or "")
-    with console.status(f"making {DEBIAN} from Debian's packages (once)"):
-        made = bootstrap.ensure(host.platform.partition("/")[2], renew=renew)
-    return Bases("", made.digest, official or "")
+    made = {}
+    for each in dict.fromkeys((host.platform, *platforms.get("system", ()))):
+        with console.status(f"making {DEBIAN} for {each} from Debian's packages (once)"):
+            made[each] = bootstrap.ensure(each.partition("/")[2], renew=renew)
+    return Bases("", made[host.platform].digest, official or "")
 
 
 def _proxies(variables: Mapping[str, str]) -> list[str]:
