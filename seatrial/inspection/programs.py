@@ -40,9 +40,7 @@ _SIGNATURES = (
     _Signature("shell", "fish from 4", (b"fish_user_paths",)),
     _Signature("shell", "a shell written in Go", (b"mvdan.cc/sh/v",)),
     _Signature("shell", "Elvish", (b"src.elv.sh/pkg/",)),
-    _Signature(
-        "shell", "a program packed with UPX (whatever it is)", (b"packed with the UPX",)
-    ),
+    _Signature("shell", "a program packed with UPX (whatever it is)", (b"packed with the UPX",)),
     _Signature("package-manager", "APT", (b"libapt-pkg.so",)),
     _Signature("package-manager", "dpkg", (b"DPKG_ADMINDIR",)),
     _Signature("package-manager", "RPM", (b"librpm.so",)),
