@@ -94,19 +94,21 @@ def catalogue(context: Context) -> None:
 
 
 @command(
-    iterable=["variant"],
+    iterable=["variant", "promise"],
     help={
         "variant": "a variant of the catalogue; may be given more than once",
         "platform": "native, amd64, arm64 or all",
         "image": "a reference: try this image, which is not of the catalogue",
         "contract": "the contract of --image",
         "stack": "full (PostgreSQL and MinIO) or embedded (SQLite and a volume)",
+        "promise": "KEY or KEY[ITEM]: only tests of this promise; may be given more than once",
         "k": "only tests whose names match, as for pytest",
     },
 )
 def test(
     context: Context,
     variant: list[str],
+    promise: list[str],
     platform: str = "native",
     image: str = "",
     contract: str = "",
@@ -120,6 +122,7 @@ def test(
     words += ["--platform", platform, "--stack", stack]
     words += ["--image", image] if image else []
     words += ["--contract", contract] if contract else []
+    words += [word for name in promise for word in ("--promise", name)]
     words += ["-k", k] if k else []
     trial_command.run(words)
 

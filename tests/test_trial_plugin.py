@@ -34,6 +34,10 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
             ["--contract", "x.toml"],
             "ERROR: --contract goes with --image: a variant has its own contract.toml",
         ),
+        (
+            ["--promise", "server.colour"],
+            "ERROR: unknown promise 'server.colour': known keys are image.architectures, *",
+        ),
         ([], "ERROR: no container engine answers at unix:///nowhere.sock*"),
     ],
 )

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from seatrial.contract import Contract, Promise, promises_of
+from seatrial.contract import Claim, Contract, Promise, promises_of
 from seatrial.errors import UserError
 from seatrial.stack.subject import ImageConfiguration, Subject
 from seatrial.trial.options import TrialOptions
-from seatrial.trial.promising import NEEDS_SERVICES, Claim, cases, require_coverage
+from seatrial.trial.promising import (
+    NEEDS_SERVICES,
+    Case,
+    cases,
+    is_wanted,
+    require_coverage,
+    require_promised,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +90,17 @@ def test_promises_that_need_services_exist() -> None:
             "artifact_access": ["proxied", "direct"],
             "multipart": ["proxied", "direct"],
             "reports_faults": ["database", "bucket"],
-        }
+            "tls": ["s3"],
+        },
+        entrypoint={
+            "forms": ["mlflow server", "none"],
+            "expands_variables": True,
+            "secret_files": True,
+            "hides_secrets": True,
+            "waits_for_database": True,
+            "replicas": 2,
+            "schema_upgrade": ["asked", "unasked"],
+        },
     )
     known = {Promise(one.key, one.item) for one in promises_of(everything.contract)}
     assert known >= NEEDS_SERVICES
@@ -113,3 +131,41 @@ def test_promise_that_no_test_tries_is_refused(acceptance: Path) -> None:
         "both/contract.toml promises server.databases[postgresql], and no test in"
         " made_up_acceptance/ is marked with it"
     )
+
+
+def _asking_for(*claims: str) -> TrialOptions:
+    return replace(FULL, promises=tuple(map(Claim.parse, claims)))
+
+
+def test_only_tests_of_the_promises_asked_for() -> None:
+    case = Case(BOTH, (Promise("server.databases", "sqlite"), Promise("server.quiet")))
+    assert is_wanted(case, FULL)
+    assert is_wanted(case, _asking_for("server.databases"))
+    assert is_wanted(case, _asking_for("python.pins", "server.databases[sqlite]"))
+    assert not is_wanted(case, _asking_for("server.databases[mysql]"))
+
+
+def test_promises_asked_for_are_passed_on() -> None:
+    asked = _asking_for("python.pins", "contents.tools[docker buildx]")
+    assert asked.as_arguments()[2:] == [
+        *("--promise", "python.pins"),
+        *("--promise", "contents.tools[docker buildx]"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["server", "server.colour", "start.port", "server.tls[", "[s3]"])
+def test_unknown_promise_is_refused(text: str) -> None:
+    with pytest.raises(UserError) as error:
+        Claim.parse(text)
+    assert str(error.value).startswith(f"unknown promise '{text}': known keys are image.archit")
+
+
+def test_promise_that_no_image_makes_is_refused() -> None:
+    require_promised([LITE, BOTH], _asking_for("server.databases[postgresql]", "server.databases"))
+    with pytest.raises(UserError) as error:
+        require_promised([LITE], _asking_for("server.databases[postgresql]"))
+    assert str(error.value) == (
+        "lite-amd64: server.databases[postgresql] is not promised, only server.databases[sqlite]"
+    )
+    with pytest.raises(UserError, match=r"^lite-amd64: python\.pins is not promised$"):
+        require_promised([LITE], _asking_for("python.pins"))

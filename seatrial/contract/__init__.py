@@ -1,7 +1,7 @@
 """What an image promises: a typed file beside its Dockerfile, and the promises read from it."""
 
 from seatrial.contract.loading import DEFAULT_CONTRACT, load
-from seatrial.contract.promises import Promise, promises_of
+from seatrial.contract.promises import Claim, Promise, promises_of
 from seatrial.contract.schema import Contract
 
-__all__ = ["DEFAULT_CONTRACT", "Contract", "Promise", "load", "promises_of"]
+__all__ = ["DEFAULT_CONTRACT", "Claim", "Contract", "Promise", "load", "promises_of"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from seatrial.contract.schema import Contract
+from seatrial.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from seatrial.contract.schema import Contract
 
 PROMISING_SECTIONS = (
     "image",
@@ -36,9 +38,44 @@ class Promise:
         return self.key if self.item is None else f"{self.key}[{self.item}]"
 
 
+class Claim(NamedTuple):
+    """What is tried: the promises of a key, or one of its items."""
+
+    key: str
+    item: str | None = None
+    """None for every item."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `KEY` or `KEY[ITEM]`.
+
+        Raises:
+            UserError: no contract can have such a key.
+        """
+        match = re.fullmatch(r"(?P<key>[\w.]+)(?:\[(?P<item>.+)\])?", text)
+        if match is None or match["key"] not in _keys():
+            raise UserError(f"unknown promise '{text}': known keys are {', '.join(_keys())}")
+        return cls(match["key"], match["item"])
+
+    def __str__(self) -> str:
+        return self.key if self.item is None else f"{self.key}[{self.item}]"
+
+    def covers(self, promise: Promise) -> bool:
+        """Whether `promise` is meant."""
+        return self.key == promise.key and self.item in (None, promise.item)
+
+
 def promises_of(contract: Contract) -> list[Promise]:
     """Every promise that `contract` makes, in the order of the schema."""
     return list(_walk(contract))
+
+
+def _keys() -> list[str]:
+    """Every key that can promise something, in the order of the schema."""
+    empty = Contract(description="empty")
+    return [
+        f"{section}.{key}" for section in PROMISING_SECTIONS for key, _ in getattr(empty, section)
+    ]
 
 
 def _walk(contract: Contract) -> Iterator[Promise]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
+from seatrial.contract import Claim
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,6 +32,14 @@ def add(parser: pytest.Parser) -> None:
         default="full",
         help="full: PostgreSQL and MinIO. embedded: SQLite and a volume, no other service",
     )
+    group.addoption(
+        "--promise",
+        action="append",
+        default=[],
+        metavar="KEY[ITEM]",
+        help="only tests of this promise, such as server.databases[sqlite], or of every item of"
+        " KEY; may be given more than once",
+    )
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,8 @@ class TrialOptions:
     image: str | None
     contract: Path | None
     stack: Literal["full", "embedded"]
+    promises: tuple[Claim, ...] = ()
+    """Only tests that try one of these; all tests where there is none."""
 
     @classmethod
     def of(cls, config: pytest.Config) -> Self:
@@ -56,6 +67,7 @@ class TrialOptions:
             image=config.getoption("--image"),
             contract=config.getoption("--contract"),
             stack=config.getoption("--stack"),
+            promises=tuple(map(Claim.parse, config.getoption("--promise"))),
         )
         if options.stack not in ("full", "embedded"):
             raise UserError(f"unknown stack '{options.stack}': known are full and embedded")
@@ -75,4 +87,5 @@ class TrialOptions:
             words += ["--contract", str(self.contract)]
         if self.stack != "full":
             words += ["--stack", self.stack]
+        words += [word for claim in self.promises for word in ("--promise", str(claim))]
         return words

@@ -159,12 +159,20 @@ def _parameter(metafunc: pytest.Metafunc, case: promising.Case, itemwise: bool) 
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Drop tests that no image promises; note the promises of the others for the reports."""
-    kept = []
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Drop tests that no image promises, and those that weren't asked for.
+
+    The promises of the others are noted for the reports.
+    """
+    kept: list[pytest.Item] = []
+    unwanted: list[pytest.Item] = []
+    trial = config.stash.get(TRIAL_KEY, None)
     for item in items:
         found = _case_of(item)
         if found is None and "case" in getattr(item, "fixturenames", ()):
+            continue
+        if trial and not promising.is_wanted(found, trial.options):
+            unwanted.append(item)
             continue
         kept.append(item)
         if found is None:
@@ -174,6 +182,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             for promise in found.promises
         ]
     items[:] = kept
+    if unwanted:
+        config.hook.pytest_deselected(items=unwanted)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from seatrial.contract import Promise, promises_of
+from seatrial.contract import Claim, Promise, promises_of
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,17 +42,6 @@ NEEDS_SERVICES = {
     Promise("entrypoint.schema_upgrade", "unasked"),
 }
 """Promises that only the full stack can try."""
-
-
-class Claim(NamedTuple):
-    """What a mark says: the key, and the item, or None for every item."""
-
-    key: str
-    item: str | None = None
-
-    def covers(self, promise: Promise) -> bool:
-        """Whether a test with this mark tries `promise`."""
-        return self.key == promise.key and self.item in (None, promise.item)
 
 
 @dataclass(frozen=True)
@@ -100,8 +89,41 @@ def cases(
 
 
 def _can_try(promise: Promise, options: TrialOptions) -> bool:
-    bare = Promise(promise.key, promise.item)
-    return options.stack == "full" or bare not in NEEDS_SERVICES
+    return options.stack == "full" or not needs_services(promise)
+
+
+def needs_services(promise: Promise) -> bool:
+    """Whether only the full stack can try it."""
+    return Promise(promise.key, promise.item) in NEEDS_SERVICES
+
+
+def is_wanted(case: Case | None, options: TrialOptions) -> bool:
+    """Whether a test tries a promise that was asked for, or none was.
+
+    Args:
+        case: None for a test that tries none.
+        options: what was asked for.
+    """
+    tried = case.promises if case else ()
+    asked = options.promises
+    return not asked or any(claim.covers(one) for claim in asked for one in tried)
+
+
+def require_promised(subjects: list[Subject], options: TrialOptions) -> None:
+    """Refuse to look for a promise that no image under test makes.
+
+    Raises:
+        UserError: naming it.
+    """
+    made = [promise for subject in subjects for promise in promises_of(subject.contract)]
+    for claim in options.promises:
+        if not any(claim.covers(promise) for promise in made):
+            others = [str(promise) for promise in made if promise.key == claim.key]
+            names = ", ".join(subject.label for subject in subjects)
+            raise UserError(
+                f"{names}: {claim} is not promised"
+                + (f", only {', '.join(others)}" if others else "")
+            )
 
 
 def require_coverage(subjects: list[Subject], acceptance: Path) -> None:

@@ -9,6 +9,7 @@ from seatrial.contract import DEFAULT_CONTRACT, load
 from seatrial.engine.connection import native_platform, require_platform, resolve_platforms
 from seatrial.errors import UserError
 from seatrial.stack.subject import Subject, configuration_of, pull
+from seatrial.trial.promising import require_promised
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,17 +25,20 @@ def find(client: DockerClient, session: Session, options: TrialOptions) -> list[
     """Every image on every platform that `options` ask for.
 
     Raises:
-        UserError: a variant, a platform or an image is unknown, or not there.
+        UserError: a variant, a platform or an image is unknown, or not there, or none of the
+            images makes a promise that is to be tried.
     """
     platforms = resolve_platforms(options.platform)
     for platform in platforms:
         require_platform(platform)
     native = native_platform()
-    return [
+    subjects = [
         _subject(client, session, platform, native, *candidate)
         for candidate in _candidates(options)
         for platform in platforms
     ]
+    require_promised(subjects, options)
+    return subjects
 
 
 def _candidates(options: TrialOptions) -> Iterator[tuple[str, str, Path, str | None]]:
