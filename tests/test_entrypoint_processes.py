@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -138,6 +139,38 @@ def test_standard_input_reaches_the_command() -> None:
         [sys.executable, "-c", program], input="12345", text=True, env=_environment(), check=False
     )
     assert ended.returncode == 5
+
+
+def _at_terminal(body: str, typed: bytes, *, server: bool) -> tuple[int, str]:
+    """Run a supervisor at a terminal, type when it is ready: its exit code, and the screen."""
+    indented = "\n".join(f"    {line}" for line in body.splitlines())
+    program = SUPERVISE.format(body=indented, server=server, wait=5)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [sys.executable, "-c", program], _environment())
+    screen = b""
+    while b"ready" not in screen:
+        screen += os.read(terminal, 1024)
+    os.write(terminal, typed)
+    while True:
+        try:
+            screen += os.read(terminal, 1024)
+        except OSError:  # how a terminal says that nobody is left
+            break
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), screen.decode()
+
+
+def test_command_reads_from_the_terminal() -> None:
+    body = "print('ready', flush=True)\nprint(input()[::-1])\nreturn 0"
+    code, screen = _at_terminal(body, b"olleh\n", server=False)
+    assert (code, "hello" in screen) == (0, True)
+
+
+@pytest.mark.parametrize("server", [True, False])
+def test_control_c_at_the_terminal(server: bool) -> None:
+    body = "signal.signal(2, lambda *_: os._exit(0))\nprint('ready', flush=True)\ntime.sleep(30)"
+    code, _ = _at_terminal(body, b"\x03", server=server)
+    assert code == 0
 
 
 class _Health(http.server.BaseHTTPRequestHandler):
