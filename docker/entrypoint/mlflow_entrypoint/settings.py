@@ -17,9 +17,10 @@ SERVER = {
     "MLFLOW_HOST": "0.0.0.0",  # noqa: S104
     "MLFLOW_PORT": "5000",
     "MLFLOW_BACKEND_STORE_URI": "sqlite:///mlflow.db",
-    # Measured: several workers share a socket on which every answer waits 40 ms, and each has the
-    # memory of one; background jobs triple the time to the first answer.
-    "MLFLOW_WORKERS": "1",
+    # Measured (docs/benchmarks.md): one worker keeps one core busy, four have four times its memory.
+    # Where uvloop is installed, several don't cost the 40 ms an answer that asyncio makes of it.
+    # Background jobs triple the time to the first answer.
+    "MLFLOW_WORKERS": "2",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
 """For the server."""
