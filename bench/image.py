@@ -26,7 +26,7 @@ from seatrial.contract import load as load_contract
 from seatrial.engine import connection
 from seatrial.errors import UserError
 from seatrial.stack.ownership import SESSION_LABEL, Session, remove_session
-from seatrial.stack.services import Services
+from seatrial.stack.services import ALWAYS, Services
 from seatrial.trial import ryuk
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ READ = "/api/2.0/mlflow/runs/get?run_id={}"
 CLIENTS = 200
 READS = 3000
 WRITES = 1500
+WRITTEN_RUNS = 50
 WARM, COUNT = 30, 300
 SETTLE_SECONDS = 5.0
 """Before memory is read: upstream starts its job runners after its first answer."""
@@ -262,14 +263,12 @@ class Stage:
         base = f"http://{running.address}:{PORT}"
         run = create_run(base)
         read = Call(READ.format(run))
-        write = Call(
-            "/api/2.0/mlflow/runs/log-metric",
-            {"run_id": run, "key": "logged", "value": 0.5, "timestamp": 1000, "step": 1},
-        )
+        # Each to a run of its own: writers of one run would wait for each other in the database.
+        writes = [log_metric(create_run(base)) for _ in range(WRITTEN_RUNS)]
         large = Call(READ.format(fill(base, create_run(base))))
         time.sleep(SETTLE_SECONDS)
         singles = []
-        for what, each in (("read", read), ("read much", large), ("log", write)):
+        for what, each in (("read", read), ("read much", large), ("log", writes[0])):
             with watch.measure(f"{name}: one client, {what}", containers=True, own=own) as detail:
                 detail["milliseconds"] = took = load.one_after_the_other(
                     running.address, PORT, each, warm=WARM, count=COUNT
@@ -277,15 +276,15 @@ class Stage:
             singles.append(took)
         memory, processes = running.memory()
         # Every process of a server has its first request only once it is asked by several.
-        load.many_at_once(base, read, clients=20, requests=200)
+        load.many_at_once(base, [read], clients=20, requests=200)
         outcomes = []
-        for what, each, count in (("read", read, READS), ("log", write, WRITES)):
+        for what, calls, count in (("read", [read], READS), ("log", writes, WRITES)):
             label = f"{name}: {CLIENTS} clients {what}"
             with watch.measure(label, containers=True, own=own) as detail:
-                outcome = load.many_at_once(base, each, clients=CLIENTS, requests=count)
+                outcome = load.many_at_once(base, calls, clients=CLIENTS, requests=count)
                 detail |= vars(outcome)
             outcomes.append(outcome)
-        reads, writes = outcomes
+        reading, writing = outcomes
         return Measured(
             start=start,
             memory=memory,
@@ -294,11 +293,11 @@ class Stage:
             call=singles[0],
             large_call=singles[1],
             write=singles[2],
-            reads=reads.rate,
-            slow_reads=reads.slowest_percent,
-            writes=writes.rate,
+            reads=reading.rate,
+            slow_reads=reading.slowest_percent,
+            writes=writing.rate,
             errors=sum(sum(outcome.errors.values()) for outcome in outcomes),
-            client_share=reads.client_share,
+            client_share=reading.client_share,
         )
 
     def floors(
@@ -346,7 +345,7 @@ class Stage:
                     running.address, PORT, Call("/"), warm=WARM, count=COUNT
                 )
                 outcome = load.many_at_once(
-                    f"http://{running.address}:{PORT}", Call("/"), clients=CLIENTS, requests=READS
+                    f"http://{running.address}:{PORT}", [Call("/")], clients=CLIENTS, requests=READS
                 )
                 detail |= {"milliseconds": answer, **vars(outcome)}
         finally:
@@ -396,7 +395,7 @@ class Stage:
 @contextmanager
 def _stage(known: Catalogue) -> Iterator[Stage]:
     with closing(connection.connect()) as client:
-        references = {name: known.services[name].reference for name in ("postgres", "minio")}
+        references = {name: known.services[name].reference for name in ALWAYS}
         for name, reference in references.items():
             if not client.images.list(reference):
                 raise UserError(f"{reference} is not there: run `invoke build --variant {name}`")
@@ -430,6 +429,12 @@ def create_run(base: str) -> str:
     tags = [{"key": name, "value": "sea"} for name in names]
     made = post(base, "runs/create", {"experiment_id": "0", "tags": tags})
     return str(made["run"]["info"]["run_id"])
+
+
+def log_metric(run: str) -> Call:
+    """Log a metric to a run."""
+    body = {"run_id": run, "key": "logged", "value": 0.5, "timestamp": 1000, "step": 1}
+    return Call("/api/2.0/mlflow/runs/log-metric", body)
 
 
 def fill(base: str, run: str) -> str:

@@ -21,7 +21,7 @@ import aiohttp
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 TIME_LIMIT = 60.0
 """Seconds for one request; one that takes longer counts as an error."""
@@ -92,19 +92,19 @@ def one_after_the_other(address: str, port: int, call: Call, *, warm: int, count
     return median(took[warm:]) * 1000
 
 
-def many_at_once(base: str, call: Call, *, clients: int, requests: int) -> Outcome:
+def many_at_once(base: str, calls: Sequence[Call], *, clients: int, requests: int) -> Outcome:
     """Let clients, each with a connection of its own, send requests as fast as they are answered.
 
     Args:
         base: the server's address, such as `http://172.18.0.4:5000`.
-        call: what each request asks for.
+        calls: what requests ask for, in turn.
         clients: how many there are.
         requests: how many they send together.
     """
-    return asyncio.run(_many(base, call, clients, requests))
+    return asyncio.run(_many(base, calls, clients, requests))
 
 
-async def _many(base: str, call: Call, clients: int, requests: int) -> Outcome:
+async def _many(base: str, calls: Sequence[Call], clients: int, requests: int) -> Outcome:
     left = requests
     took: list[float] = []
     errors: Counter[str] = Counter()
@@ -113,6 +113,7 @@ async def _many(base: str, call: Call, clients: int, requests: int) -> Outcome:
         nonlocal left
         while left > 0:
             left -= 1
+            call = calls[left % len(calls)]
             before = time.perf_counter()
             try:
                 async with session.request(call.method, call.path, json=call.body) as answer:

@@ -18,14 +18,26 @@ from bench.contestant import proportional_size
 from bench.figures import Bar, Figure, Meaning, Report
 from bench.image import Measured
 from bench.load import Call
+from bench.machine import Machine
 from seatrial.errors import UserError
-from tests.test_bench import REPORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 SHARE = Figure("start", "s", 3.0, "upstream", 30.0, Bar(share=0.4), meaning=Meaning.SHARE)
+MACHINE = Machine(
+    processor="A processor",
+    cores=2,
+    memory=8 * 2**30,
+    kernel="6.1",
+    engine="26.1",
+    buildx="0.13",
+    buildkit="unknown",
+    emulator="",
+    python="3.11",
+    commit="0123456789abcdef",
+)
 MEASURED = Measured(
     start=30.0,
     memory=2000.0,
@@ -63,7 +75,7 @@ def test_share_is_told_with_its_bar() -> None:
 
 
 def test_share_survives_json() -> None:
-    report = replace(REPORT, figures=(SHARE,))
+    report = Report("image", "2026-01-02T03:04:05+00:00", MACHINE, {}, (SHARE,))
     assert Report.from_json(report.as_json()) == report
 
 
@@ -120,7 +132,7 @@ def server(*statuses: int) -> Iterator[ThreadingHTTPServer]:
 def test_many_clients_send_as_many_requests_as_told(call: Call) -> None:
     with server(200, 200, 200, 503) as found:
         base = f"http://127.0.0.1:{found.server_port}"
-        outcome = load.many_at_once(base, call, clients=7, requests=40)
+        outcome = load.many_at_once(base, [call], clients=7, requests=40)
     assert outcome.errors == {"503": 10}
     assert 0 < outcome.median <= outcome.slowest_percent
     assert outcome.rate > 0
@@ -129,7 +141,7 @@ def test_many_clients_send_as_many_requests_as_told(call: Call) -> None:
 def test_a_server_that_is_away_gives_errors() -> None:
     with server(200) as found:
         base = f"http://127.0.0.1:{found.server_port}"
-    outcome = load.many_at_once(base, Call("/"), clients=3, requests=6)
+    outcome = load.many_at_once(base, [Call("/")], clients=3, requests=6)
     assert outcome.errors == {"ClientConnectorError": 6}
     assert outcome.rate == 0
 
