@@ -90,10 +90,14 @@ def _in_order(settings: ServerSettings, *command: str, **variables: str) -> Serv
 
 def _ended(server: Server, what: str, limit: float) -> int:
     """Wait for the end of the container, and give back its exit code."""
+    longest = limit * server.subject.scale
     try:
-        return int(server.container.wait(timeout=limit * server.subject.scale)["StatusCode"])
+        code: int | None = server.container.wait(timeout=longest)["StatusCode"]
     except requests.RequestException:  # what the engine's client makes of the time limit
-        pytest.fail(f"the container still runs after {limit * server.subject.scale} s: {what}")
+        code = None
+    if code is None:
+        pytest.fail(f"the container still runs after {longest} s: {what}")
+    return code
 
 
 def _assert_clear_end(server: Server, what: str, *named: str, limit: float = START) -> None:
