@@ -17,7 +17,7 @@ SERVER = {
     "MLFLOW_HOST": "0.0.0.0",  # noqa: S104
     "MLFLOW_PORT": "5000",
     "MLFLOW_BACKEND_STORE_URI": "sqlite:///mlflow.db",
-    # Measured (docs/benchmarks.md): one worker keeps one core busy, four have four times its memory.
+    # Measured (docs/benchmarks.md): one worker keeps one core busy, four take too much memory.
     # Where uvloop is installed, several don't cost the 40 ms an answer that asyncio makes of it.
     # Background jobs triple the time to the first answer.
     "MLFLOW_WORKERS": "2",
