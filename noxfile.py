@@ -50,6 +50,12 @@ def units(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Images that break one promise each, which the trial must refuse: `-- --list` shows them."""
+    session.run("python", "-m", "seatrial.mutants", *session.posargs)
+
+
+@nox.session
 def acceptance(session: nox.Session) -> None:
     """The trial, on the images that were built last: what follows `--` goes to `invoke test`."""
     session.run("invoke", "test", *session.posargs)

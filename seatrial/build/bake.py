@@ -41,6 +41,7 @@ def run(
     builder: str | None,
     no_cache: bool,
     console: Console,
+    file: Path = BAKE_FILE,
 ) -> Baked:
     """Build targets.
 
@@ -51,6 +52,7 @@ def run(
         builder: one that `docker buildx ls` lists; None for the one in use.
         no_cache: build every layer anew.
         console: where the progress goes.
+        file: the bake file.
 
     Raises:
         UserError: a step failed; its last lines of output are on the console.
@@ -58,7 +60,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="seatrial-build-") as folder:
         metadata = Path(folder) / "metadata.json"
         command = [
-            *("docker", "buildx", "bake", "--file", str(BAKE_FILE), "--progress", "rawjson"),
+            *("docker", "buildx", "bake", "--file", str(file), "--progress", "rawjson"),
             *("--metadata-file", str(metadata)),
             *(("--builder", builder) if builder else ()),
             *(("--no-cache",) if no_cache else ()),

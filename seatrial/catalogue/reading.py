@@ -51,7 +51,7 @@ def load(
     """
     given = dict(arguments or {})
     filled = environment(given, variables or {})
-    groups = _print((*_GROUPS, "arguments"), filled)
+    groups = evaluate((*_GROUPS, "arguments"), filled)
     known = groups["target"]["arguments"]["args"]
     for name in given:
         if name not in known:
@@ -61,7 +61,7 @@ def load(
         {name: _image(name, targets[name]) for name in groups["group"][group]["targets"]}
         for group in _GROUPS
     )
-    default = _print((), filled)["group"]["default"]["targets"]
+    default = evaluate((), filled)["group"]["default"]["targets"]
     return Catalogue(variants, services, bases, tuple(default), known)
 
 
@@ -77,10 +77,17 @@ def environment(arguments: Mapping[str, str], variables: Mapping[str, str]) -> d
     return {**arguments, **filled}
 
 
-def _print(targets: Sequence[str], variables: Mapping[str, str]) -> dict[str, Any]:
+def evaluate(
+    targets: Sequence[str], variables: Mapping[str, str], file: Path = BAKE_FILE
+) -> dict[str, Any]:
+    """Have bake evaluate `targets` of a file: what it prints has a `group` and a `target`.
+
+    Raises:
+        UserError: bake refuses, or is missing.
+    """
     try:
         printed = DockerClient().buildx.bake(
-            list(targets), files=[BAKE_FILE], print=True, variables=dict(variables)
+            list(targets), files=[file], print=True, variables=dict(variables)
         )
     except ClientNotFoundError as error:
         raise UserError("there is no docker client on this machine: run `invoke setup`") from error
@@ -88,7 +95,7 @@ def _print(targets: Sequence[str], variables: Mapping[str, str]) -> dict[str, An
         lines = (error.stderr or "no output").strip().splitlines()
         if any("is not a docker command" in line for line in lines):
             raise UserError("docker has no buildx plugin: run `invoke setup`") from error
-        raise UserError(f"{BAKE_FILE.name}: {lines[-1].removeprefix('ERROR: ')}") from error
+        raise UserError(f"{file.relative_to(ROOT)}: {lines[-1].removeprefix('ERROR: ')}") from error
     assert isinstance(printed, dict)
     return printed
 

@@ -1,0 +1,40 @@
+"""Falsify the metadata of a Python distribution."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+SITE = Path("/opt/mlflow/lib/python3.13/site-packages")
+
+
+def main(deed: str, name: str, said: str = "") -> None:
+    """Add a distribution, change a line of one, or have one twice.
+
+    Args:
+        deed: what to do.
+        name: of the distribution.
+        said: the version to add; or a line of metadata, in the place of the one with its name.
+    """
+    if deed == "add":
+        folder = SITE / f"{name.replace('-', '_')}-{said}.dist-info"
+        folder.mkdir()
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {said}\n"
+        (folder / "METADATA").write_text(metadata, encoding="utf-8")
+        (folder / "RECORD").touch()
+        return
+    (folder,) = SITE.glob(f"{name.replace('-', '_')}-*.dist-info")
+    if deed == "double":
+        shutil.copytree(folder, folder.with_name(folder.name.capitalize()))
+        return
+    metadata = folder / "METADATA"
+    lines = metadata.read_text(encoding="utf-8").splitlines(keepends=True)
+    field = f"{said.partition(':')[0]}:"
+    place = next(index for index, line in enumerate(lines) if line.startswith(field))
+    lines[place] = f"{said}\n"
+    metadata.write_text("".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,207 @@
+# The only list of mutants: images of the catalogue with one fault each, that breaks the promise which
+# the label io.seatrial.mutant.promise names. docs/mutants.md says how to add one.
+
+variable "REGISTRY" {
+  default = "seatrial"
+}
+variable "AUTHORITIES" {
+  default = ""
+}
+variable "PROXIES" {
+  default = ""
+}
+
+function "tags" {
+  params = [name]
+  result = ["${REGISTRY}/mutant-${name}:latest"]
+}
+
+# `also` names promises that can't be told apart from the broken one, with "; " between them.
+function "labels" {
+  params = [name, variant, promise, also]
+  result = {
+    for key, value in {
+      "io.seatrial.image"          = "mutant-${name}"
+      "io.seatrial.mutant.variant" = variant
+      "io.seatrial.mutant.promise" = promise
+      "io.seatrial.mutant.also"    = also
+    } : key => value if value != ""
+  }
+}
+
+group "mutants" {
+  targets = ["patched", "staged", "has-no-provenance", "is-amd64-everywhere", "has-a-secret-in-a-build-argument"]
+}
+
+target "mutant" {
+  context = "docker/mutants"
+  contexts = {
+    for variant in ["custom", "hardened", "hardened-dev", "slim"] : variant => "docker-image://${REGISTRY}/${variant}:latest"
+  }
+  attest = ["type=provenance,mode=max"]
+  output = ["type=docker,compression=zstd"]
+}
+
+# Hardened, with a module changed as patches/NAME.toml says.
+target "patched" {
+  inherits = ["mutant"]
+  name     = mutant.name
+  matrix = {
+    mutant = [
+      # How the container behaves.
+      { name = "ignores-sigterm", breaks = "process.stops_within" },
+      { name = "forgets-runs", breaks = "process.keeps_data" },
+      { name = "writes-beside-its-data", breaks = "process.confined" },
+      { name = "hides-crash", breaks = "process.exits_with_server" },
+      { name = "keeps-zombies", breaks = "process.reaps_zombies" },
+
+      # The entry point.
+      # Whatever the guide expands stands in commands that begin with the doubled name.
+      { name = "refuses-doubled-name", breaks = "entrypoint.forms[mlflow server]", also = "entrypoint.expands_variables" },
+      { name = "does-nothing-untold", breaks = "entrypoint.forms[none]" },
+      { name = "leaves-variables", breaks = "entrypoint.expands_variables" },
+      { name = "takes-unset-for-empty", breaks = "entrypoint.expands_variables" },
+      { name = "ignores-secret-files", breaks = "entrypoint.secret_files" },
+      { name = "keeps-line-breaks", breaks = "entrypoint.secret_files" },
+      { name = "shows-password-in-processes", breaks = "entrypoint.hides_secrets" },
+      { name = "shows-password-in-log", breaks = "entrypoint.hides_secrets" },
+      { name = "gives-up-at-once", breaks = "entrypoint.waits_for_database" },
+      { name = "initialises-unlocked", breaks = "entrypoint.replicas" },
+      { name = "upgrades-unasked", breaks = "entrypoint.schema_upgrade[unasked]" },
+      { name = "never-upgrades", breaks = "entrypoint.schema_upgrade[asked]" },
+      { name = "refuses-plugins", breaks = "contents.extensible_by[hardened-dev]" },
+
+      # The command line.
+      { name = "leaves-artifacts-behind", breaks = "command_line.complete" },
+      { name = "lacks-a-subcommand", breaks = "command_line.complete" },
+
+      # The server.
+      { name = "lies-about-its-version", breaks = "server.version_label" },
+      { name = "rounds-metrics", breaks = "server.capabilities[tracking]" },
+      { name = "loses-parents-of-spans", breaks = "server.capabilities[tracing]" },
+      { name = "truncates-artifacts", breaks = "server.capabilities[artifacts]" },
+      { name = "sticks-to-first-alias", breaks = "server.capabilities[registry]" },
+      { name = "has-a-broken-psycopg", breaks = "server.databases[postgresql]" },
+      { name = "keeps-sqlite-elsewhere", breaks = "server.databases[sqlite]" },
+      # What is tried on a server before S3.
+      { name = "has-no-s3", breaks = "server.artifact_stores[s3]", also = "server.multipart[proxied]; server.reports_faults[bucket]; server.tls[s3]; entrypoint.forms[none]; entrypoint.secret_files" },
+      { name = "keeps-artifacts-elsewhere", breaks = "server.artifact_stores[file]" },
+      { name = "keeps-deleted-artifacts", breaks = "server.artifact_access[proxied]" },
+      { name = "passes-artifacts-on", breaks = "server.artifact_access[direct]" },
+      { name = "uploads-in-one-part", breaks = "server.multipart[proxied]" },
+      # Parts are the client's doing, unless the server comes between it and the store.
+      { name = "passes-artifacts-on-in-one-part", breaks = "server.multipart[direct]", also = "server.artifact_access[direct]" },
+      { name = "leaves-paths-unchecked", breaks = "server.refuses_path_traversal" },
+      { name = "takes-any-subdomain", breaks = "server.checks_host" },
+      { name = "takes-sqlite-instead", breaks = "server.reports_faults[database]" },
+      { name = "swallows-missing-bucket", breaks = "server.reports_faults[bucket]" },
+      { name = "trusts-public-authorities-only", breaks = "server.tls[s3]" },
+      { name = "takes-any-password", breaks = "server.authentication[basic]" },
+      { name = "counts-nothing", breaks = "server.metrics" },
+      { name = "logs-tracebacks", breaks = "server.quiet" },
+    ]
+  }
+  target = "patched"
+  args   = { PATCH = mutant.name }
+  tags   = tags(mutant.name)
+  labels = labels(mutant.name, "hardened", mutant.breaks, try(mutant.also, ""))
+}
+
+# Those that have a stage of their own, under their name.
+target "staged" {
+  inherits = ["mutant"]
+  name     = mutant.name
+  matrix = {
+    mutant = [
+      # What the image says about itself.
+      { name = "says-no-creation", breaks = "image.labels[org.opencontainers.image.created]" },
+      # The label is also the version that the build was asked for.
+      { name = "lies-in-its-label", breaks = "server.version_label", also = "python.pins" },
+      { name = "does-not-heed-a-pin", breaks = "python.pins" },
+      { name = "buffers-output", breaks = "image.environment[PYTHONUNBUFFERED]", of = "custom" },
+      { name = "works-elsewhere", breaks = "image.working_directory" },
+      { name = "exposes-nothing", breaks = "image.exposed_ports[5000]" },
+      { name = "starts-otherwise", breaks = "image.entrypoint" },
+      { name = "runs-as-root", breaks = "image.user" },
+      { name = "exposes-port-80", breaks = "image.unprivileged_ports" },
+      { name = "listens-on-port-80", breaks = "image.unprivileged_ports" },
+      { name = "has-no-health-check", breaks = "image.healthcheck" },
+      { name = "checks-health-in-a-shell", breaks = "image.healthcheck" },
+      { name = "is-always-healthy", breaks = "image.healthcheck" },
+      { name = "is-never-healthy", breaks = "image.healthcheck" },
+      { name = "weighs-too-much", breaks = "image.compressed_megabytes" },
+
+      # What is inside.
+      { name = "has-a-shell", breaks = "contents.lacks[shell]" },
+      { name = "has-a-renamed-shell", breaks = "contents.lacks[shell]" },
+      { name = "has-a-renamed-busybox", breaks = "contents.lacks[shell]" },
+      { name = "has-a-link-to-a-shell", breaks = "contents.lacks[shell]" },
+      { name = "has-a-script-for-a-shell", breaks = "contents.lacks[shell]" },
+      { name = "has-a-renamed-apt", breaks = "contents.lacks[package-manager]" },
+      { name = "has-a-renamed-dpkg", breaks = "contents.lacks[package-manager]" },
+      { name = "has-pip", breaks = "contents.lacks[pip]" },
+      { name = "has-a-zipped-pip", breaks = "contents.lacks[pip]" },
+      { name = "has-a-setuid-file", breaks = "contents.lacks[setuid]" },
+      { name = "has-a-file-with-a-capability", breaks = "contents.lacks[setuid]" },
+      { name = "has-a-folder-for-everybody", breaks = "contents.lacks[world-writable]" },
+      { name = "trusts-a-private-authority", breaks = "contents.lacks[private-authority]" },
+      { name = "has-a-deleted-secret", breaks = "contents.lacks[secret]" },
+      { name = "has-a-password-in-a-variable", breaks = "contents.lacks[secret]" },
+      { name = "trusts-nobody", breaks = "contents.certificates" },
+      { name = "looks-for-authorities-elsewhere", breaks = "contents.certificates" },
+      { name = "has-another-debian-package", breaks = "contents.debian_packages" },
+      { name = "has-another-distribution", breaks = "contents.python_packages" },
+      { name = "has-another-version", breaks = "contents.python_packages" },
+      { name = "has-no-git", breaks = "contents.tools[git]", of = "hardened-dev" },
+      { name = "lacks-a-script", breaks = "server.capabilities[ui]" },
+
+      # The Python environment.
+      { name = "has-an-unmet-requirement", breaks = "python.consistent" },
+      { name = "has-a-distribution-twice", breaks = "python.consistent" },
+      { name = "has-a-broken-module", breaks = "python.imports[azure.identity]" },
+      { name = "lies-about-psycopg", breaks = "python.distributions[psycopg]", of = "custom" },
+      # What was left out is in no lock.
+      { name = "has-what-was-left-out", breaks = "python.omits[huey]", of = "slim", also = "contents.python_packages" },
+
+      # How it runs.
+      { name = "is-for-its-own-users", breaks = "process.arbitrary_user" },
+      { name = "can-not-write-its-data", breaks = "entrypoint.forms[server]" },
+      { name = "trusts-any-authority", breaks = "server.tls[s3]" },
+    ]
+  }
+  contexts = { tools = "docker/bases/tools" }
+  secret = concat(
+    AUTHORITIES == "" ? [] : ["id=ca,src=${AUTHORITIES}"],
+    PROXIES == "" ? [] : ["id=proxies,src=${PROXIES}"],
+  )
+  target = mutant.name
+  tags   = tags(mutant.name)
+  labels = labels(mutant.name, try(mutant.of, "hardened"), mutant.breaks, try(mutant.also, ""))
+}
+
+# --- Faults of the build, not of what is built. ---
+
+target "has-no-provenance" {
+  inherits = ["mutant"]
+  target   = "has-no-provenance"
+  tags     = tags("has-no-provenance")
+  labels   = labels("has-no-provenance", "hardened", "image.provenance", "")
+  attest   = ["type=provenance,disabled=true"]
+}
+
+# The same binaries on either platform. A stage of the Dockerfile would ask for arm64 of all images.
+target "is-amd64-everywhere" {
+  inherits          = ["mutant"]
+  dockerfile-inline = "FROM --platform=linux/amd64 ${REGISTRY}/hardened:latest"
+  platforms         = ["linux/amd64", "linux/arm64"]
+  tags              = tags("is-amd64-everywhere")
+  labels            = labels("is-amd64-everywhere", "hardened", "image.architectures[arm64]", "")
+}
+
+target "has-a-secret-in-a-build-argument" {
+  inherits = ["mutant"]
+  target   = "has-a-secret-in-a-build-argument"
+  args     = { INDEX_TOKEN = "hunter22-hunter22" }
+  tags     = tags("has-a-secret-in-a-build-argument")
+  labels   = labels("has-a-secret-in-a-build-argument", "hardened", "contents.lacks[secret]", "")
+}

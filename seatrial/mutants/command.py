@@ -1,0 +1,197 @@
+"""`nox -s mutants`: build images that break a promise, and see that the trial refuses each."""
+
+from __future__ import annotations
+
+import argparse
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from seatrial import catalogue
+from seatrial.build.table import console as make_console
+from seatrial.errors import UserError
+from seatrial.mutants import building, coverage, judging, reading
+from seatrial.mutants.judging import Verdict
+from seatrial.mutants.running import LOGS, Runner
+from seatrial.trial.command import PARALLEL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from rich.console import Console
+
+    from seatrial.catalogue import Image
+    from seatrial.mutants.judging import Run
+    from seatrial.mutants.model import Mutant
+
+ALONE = ("-n", "0")
+WITHOUT_SERVICES = ("image.", "contents.", "command_line.", "python.")
+"""Promises that are tried on the image alone: PostgreSQL and MinIO would only be waited for."""
+MOST_JOBS = 2
+"""Each is a server with its clients and its databases, on one machine."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Build the mutants and try each; show what refused it.
+
+    Args:
+        arguments: of the command line, without the program.
+
+    Returns:
+        0 where each was refused for its promise, else 1.
+
+    Raises:
+        UserError: a promise has no mutant, an option is wrong, or a build failed.
+        KeyboardInterrupt: everything that was started has ended.
+    """
+    asked = _read(arguments)
+    mutants = reading.load()
+    chosen = reading.select(mutants, asked.name)
+    console = make_console()
+    if asked.list:
+        console.print(_list_of(chosen))
+        return 0
+    variants = catalogue.load().variants
+    coverage.require_whole(
+        mutants.values(), {name: image.contract for name, image in variants.items()}
+    )
+    if not 1 <= asked.jobs <= MOST_JOBS:
+        raise UserError(f"--jobs {asked.jobs}: it takes 1 to {MOST_JOBS}")
+    concerned = {mutant.variant: variants[mutant.variant] for mutant in chosen}
+    building.require(concerned.values())
+    building.build(chosen, console)
+    verdicts = _try(chosen, concerned, console, whole=asked.whole, jobs=asked.jobs)
+    console.print(_table_of(verdicts))
+    left = [verdict.mutant.name for verdict in verdicts if not verdict.by]
+    if left:
+        console.print(
+            f"{len(left)} of {len(verdicts)} not refused for their promise: {', '.join(left)};"
+            f" what was run stands in {LOGS.relative_to(catalogue.ROOT)}/",
+            highlight=False,
+        )
+        return 1
+    console.print(f"all {len(verdicts)} refused, each for its promise", highlight=False)
+    return 0
+
+
+def _read(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="nox -s mutants --", description=__doc__)
+    parser.add_argument("name", nargs="*", help="of a mutant; none for all of them")
+    parser.add_argument("--list", action="store_true", help="only show them")
+    parser.add_argument(
+        "--whole",
+        action="store_true",
+        help="run the whole trial on each, and require that it names no other promise",
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="how many are tried at a time")
+    return parser.parse_args(arguments)
+
+
+def _try(
+    mutants: Sequence[Mutant],
+    variants: Mapping[str, Image],
+    console: Console,
+    *,
+    whole: bool,
+    jobs: int,
+) -> list[Verdict]:
+    runner = Runner()
+    verdicts: dict[str, Verdict] = {}
+    with ThreadPoolExecutor(jobs) as pool, runner.interruptible():
+        unbroken = {
+            name: _run_unbroken(runner, image, mutants, console, whole=whole)
+            for name, image in variants.items()
+        }
+        tried = {
+            pool.submit(_run_mutant, runner, mutant, variants[mutant.variant], whole=whole): mutant
+            for mutant in mutants
+        }
+        for future in as_completed(tried):
+            mutant = tried[future]
+            verdict = _judge(mutant, future.result(), unbroken[mutant.variant])
+            verdicts[mutant.name] = verdict
+            console.print(
+                f"{_word(verdict)}  {verdict.seconds:4.0f}s  {mutant.name}: {mutant.promise}",
+                highlight=False,
+                markup=False,
+            )
+    return [verdicts[mutant.name] for mutant in mutants]
+
+
+def _run_unbroken(
+    runner: Runner, image: Image, mutants: Iterable[Mutant], console: Console, *, whole: bool
+) -> Run:
+    """Try the promises that the mutants of an image break on the image itself."""
+    promises = dict.fromkeys(mutant.promise for mutant in mutants if mutant.variant == image.name)
+    with console.status(f"trying {image.reference}, unbroken"):
+        found = runner.run(
+            image.name,
+            [
+                *PARALLEL,
+                *("--variant", image.name),
+                *([] if whole else [word for one in promises for word in ("--promise", str(one))]),
+            ],
+        )
+    console.print(
+        f"{image.reference}, unbroken: {len(found.outcomes)} tests, {len(found.failed)} failed,"
+        f" {found.seconds:.0f} s",
+        highlight=False,
+    )
+    return found
+
+
+def _run_mutant(runner: Runner, mutant: Mutant, image: Image, *, whole: bool) -> Run:
+    words = ["--image", mutant.reference, "--contract", str(image.contract)]
+    if whole:
+        return runner.run(mutant.name, [*PARALLEL, *words])
+    # One failure is enough.
+    words += ["--promise", str(mutant.promise), "--exitfirst"]
+    if mutant.promise.key.startswith(WITHOUT_SERVICES):
+        words += ["--stack", "embedded"]
+    return runner.run(mutant.name, [*ALONE, *words])
+
+
+def _judge(mutant: Mutant, run: Run, unbroken: Run) -> Verdict:
+    """A mutant is refused for what its image, unbroken, is not refused for."""
+    as_well = [one for one in unbroken.failed if mutant.promise in one.promises]
+    if as_well:
+        why_not = f"the unbroken image fails as well: {as_well[0].test}: {as_well[0].failure}"
+    elif judging.untried([mutant.promise], unbroken):
+        why_not = f"the unbroken image was not tried: {unbroken.said}"
+    else:
+        return judging.judge(mutant, run)
+    return Verdict(mutant, run.seconds, why_not=why_not)
+
+
+def _word(verdict: Verdict) -> str:
+    return "refused    " if verdict.by else "NOT REFUSED"
+
+
+def _list_of(mutants: Iterable[Mutant]) -> Table:
+    table = Table(title="the mutants", title_justify="left")
+    for column in ("mutant", "of", "breaks"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("and so", overflow="fold")
+    for mutant in mutants:
+        also = ", ".join(map(str, mutant.also))
+        table.add_row(*map(Text, (mutant.name, mutant.variant, str(mutant.promise), also)))
+    return table
+
+
+def _table_of(verdicts: Iterable[Verdict]) -> Table:
+    table = Table(title="what refused them", title_justify="left")
+    for column in ("mutant", "promise"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("refused by", overflow="fold")
+    table.add_column("s", justify="right", no_wrap=True)
+    for verdict in verdicts:
+        by = verdict.by
+        table.add_row(
+            verdict.mutant.name,
+            Text(str(verdict.mutant.promise)),
+            Text(f"{by.test}: {by.failure}" if by else f"NOTHING: {verdict.why_not}"),
+            f"{verdict.seconds:.0f}",
+        )
+    return table

@@ -1,0 +1,109 @@
+"""Runs of the trial in processes of their own, none of which outlives this one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from seatrial.catalogue import ROOT
+from seatrial.mutants.judging import Run, read
+from seatrial.trial.ending import PARENT_VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
+
+LOGS = ROOT / ".seatrial" / "mutants"
+"""What pytest has printed about each image in the last run."""
+
+
+class Runner:
+    """Starts pytest, from several threads if need be, and ends what it has started."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def run(self, name: str, arguments: Sequence[str]) -> Run:
+        """Run the acceptance tests.
+
+        Args:
+            name: of the log file below `LOGS`.
+            arguments: for pytest.
+
+        Raises:
+            KeyboardInterrupt: `stop` was called.
+        """
+        LOGS.mkdir(parents=True, exist_ok=True)
+        log = LOGS / f"{name}.log"
+        started = time.monotonic()
+        with TemporaryDirectory(prefix="seatrial-mutant-") as folder, log.open("wb") as output:
+            report = Path(folder) / "report.xml"
+            command = [
+                *(sys.executable, "-m", "pytest", "acceptance", *arguments),
+                # The other family of reports has no place for what is written to a test case.
+                *(f"--junitxml={report}", "-o", "junit_family=xunit1", "-p", "no:cacheprovider"),
+            ]
+            code = self._wait(command, output.fileno())
+            seconds = time.monotonic() - started
+            said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            errors = [line for line in said if line.startswith("ERROR: ")]
+            last = (errors or said or ["it said nothing"])[-1].removeprefix("ERROR: ")
+            return Run(code, last, read(report), seconds)
+
+    def _wait(self, command: Sequence[str], output: int) -> int:
+        with self._lock:
+            if self._stopped:
+                raise KeyboardInterrupt
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            self._running.add(process)
+        code = process.wait()
+        with self._lock:
+            self._running.remove(process)
+            if self._stopped:
+                raise KeyboardInterrupt
+        return code
+
+    def stop(self) -> None:
+        """End every run; each removes its containers first, and is waited for."""
+        with self._lock:
+            self._stopped = True
+            running = list(self._running)
+        for process in running:
+            # Not SIGINT: while pytest is still being imported, that would print a traceback.
+            process.send_signal(signal.SIGTERM)
+        for process in running:
+            process.wait()
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Take SIGTERM for Ctrl-C, and end every run before either is passed on."""
+
+        def interrupt(_number: int, _frame: FrameType | None) -> None:
+            raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGTERM, interrupt)
+        try:
+            yield
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
