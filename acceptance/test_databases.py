@@ -72,3 +72,35 @@ def test_sqlite(
 ) -> None:
     assert embedded_server.settings.database == "sqlite"
     _log_and_look_behind(embedded_server, monkeypatch, request)
+
+
+@pytest.mark.promise("server.databases", "mysql")
+def test_mysql(
+    services: ServiceAddresses,
+    main_settings: ServerSettings,
+    launch: Launch,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Read back, looked up behind the server, and still there in a container that replaces it."""
+    settings = replace(main_settings, name="mysql", database="mysql")
+    server = launch(settings)
+    _log_and_look_behind(server, monkeypatch, request)
+    with client_of(server, monkeypatch) as client:
+        name = fresh_name(request)
+        run_id = client.create_run(client.create_experiment(name)).info.run_id
+        client.set_tag(run_id, "note", "größe 数値 🚢")
+        for step in range(5):
+            client.log_metric(run_id, "loss", 1 / (1 + step), step=step)
+    assert server.rows(
+        "SELECT step, value FROM metrics WHERE run_uuid = ? ORDER BY step", [run_id]
+    ) == [(step, 1 / (1 + step)) for step in range(5)]
+    assert services.password not in server.logs(10_000), "the log shows the database password"
+    server.container.stop(timeout=30)
+    with client_of(launch(settings, stores=server.stores), monkeypatch) as client:
+        run = client.get_run(run_id)
+        assert run.data.tags["note"] == "größe 数値 🚢"
+        history = client.get_metric_history(run_id, "loss")
+        assert [one.step for one in history] == [0, 1, 2, 3, 4]
+        [found] = client.search_runs([run.info.experiment_id], "metrics.loss < 0.25")
+        assert found.info.run_id == run_id

@@ -24,6 +24,9 @@ variable "POSTGRES_IMAGE" {
 variable "MINIO_IMAGE" {
   default = ""
 }
+variable "MYSQL_IMAGE" {
+  default = ""
+}
 # Of the layers: zstd (Docker 23, containerd 1.5 and newer) costs a third of gzip's time and is smaller.
 variable "COMPRESSION" {
   default = "zstd"
@@ -105,7 +108,7 @@ group "variants" {
   targets = ["upstream", "custom", "hardened", "hardened-dev", "slim"]
 }
 group "services" {
-  targets = ["postgres", "minio"]
+  targets = ["postgres", "minio", "mysql"]
 }
 group "bases" {
   targets = ["debian", "system", "tools", "python", "minimal"]
@@ -120,6 +123,7 @@ target "arguments" {
     PSYCOPG2_VERSION = PSYCOPG2_VERSION
     POSTGRES_IMAGE   = POSTGRES_IMAGE
     MINIO_IMAGE      = MINIO_IMAGE
+    MYSQL_IMAGE      = MYSQL_IMAGE
     COMPRESSION      = COMPRESSION
   }
 }
@@ -298,6 +302,26 @@ target "minio" {
     MINIO_IMAGE == "" ? "v0.0.0-20260212201848-7aac2a2c5b7c" : "",
     MINIO_IMAGE == "" ? "scratch" : MINIO_IMAGE,
     "",
+    {},
+  )
+}
+
+target "mysql" {
+  inherits = ["shipped"]
+  context  = "docker/services/mysql"
+  contexts = {
+    "debian:trixie-slim" = DEBIAN_IMAGE == "" ? "target:debian" : "docker-image://${DEBIAN_IMAGE}"
+    tools                = "target:tools"
+  }
+  target    = MYSQL_IMAGE == "" ? "built" : "given"
+  platforms = [BUILD_PLATFORM]
+  tags      = tags("mysql", "")
+  args      = { MYSQL_IMAGE = MYSQL_IMAGE == "" ? null : MYSQL_IMAGE }
+  labels = labels(
+    "mysql",
+    MYSQL_IMAGE == "" ? "11.8" : "",
+    MYSQL_IMAGE == "" ? "debian:trixie-slim" : MYSQL_IMAGE,
+    MYSQL_IMAGE == "" ? DEBIAN_DIGEST : "",
     {},
   )
 }

@@ -34,7 +34,7 @@ needs_buildx = pytest.mark.skipif(
 def test_holds_the_variants_and_services() -> None:
     chosen = catalogue.load()
     assert list(chosen.variants) == ["upstream", "custom", "hardened", "hardened-dev", "slim"]
-    assert list(chosen.services) == ["postgres", "minio"]
+    assert list(chosen.services) == ["postgres", "minio", "mysql"]
     assert chosen.default == ("custom", "hardened", "slim")
     assert [image.name for image in chosen.select([])] == ["custom", "hardened", "slim"]
 

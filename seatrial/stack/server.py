@@ -39,7 +39,7 @@ class Stores:
     """What a server writes to, and what outlives it: names that its settings make use of."""
 
     database: str
-    """In PostgreSQL."""
+    """In PostgreSQL or MySQL."""
     bucket: str
     """In MinIO."""
     volume: str
@@ -120,6 +120,13 @@ class Server:
         if self.services and self.settings.database == "postgresql":
             with self.services.connect(self.stores.database) as connection:
                 return connection.execute(query.replace("?", "%s").encode(), parameters).fetchall()
+        if self.services and self.settings.database == "mysql":
+            with (
+                self.services.connect_mysql(self.stores.database) as mysql,
+                mysql.cursor() as cursor,
+            ):
+                cursor.execute(query.replace("?", "%s"), parameters)
+                return list(cursor.fetchall())
         with tempfile.TemporaryDirectory() as folder:
             for member, content in self._files_in_volume():
                 if member.startswith("mlflow.db"):
@@ -187,7 +194,7 @@ def start_server(
     if settings.user:
         options["user"] = settings.user
     if settings.store == "s3":
-        environment |= _required(services, settings).server_environment()
+        environment = _required(services, settings).server_environment() | environment
     container = MlflowContainer(
         subject, session, name, _command(subject, settings, stores, services), **options
     ).with_envs(**environment)
@@ -222,6 +229,8 @@ def _command(
         database = settings.database_url
     elif settings.database == "postgresql":
         database = _required(services, settings).database_url(stores.database)
+    elif settings.database == "mysql":
+        database = _required(services, settings).mysql_url(stores.database)
     else:
         database = f"sqlite:///{DATA_PATH}/mlflow.db"
     root = f"s3://{stores.bucket}" if settings.store == "s3" else f"{DATA_PATH}/artifacts"

@@ -1,36 +1,51 @@
 """The services that an MLflow server needs: one PostgreSQL and one MinIO, shared by a session.
 
-They come up once, in the process that starts the session. What a worker needs in order to use them
-is in `ServiceAddresses`, which travels as JSON.
+Where a contract promises MySQL, one of that too. They come up once, in the process that starts the
+session. What a worker needs in order to use them is in `ServiceAddresses`, which travels as JSON.
 """
 
 from __future__ import annotations
 
+import ssl
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from http import HTTPStatus
+from http.client import HTTPSConnection
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import docker
 import psycopg
+import pymysql
 from botocore.config import Config
 from psycopg import sql
 from testcontainers.community.minio import MinioContainer
+from testcontainers.community.mysql import MySqlContainer
 from testcontainers.community.postgres import PostgresContainer
 
+from seatrial.stack.authority import Authority
 from seatrial.stack.waiting import answers_ok, until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from docker import DockerClient
     from docker.models.containers import Container
     from mypy_boto3_s3 import S3Client
+    from pymysql.connections import Connection as MySqlConnection
 
     from seatrial.stack.ownership import Session
 
 LOOPBACK = "127.0.0.1"
 REGION = "us-east-1"
+ALWAYS = ("postgres", "minio")
+"""What every full trial starts."""
+SECURE_STORE = "minio-tls"
+"""The name on the network of the store that speaks https."""
+MYSQL_USER = "root"
+"""The one who may make databases."""
 START_LIMIT = 90
 """Seconds; services are always native, so nothing scales it."""
 
@@ -64,6 +79,32 @@ class _Postgres(PostgresContainer):
         until(answers, container=container, what="accept connections", limit=START_LIMIT)
 
 
+class _MySql(MySqlContainer):
+    def _connect(self) -> None:
+        container = self.get_wrapped_container()
+
+        def answers() -> bool:
+            try:
+                _connect_mysql(published_port(container, self.port), self.password).close()
+            except pymysql.err.OperationalError:
+                return False
+            return True
+
+        until(answers, container=container, what="accept connections", limit=START_LIMIT)
+
+
+def _connect_mysql(port: int, password: str, database: str | None = None) -> MySqlConnection:
+    return pymysql.connect(
+        host=LOOPBACK,
+        port=port,
+        user=MYSQL_USER,
+        password=password,
+        database=database,
+        autocommit=True,
+        connect_timeout=2,
+    )
+
+
 @dataclass(frozen=True)
 class ServiceAddresses:
     """Where the services are, for clients on this host and for containers on the network."""
@@ -76,6 +117,8 @@ class ServiceAddresses:
     """The container's own address on the network."""
     user: str
     password: str
+    mysql_port: int | None = None
+    """On loopback; None where no contract promises MySQL."""
 
     def as_json(self) -> dict[str, Any]:
         """For a worker; `ServiceAddresses(**value)` reads it."""
@@ -92,8 +135,17 @@ class ServiceAddresses:
         return f"http://{self.minio_address}:9000"
 
     def database_url(self, name: str) -> str:
-        """The SQLAlchemy URL of database `name`, for containers on the network."""
+        """The SQLAlchemy URL of database `name` in PostgreSQL, for containers on the network."""
         return f"postgresql+psycopg2://{self.user}:{self.password}@postgres:5432/{name}"
+
+    def mysql_url(self, name: str) -> str:
+        """The SQLAlchemy URL of database `name` in MySQL, for containers on the network."""
+        return f"mysql+pymysql://{MYSQL_USER}:{self.password}@mysql:3306/{name}"
+
+    def connect_mysql(self, database: str | None = None) -> MySqlConnection:
+        """Connect to `database` in MySQL from this host, in autocommit mode."""
+        assert self.mysql_port, "MySQL starts where a contract promises it"
+        return _connect_mysql(self.mysql_port, self.password, database)
 
     def connect(self, database: str = "postgres") -> psycopg.Connection:
         """Connect to `database` from this host, in autocommit mode."""
@@ -108,14 +160,7 @@ class ServiceAddresses:
 
     def s3(self) -> S3Client:
         """An S3 client on this host."""
-        return boto3.client(
-            "s3",
-            endpoint_url=self.s3_endpoint,
-            aws_access_key_id=self.user,
-            aws_secret_access_key=self.password,
-            region_name=REGION,
-            config=Config(s3={"addressing_style": "path"}),
-        )
+        return _s3(self.s3_endpoint, self.user, self.password)
 
     def client_environment(self) -> dict[str, str]:
         """What an MLflow client on this host needs to reach the store directly."""
@@ -137,17 +182,55 @@ class ServiceAddresses:
         }
 
     def create_database(self, name: str) -> None:
-        """Make a new, empty database."""
+        """Make a new, empty database in PostgreSQL."""
         with self.connect() as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+
+    def create_mysql_database(self, name: str) -> None:
+        """Make a new, empty database in MySQL."""
+        with self.connect_mysql() as connection, connection.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE `{name}`")
 
     def create_bucket(self, name: str) -> None:
         """Make a new, empty bucket."""
         self.s3().create_bucket(Bucket=name)
 
 
+@dataclass(frozen=True)
+class SecureStore:
+    """S3 over https, with a certificate of an authority that nobody knows."""
+
+    authority: str
+    """Its certificate, as PEM."""
+    user: str
+    password: str
+    port: int
+    """On loopback."""
+
+    @property
+    def endpoint(self) -> str:
+        """For containers on the network."""
+        return f"https://{SECURE_STORE}:9000"
+
+    def s3(self, authority: Path) -> S3Client:
+        """An S3 client on this host, which trusts the certificates in the file `authority`."""
+        return _s3(f"https://{LOOPBACK}:{self.port}", self.user, self.password, verify=authority)
+
+
+def _s3(endpoint: str, user: str, password: str, *, verify: Path | None = None) -> S3Client:
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=user,
+        aws_secret_access_key=password,
+        region_name=REGION,
+        config=Config(s3={"addressing_style": "path"}),
+        verify=str(verify) if verify else None,
+    )
+
+
 class Services:
-    """PostgreSQL and MinIO on the network of a session."""
+    """PostgreSQL and MinIO on the network of a session, and MySQL where it has an image."""
 
     def __init__(self, client: DockerClient, session: Session, images: Mapping[str, str]) -> None:
         """Nothing is started yet.
@@ -155,26 +238,31 @@ class Services:
         Args:
             client: the engine.
             session: whose the containers are; its network exists.
-            images: references under the names `postgres` and `minio`.
+            images: references under the names `postgres` and `minio`, and `mysql` to start that.
         """
         self._client = client
         self._session = session
         self._images = images
 
     def start(self) -> ServiceAddresses:
-        """Start both services side by side, and wait until both answer."""
+        """Start the services side by side, and wait until all answer."""
         user, password = "seatrial", f"pass-{self._session.id}"
         name = self._session.network
-        with ThreadPoolExecutor(2) as pool:
+        with ThreadPoolExecutor(3) as pool:
             postgres = pool.submit(self._start_postgres, name, user, password)
             minio = pool.submit(self._start_minio, name, user, password)
+            mysql = (
+                pool.submit(self._start_mysql, name, password) if "mysql" in self._images else None
+            )
             database, store = postgres.result(), minio.result()
+            other = mysql.result() if mysql else None
         return ServiceAddresses(
             postgres_port=published_port(database, 5432),
             minio_port=published_port(store, 9000),
             minio_address=store.attrs["NetworkSettings"]["Networks"][name]["IPAddress"],
             user=user,
             password=password,
+            mysql_port=published_port(other, 3306) if other else None,
         )
 
     def _options(self, network: str, alias: str) -> dict[str, Any]:
@@ -194,13 +282,16 @@ class Services:
         service.with_name(f"{network}-postgres").with_kwargs(**self._options(network, "postgres"))
         return service.start().get_wrapped_container()
 
+    def _start_mysql(self, network: str, password: str) -> Container:
+        service = _MySql(
+            self._images["mysql"], username=MYSQL_USER, password=password, dbname="seatrial"
+        )
+        service.ports = {"3306": (LOOPBACK,)}  # type: ignore[dict-item]
+        service.with_name(f"{network}-mysql").with_kwargs(**self._options(network, "mysql"))
+        return service.start().get_wrapped_container()
+
     def _start_minio(self, network: str, user: str, password: str) -> Container:
-        service = MinioContainer(self._images["minio"], access_key=user, secret_key=password)
-        service.with_envs(MINIO_ROOT_USER=user, MINIO_ROOT_PASSWORD=password)
-        service.ports = {"9000": (LOOPBACK,)}  # type: ignore[dict-item]
-        service.with_name(f"{network}-minio").with_kwargs(**self._options(network, "minio"))
-        # The stock strategy does not notice a container that has ended.
-        service._wait_strategy = None  # noqa: SLF001
+        service = self._minio(network, "minio", user, password)
         container = service.start().get_wrapped_container()
 
         def answers() -> bool:
@@ -209,3 +300,40 @@ class Services:
 
         until(answers, container=container, what="answer on /minio/health/live", limit=START_LIMIT)
         return container
+
+    def start_secure_store(self, addresses: ServiceAddresses) -> SecureStore:
+        """Start another MinIO, which speaks https alone, for the users of the first one.
+
+        Raises:
+            ContainerError: it is not ready in time.
+        """
+        authority = Authority.found()
+        certificate, key = authority.issue([SECURE_STORE, LOOPBACK])
+        user, password = addresses.user, addresses.password
+        service = self._minio(self._session.network, SECURE_STORE, user, password)
+        service.with_command(["server", "/data", "--address", ":9000", "--certs-dir", "/certs"])
+        service.with_copy_into_container(certificate, "/certs/public.crt")
+        service.with_copy_into_container(key, "/certs/private.key")
+        container = service.start().get_wrapped_container()
+        trust = ssl.create_default_context(cadata=authority.pem)
+
+        def answers() -> bool:
+            port = published_port(container, 9000)
+            with closing(HTTPSConnection(LOOPBACK, port, timeout=10, context=trust)) as connection:
+                try:
+                    connection.request("GET", "/minio/health/live")
+                    return connection.getresponse().status == HTTPStatus.OK
+                except OSError:
+                    return False
+
+        until(answers, container=container, what="answer over https", limit=START_LIMIT)
+        return SecureStore(authority.pem, user, password, published_port(container, 9000))
+
+    def _minio(self, network: str, alias: str, user: str, password: str) -> MinioContainer:
+        service = MinioContainer(self._images["minio"], access_key=user, secret_key=password)
+        service.with_envs(MINIO_ROOT_USER=user, MINIO_ROOT_PASSWORD=password)
+        service.ports = {"9000": (LOOPBACK,)}  # type: ignore[dict-item]
+        service.with_name(f"{network}-{alias}").with_kwargs(**self._options(network, alias))
+        # The stock strategy does not notice a container that has ended.
+        service._wait_strategy = None  # noqa: SLF001
+        return service

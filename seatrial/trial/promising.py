@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MARK = "promise"
 NEEDS_SERVICES = {
     Promise("server.databases", "postgresql"),
+    Promise("server.databases", "mysql"),
     Promise("server.artifact_stores", "s3"),
     Promise("server.artifact_access", "direct"),
     Promise("server.multipart", "proxied"),

@@ -29,7 +29,7 @@ from seatrial.stack.server import (
     prepare_volume,
     start_server,
 )
-from seatrial.stack.services import ServiceAddresses, Services
+from seatrial.stack.services import ALWAYS, SecureStore, ServiceAddresses, Services
 from seatrial.stack.settings import EMBEDDED, PROXIED
 from seatrial.stack.subject import Subject
 from seatrial.stack.waiting import ContainerError
@@ -61,6 +61,7 @@ class Trial:
     """The servers that the running test has to do with: its report shows their logs."""
     _shared: dict[tuple[str, str], Server | ContainerError] = field(default_factory=dict)
     _main: dict[str, Server] = field(default_factory=dict)
+    _secure_store: SecureStore | None = None
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     @classmethod
@@ -246,6 +247,8 @@ class Trial:
         name = self._fresh_name(settings.name)
         if self.services and settings.database == "postgresql":
             self.services.create_database(name)
+        if self.services and settings.database == "mysql":
+            self.services.create_mysql_database(name)
         if self.services and settings.store == "s3":
             self.services.create_bucket(name)
         if settings.needs_volume:
@@ -288,15 +291,31 @@ class Trial:
     def _start_services(self) -> ServiceAddresses | None:
         if self.options.stack == "embedded":
             return None
+        promised = [subject.contract.server.databases or [] for subject in self.subjects]
+        mysql = any("mysql" in databases for databases in promised)
+        try:
+            return self._services(*ALWAYS, *(["mysql"] if mysql else [])).start()
+        except ContainerError as failure:
+            raise UserError(f"a service did not start: {failure}") from None
+
+    def secure_store(self) -> SecureStore:
+        """The store that speaks https, started at the first call.
+
+        Raises:
+            ContainerError: it did not start.
+        """
+        assert self.services
+        if self._secure_store is None:
+            self._secure_store = self._services("minio").start_secure_store(self.services)
+        return self._secure_store
+
+    def _services(self, *names: str) -> Services:
         known = catalogue.load().services
-        images = {name: known[name].reference for name in ("postgres", "minio")}
+        images = {name: known[name].reference for name in names}
         for name, reference in images.items():
             if not self.client.images.list(reference):
                 raise UserError(f"{reference} is not there: run `invoke build --variant {name}`")
-        try:
-            return Services(self.client, self.session, images).start()
-        except ContainerError as failure:
-            raise UserError(f"a service did not start: {failure}") from None
+        return Services(self.client, self.session, images)
 
     def _first_server(self, subject: Subject) -> None:
         """Start the plainest server there is: an image that can't do this is not worth a trial."""

@@ -1,0 +1,125 @@
+"""What a server reaches over https, with a certificate authority that its environment names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mlflow
+import pytest
+from mlflow.exceptions import MlflowException
+from requests import HTTPError
+
+from seatrial.stack.settings import FILES_PATH
+from seatrial.stack.waiting import until
+from seatrial.trial.clients import client_of, fresh_name
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from seatrial.stack.server import Server
+    from seatrial.stack.services import SecureStore, ServiceAddresses
+    from seatrial.stack.settings import ServerSettings
+    from seatrial.stack.subject import Subject
+    from seatrial.trial.fixtures import Launch
+    from seatrial.trial.state import Trial
+
+pytestmark = [
+    pytest.mark.promise("server.tls", "s3"),
+    pytest.mark.xdist_group("secure store"),  # so that it starts once
+]
+
+AUTHORITY = "authority.pem"
+CONTENT = bytes(range(256)) * 4096
+"""1 MiB: more than one TLS record, and than one read of a socket."""
+
+
+@dataclass(frozen=True)
+class Secure:
+    """A store behind https, and how a server is told about it."""
+
+    store: SecureStore
+    s3: S3Client
+    """Of this host."""
+    settings: ServerSettings
+    """With the authority's certificate in a file, which nothing names yet."""
+
+    def launch(self, launch: Launch, trial: Trial, subject: Subject, **trust: str) -> Server:
+        """Start a server on a new bucket, with the variables in `trust`."""
+        settings = self.settings.with_environment(**trust)
+        stores = trial.fresh_stores(subject, settings)
+        self.s3.create_bucket(Bucket=stores.bucket)
+        return launch(settings, stores=stores)
+
+    def objects(self, server: Server) -> dict[str, bytes]:
+        """Content by key, behind `server`."""
+        bucket = server.stores.bucket
+        keys = [one["Key"] for one in self.s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
+        return {key: self.s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+
+
+@pytest.fixture
+def secure(trial: Trial, services: ServiceAddresses, s3_server: Server, tmp_path: Path) -> Secure:
+    """A store behind https, and the settings of the shared server before S3, changed to it."""
+    assert services, "the secure store is for the users of the plain one"
+    store = trial.secure_store()
+    file = tmp_path / AUTHORITY
+    file.write_text(store.authority, encoding="ascii")
+    settings = replace(
+        s3_server.settings, name="tls", files=((AUTHORITY, store.authority),)
+    ).with_environment(MLFLOW_S3_ENDPOINT_URL=store.endpoint)
+    return Secure(store, store.s3(file), settings)
+
+
+@pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+def test_artifacts_go_to_s3_over_https(
+    secure: Secure,
+    launch: Launch,
+    trial: Trial,
+    subject: Subject,
+    variable: str,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> None:
+    """The two variables that boto3 heeds; it does not heed OpenSSL's SSL_CERT_FILE."""
+    # Else the client fetches it from the store itself, whose name on the network it can't know.
+    monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
+    server = secure.launch(launch, trial, subject, **{variable: f"{FILES_PATH}/{AUTHORITY}"})
+    source = tmp_path / "data.bin"
+    source.write_bytes(CONTENT)
+    with client_of(server, monkeypatch) as client:
+        run = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
+        client.log_artifact(run, str(source), "folder")
+        fetched = mlflow.artifacts.download_artifacts(
+            run_id=run, artifact_path="folder/data.bin", dst_path=str(tmp_path / "fetched")
+        )
+    assert Path(fetched).read_bytes() == CONTENT, "what was read back differs from the file"
+    stored = secure.objects(server)
+    [key] = stored
+    assert key.endswith(f"{run}/artifacts/folder/data.bin")
+    assert stored[key] == CONTENT, "the object in the bucket differs from the file"
+
+
+def test_an_unknown_authority_is_refused(
+    secure: Secure,
+    launch: Launch,
+    trial: Trial,
+    subject: Subject,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Without the variable the same must fail: else certificates are not verified at all."""
+    server = secure.launch(launch, trial, subject)
+    with client_of(server, monkeypatch) as client:
+        run = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
+        with pytest.raises((MlflowException, HTTPError)):
+            client.log_text(run, "to whom?", "note.txt")
+    assert not secure.objects(server), "the store's certificate was not verified"
+    until(
+        lambda: "CERTIFICATE_VERIFY_FAILED" in server.logs(1000),
+        container=server.container,
+        what="log that the certificate can't be verified",
+        limit=10 * subject.scale,
+    )
