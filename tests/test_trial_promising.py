@@ -85,7 +85,7 @@ def test_promises_that_need_services_exist() -> None:
     everything = subject_with(
         server={
             "capabilities": ["tracking", "artifacts"],
-            "databases": ["postgresql", "sqlite"],
+            "databases": ["postgresql", "mysql", "sqlite"],
             "artifact_stores": ["s3", "file"],
             "artifact_access": ["proxied", "direct"],
             "multipart": ["proxied", "direct"],
