@@ -185,8 +185,9 @@ def test_runs(workplace: Workplace, logged: tuple[str, str]) -> None:
     assert run in listed, f"the run {run} is not listed:\n{listed}"
     what = ("experiments", "csv", "--experiment-id", experiment, "--filename", "runs.csv")
     done(workplace.mlflow(*what), "experiments csv")
-    table = workplace.files()["runs.csv"].decode()
-    [row] = csv.DictReader(io.StringIO(table))
+    table = workplace.files().get("runs.csv")
+    assert table, "`mlflow experiments csv` wrote no file"
+    [row] = csv.DictReader(io.StringIO(table.decode()))
     said = row["run_id"], row["params.depth"], float(row["metrics.loss"])
     assert said == (run, "7", 0.25)
 
@@ -197,7 +198,7 @@ def test_artifacts(workplace: Workplace, logged: tuple[str, str]) -> None:
     place = ("--run-id", run, "--artifact-path")
     what = ("artifacts", "log-artifact", "--local-file", "data.bin", *place, "folder")
     done(workplace.mlflow(*what), "artifacts log-artifact")
-    stored = workplace.files()[f"artifacts/{run}/artifacts/folder/data.bin"]
+    stored = workplace.files().get(f"artifacts/{run}/artifacts/folder/data.bin")
     assert stored == CONTENT, "the artifact in the store differs from the file that was logged"
     listed = done(workplace.mlflow("artifacts", "list", *place, "folder"), "artifacts list")
     [entry] = json.loads(listed[listed.index("[") :])
