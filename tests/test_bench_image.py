@@ -48,6 +48,7 @@ MEASURED = Measured(
     write=55.0,
     reads=60.0,
     slow_reads=9.0,
+    cost=12.0,
     writes=80.0,
     errors=0,
     client_share=0.05,
