@@ -188,16 +188,23 @@ class TestDirect(ArtifactStore):
         assert uri.startswith(f"s3://{target.stores.bucket}/"), f"the client is sent to {uri}"
 
 
+def _stored(
+    server: Server, text: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> list[bytes]:
+    """Log one text, and give back what lies behind the server of its run."""
+    with client_of(server, monkeypatch) as client:
+        run_id = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
+        client.log_text(run_id, text, "note.txt")
+    return list(server.objects(containing=run_id).values())
+
+
 @pytest.mark.promise("server.artifact_stores", "s3")
 def test_store_is_the_bucket(
     s3_server: Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     assert s3_server.settings.store == "s3"
-    with client_of(s3_server, monkeypatch) as client:
-        run_id = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
-        client.log_text(run_id, "in the bucket", "note.txt")
-    found = s3_server.objects(containing=run_id)
-    assert list(found.values()) == [b"in the bucket"], f"the bucket holds {found} of the run"
+    found = _stored(s3_server, "in the bucket", monkeypatch, request)
+    assert found == [b"in the bucket"], f"the bucket holds {found} of the run"
 
 
 @pytest.mark.promise("server.artifact_stores", "file")
@@ -205,11 +212,8 @@ def test_store_is_the_volume(
     embedded_server: Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     assert embedded_server.settings.store == "file"
-    with client_of(embedded_server, monkeypatch) as client:
-        run_id = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
-        client.log_text(run_id, "in the volume", "note.txt")
-    found = embedded_server.objects(containing=run_id)
-    assert list(found.values()) == [b"in the volume"], f"the volume holds {found} of the run"
+    found = _stored(embedded_server, "in the volume", monkeypatch, request)
+    assert found == [b"in the volume"], f"the volume holds {found} of the run"
 
 
 PART = 5 * MIB
@@ -218,7 +222,7 @@ PART = 5 * MIB
 
 def _parts(server: Server, services: ServiceAddresses, run_id: str) -> tuple[str, int]:
     """The key of the run's one object, and in how many parts it was written (S3: in its ETag)."""
-    [key] = server.objects(containing=run_id)
+    [key] = server.object_keys(containing=run_id)
     etag = services.s3().head_object(Bucket=server.stores.bucket, Key=key)["ETag"].strip('"')
     return key, int(etag.partition("-")[2] or 1)
 
@@ -322,7 +326,7 @@ class PathTraversal:
         path = f"{ARTIFACTS}/{escape.replace('passwd', name)}"
         status, body = _raw(target, "PUT", path, b"written outside")
         assert status >= 400, f"PUT {path} was answered with {status}: {body[:200]!r}"
-        assert not target.objects(containing=name), f"PUT {path} was stored"
+        assert not target.object_keys(containing=name), f"PUT {path} was stored"
 
     @pytest.mark.parametrize("escape", ESCAPES)
     def test_deleting(self, target: Server, escape: str) -> None:

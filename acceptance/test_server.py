@@ -16,6 +16,8 @@ import requests
 from seatrial.trial.clients import client_of, fresh_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mlflow import MlflowClient
 
     from seatrial.contract import Promise
@@ -131,6 +133,18 @@ def test_stops_on_sigterm(
     assert ended["StatusCode"] in (0, 143), f"exit code {ended['StatusCode']} after SIGTERM"
 
 
+def _replaced(before: Server, launch: Launch) -> Server:
+    """Another container on the same stores."""
+    return launch(before.settings, stores=before.stores)
+
+
+def _started_again(before: Server, _: Launch) -> Server:
+    """As after `docker stop` and `docker start`: on what the first start left in it."""
+    before.container.start()
+    before.wait_healthy()
+    return before
+
+
 class TestKeepsData:
     """What was stored before a stop is there after the next start."""
 
@@ -156,8 +170,10 @@ class TestKeepsData:
         assert client.get_model_version_by_alias(name, "kept").run_id == run_id
         assert mlflow.artifacts.load_text(f"runs:/{run_id}/folder/note.txt") == f"kept for {name}"
 
-    def test_in_a_container_that_replaces_it(
+    @pytest.mark.parametrize("come_back", [_replaced, _started_again])
+    def test_after_a_stop(
         self,
+        come_back: Callable[[Server, Launch], Server],
         main_settings: ServerSettings,
         launch: Launch,
         monkeypatch: pytest.MonkeyPatch,
@@ -168,24 +184,5 @@ class TestKeepsData:
         with client_of(before, monkeypatch) as client:
             run_id = self._store(client, name)
         before.container.stop(timeout=30)
-        after = launch(main_settings, stores=before.stores)
-        with client_of(after, monkeypatch) as client:
-            self._check(client, name, run_id)
-
-    def test_in_the_same_container_started_again(
-        self,
-        main_settings: ServerSettings,
-        launch: Launch,
-        monkeypatch: pytest.MonkeyPatch,
-        request: pytest.FixtureRequest,
-    ) -> None:
-        """As after `docker stop` and `docker start`: on what the first start left in it."""
-        name = fresh_name(request)
-        server = launch(main_settings)
-        with client_of(server, monkeypatch) as client:
-            run_id = self._store(client, name)
-        server.container.stop(timeout=30)
-        server.container.start()
-        server.wait_healthy()
-        with client_of(server, monkeypatch) as client:
+        with client_of(come_back(before, launch), monkeypatch) as client:
             self._check(client, name, run_id)

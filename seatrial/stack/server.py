@@ -134,16 +134,25 @@ class Server:
             with sqlite3.connect(Path(folder, "mlflow.db")) as database:
                 return database.execute(query, parameters).fetchall()
 
+    def object_keys(self, *, containing: str = "") -> list[str]:
+        """What lies in the store behind the server: the keys with `containing` in them."""
+        if self.services and self.settings.store == "s3":
+            pages = (
+                self.services.s3()
+                .get_paginator("list_objects_v2")
+                .paginate(Bucket=self.stores.bucket)
+            )
+            keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+            return [key for key in keys if containing in key]
+        return list(self.objects(containing=containing))
+
     def objects(self, *, containing: str = "") -> dict[str, bytes]:
         """The store behind the server: content by key, for keys with `containing` in them."""
         if self.services and self.settings.store == "s3":
             s3 = self.services.s3()
-            pages = s3.get_paginator("list_objects_v2").paginate(Bucket=self.stores.bucket)
-            keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
             return {
                 key: s3.get_object(Bucket=self.stores.bucket, Key=key)["Body"].read()
-                for key in keys
-                if containing in key
+                for key in self.object_keys(containing=containing)
             }
         prefix = "artifacts/"
         return {

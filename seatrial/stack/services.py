@@ -64,14 +64,7 @@ class _Postgres(PostgresContainer):
         def answers() -> bool:
             port = published_port(container, self.port)
             try:
-                psycopg.connect(
-                    host=LOOPBACK,
-                    port=port,
-                    user=self.username,
-                    password=self.password,
-                    dbname=self.dbname,
-                    connect_timeout=2,
-                ).close()
+                _connect_postgres(port, self.username, self.password, self.dbname).close()
             except psycopg.OperationalError:
                 return False
             return True
@@ -91,6 +84,18 @@ class _MySql(MySqlContainer):
             return True
 
         until(answers, container=container, what="accept connections", limit=START_LIMIT)
+
+
+def _connect_postgres(port: int, user: str, password: str, database: str) -> psycopg.Connection:
+    return psycopg.connect(
+        host=LOOPBACK,
+        port=port,
+        user=user,
+        password=password,
+        dbname=database,
+        autocommit=True,
+        connect_timeout=2,
+    )
 
 
 def _connect_mysql(port: int, password: str, database: str | None = None) -> MySqlConnection:
@@ -149,14 +154,7 @@ class ServiceAddresses:
 
     def connect(self, database: str = "postgres") -> psycopg.Connection:
         """Connect to `database` from this host, in autocommit mode."""
-        return psycopg.connect(
-            host=LOOPBACK,
-            port=self.postgres_port,
-            user=self.user,
-            password=self.password,
-            dbname=database,
-            autocommit=True,
-        )
+        return _connect_postgres(self.postgres_port, self.user, self.password, database)
 
     def s3(self) -> S3Client:
         """An S3 client on this host."""
