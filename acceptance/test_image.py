@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from seatrial.build import store
+from seatrial.inspection.image import lay_open
+from seatrial.inspection.search import of_other_machines
 
 if TYPE_CHECKING:
     from seatrial.build.store import StoredImage
@@ -62,21 +64,20 @@ def test_entrypoint(subject: Subject, promised: Promise) -> None:
 def test_architecture(
     subject: Subject, promised: Promise, stored: StoredImage, run_in_image: RunInImage
 ) -> None:
-    platform = f"linux/{promised.item}"
-    if platform == subject.platform:
-        machine = run_in_image(
-            subject.contract.start.interpreter, "-c", "import platform; print(platform.machine())"
-        )
-        assert machine.output.strip() == MACHINES[str(promised.item)], f"it runs as {machine}"
-    elif not stored.platform(platform):
+    """Also of a platform that is not run: every program and library in it is made for that one."""
+    platform, machine = f"linux/{promised.item}", MACHINES[str(promised.item)]
+    if not stored.platform(platform):
         pytest.skip(
             f"{subject.reference} was not built for {platform} here:"
             " it is after `invoke build --platform all`"
         )
-    else:
-        described = stored.platform(platform)
-        assert described is not None
-        assert described.layers
+    others = of_other_machines(lay_open(subject.configuration.image_id, platform), machine)
+    assert not others, f"{len(others)} files of {platform} don't run there, such as {others[0]}"
+    if platform == subject.platform:
+        outcome = run_in_image(
+            subject.contract.start.interpreter, "-c", "import platform; print(platform.machine())"
+        )
+        assert outcome.output.strip() == machine, f"it runs as {outcome}"
 
 
 @pytest.mark.promise("image.provenance")

@@ -123,7 +123,7 @@ def test_pushing_keeps_the_attestations_and_loading_elsewhere_drops_them() -> No
 
 
 def test_proxies_are_collected_in_both_spellings() -> None:
-    found = build._proxies({"https_proxy": "http://p:1", "NO_PROXY": "x", "HTTP_PROXY": ""})
+    found = build.own_proxies({"https_proxy": "http://p:1", "NO_PROXY": "x", "HTTP_PROXY": ""})
     assert found == ["HTTPS_PROXY=http://p:1", "https_proxy=http://p:1", "NO_PROXY=x", "no_proxy=x"]
 
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from seatrial.build.store import StoredPlatform
 from seatrial.inspection import authorities, programs
 from seatrial.inspection.image import Image
-from seatrial.inspection.search import search
+from seatrial.inspection.search import of_other_machines, search
 
 if TYPE_CHECKING:
     from seatrial.contract.schema import Absence
@@ -325,3 +325,25 @@ def test_ordinary_configuration_is_no_secret() -> None:
 def test_every_signature_is_of_a_kind_that_is_searched_for() -> None:
     strings = {string for one in programs._SIGNATURES for string in one.strings}
     assert {kind for kind, _ in programs.recognised(strings)} == {"shell", "package-manager", "pip"}
+
+
+def test_programs_of_another_machine() -> None:
+    """Those that a later layer has replaced don't count; what is no ELF file has no machine."""
+
+    def made_for(number: int, name: str, *, order: int = 1) -> Member:
+        word = number.to_bytes(2, "big" if order == 2 else "little")
+        return Member(name, b"\x7fELF\x02" + bytes([order]) + bytes(12) + word + bytes(40))
+
+    lower = layer(made_for(183, "bin/replaced"), made_for(183, "lib/arm.so"))
+    upper = layer(
+        made_for(62, "bin/replaced"),
+        made_for(62, "bin/own"),
+        made_for(8, "lib/rare.so", order=2),
+        Member("bin/script", b"#!/bin/sh\n"),
+        Member("bin/short", b"\x7fELF"),
+    )
+    others = {one.place: one.why for one in of_other_machines(image(lower, upper), "x86_64")}
+    assert others == {
+        "/lib/arm.so": "made for aarch64",
+        "/lib/rare.so": "made for ELF machine 8",
+    }

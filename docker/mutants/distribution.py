@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
+from importlib.metadata import distribution
 from pathlib import Path
-
-SITE = Path("/opt/mlflow/lib/python3.13/site-packages")
 
 
 def main(deed: str, name: str, said: str = "") -> None:
@@ -17,14 +16,15 @@ def main(deed: str, name: str, said: str = "") -> None:
         name: of the distribution.
         said: the version to add; or a line of metadata, in the place of the one with its name.
     """
+    site = Path(str(distribution("mlflow").locate_file("")))
     if deed == "add":
-        folder = SITE / f"{name.replace('-', '_')}-{said}.dist-info"
+        folder = site / f"{name.replace('-', '_')}-{said}.dist-info"
         folder.mkdir()
-        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {said}\n"
-        (folder / "METADATA").write_text(metadata, encoding="utf-8")
+        text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {said}\n"
+        (folder / "METADATA").write_text(text, encoding="utf-8")
         (folder / "RECORD").touch()
         return
-    (folder,) = SITE.glob(f"{name.replace('-', '_')}-*.dist-info")
+    (folder,) = site.glob(f"{name.replace('-', '_')}-*.dist-info")
     if deed == "double":
         shutil.copytree(folder, folder.with_name(folder.name.capitalize()))
         return

@@ -72,7 +72,7 @@ target "patched" {
       { name = "refuses-plugins", breaks = "contents.extensible_by[hardened-dev]" },
 
       # The command line.
-      { name = "leaves-artifacts-behind", breaks = "command_line.complete" },
+      { name = "has-no-doctor", breaks = "command_line.complete" },
       { name = "lacks-a-subcommand", breaks = "command_line.complete" },
 
       # The server.
@@ -82,6 +82,7 @@ target "patched" {
       { name = "truncates-artifacts", breaks = "server.capabilities[artifacts]" },
       { name = "sticks-to-first-alias", breaks = "server.capabilities[registry]" },
       { name = "has-a-broken-psycopg", breaks = "server.databases[postgresql]" },
+      { name = "has-a-broken-pymysql", breaks = "server.databases[mysql]" },
       { name = "keeps-sqlite-elsewhere", breaks = "server.databases[sqlite]" },
       # What is tried on a server before S3.
       { name = "has-no-s3", breaks = "server.artifact_stores[s3]", also = "server.multipart[proxied]; server.reports_faults[bucket]; server.tls[s3]; entrypoint.forms[none]; entrypoint.secret_files" },

@@ -107,7 +107,9 @@ def _run(
     source = revision.current()
     with tempfile.TemporaryDirectory(prefix="seatrial-build-") as folder:
         proxies = Path(folder) / "proxies"
-        proxies.write_text("".join(f"{line}\n" for line in _proxies(os.environ)), encoding="utf-8")
+        proxies.write_text(
+            "".join(f"{line}\n" for line in own_proxies(os.environ)), encoding="utf-8"
+        )
         variables = environment(
             chosen.arguments,
             {
@@ -252,7 +254,7 @@ def _bases(
     return Bases("", made[host.platform].digest, official or "")
 
 
-def _proxies(variables: Mapping[str, str]) -> list[str]:
+def own_proxies(variables: Mapping[str, str]) -> list[str]:
     """Collect the machine's proxies, for programs that look for either spelling."""
     found = {name: variables.get(name) or variables.get(name.lower()) for name in _PROXIES}
     return [

@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TraitKind = Literal[
-    "shell", "package-manager", "pip", "interpreter", "capability", "authority", "secret"
+    "shell",
+    "package-manager",
+    "pip",
+    "interpreter",
+    "machine",
+    "capability",
+    "authority",
+    "secret",
 ]
 
 _PIECE = 16 * 1024 * 1024
@@ -26,8 +33,8 @@ class Trait:
 
     kind: TraitKind
     detail: str
-    """Of an interpreter its command line, of an authority its fingerprint and its name, else what
-    gave it away."""
+    """Of an interpreter its command line, of an authority its fingerprint and its name, of a
+    machine what Linux calls it, else what gave it away."""
 
 
 def traits_of(path: str, content: IO[bytes]) -> tuple[Trait, ...]:
@@ -53,6 +60,8 @@ def traits_of(path: str, content: IO[bytes]) -> tuple[Trait, ...]:
     found |= {Trait(kind, why) for kind, why in programs.recognised(literals)}
     if line := programs.interpreter(head):
         found.add(Trait("interpreter", line))
+    if machine := programs.machine(head):
+        found.add(Trait("machine", machine))
     return tuple(sorted(found))
 
 

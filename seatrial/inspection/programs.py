@@ -56,6 +56,11 @@ _SIGNATURES = (
 )
 _MAGIC: dict[Magic, bytes] = {"ELF": b"\x7fELF", "ZIP": b"PK\x03\x04"}
 
+_ELF_ORDER = 5
+_BIG = 2
+_ELF_MACHINE = slice(18, 20)
+_MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
+
 _SHELL_NAMES = (
     "sh bash rbash dash ash hush busybox toybox toysh zsh rzsh ksh rksh ksh93 mksh lksh pdksh fish"
     " csh tcsh posh yash osh ysh elvish nu xonsh pwsh gosh"
@@ -125,6 +130,17 @@ def recognised(literals: set[bytes]) -> Iterator[tuple[ProgramKind, str]]:
 def is_program(head: bytes) -> bool:
     """Whether a file with these first bytes is a program or a library."""
     return head.startswith(_MAGIC["ELF"])
+
+
+def machine(head: bytes) -> str | None:
+    """The machine that a program or a library with these first bytes is made for.
+
+    As Linux calls it, such as `x86_64`, or ELF's own number.
+    """
+    if not is_program(head) or len(head) < _ELF_MACHINE.stop:
+        return None
+    number = int.from_bytes(head[_ELF_MACHINE], "big" if head[_ELF_ORDER] == _BIG else "little")
+    return _MACHINES.get(number, f"ELF machine {number}")
 
 
 def interpreter(head: bytes) -> str | None:

@@ -51,6 +51,21 @@ def search(image: Image, absence: Absence) -> list[Finding]:
     return list(dict.fromkeys(_SEARCHES[absence](image)))
 
 
+def of_other_machines(image: Image, machine: str) -> list[Finding]:
+    """The programs and libraries that a container sees and that are not made for `machine`.
+
+    Args:
+        image: one platform of an image.
+        machine: as Linux calls it, such as `x86_64`.
+    """
+    return [
+        _found(image, path, placed, f"made for {made_for}")
+        for path, placed in image.files.entries.items()
+        for made_for in _details(placed.entry, "machine")
+        if made_for != machine
+    ]
+
+
 def _shells(image: Image) -> Iterator[Finding]:
     yield from _programs(image, "shell")
     for path, placed in image.files.entries.items():

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from docker.errors import ImageNotFound
 
 from seatrial.build import bake
+from seatrial.build.build import own_proxies
+from seatrial.engine import authority
 from seatrial.engine.connection import connect
 from seatrial.errors import UserError
 from seatrial.mutants.reading import BAKE_FILE
@@ -19,6 +24,11 @@ if TYPE_CHECKING:
 
     from seatrial.catalogue import Image
     from seatrial.mutants.model import Mutant
+
+
+_AT_ONCE = 12
+"""Targets of one run of bake. It writes all of them into the store at once, and of ninety some gave
+up waiting for the others."""
 
 
 def require(images: Iterable[Image]) -> None:
@@ -44,4 +54,17 @@ def build(mutants: Sequence[Mutant], console: Console) -> None:
         UserError: a step failed: a patch, for example, that no longer fits what it changes.
     """
     names = [mutant.name for mutant in mutants]
-    bake.run(names, [], {}, builder=None, no_cache=False, console=console, file=BAKE_FILE)
+    with tempfile.TemporaryDirectory(prefix="seatrial-mutants-") as folder:
+        proxies = Path(folder) / "proxies"
+        proxies.write_text("".join(f"{line}\n" for line in own_proxies(os.environ)), "utf-8")
+        variables = {"AUTHORITIES": str(authority.bundle() or ""), "PROXIES": str(proxies)}
+        for start in range(0, len(names), _AT_ONCE):
+            bake.run(
+                names[start : start + _AT_ONCE],
+                [],
+                variables,
+                builder=None,
+                no_cache=False,
+                console=console,
+                file=BAKE_FILE,
+            )

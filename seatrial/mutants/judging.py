@@ -10,7 +10,7 @@ from seatrial.contract import Claim
 from seatrial.trial.reporting import PROMISE_PROPERTY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from seatrial.mutants.model import Mutant
@@ -24,7 +24,7 @@ class Outcome:
     """How one test ended."""
 
     test: str
-    """Module and name, such as `test_image: test_port_is_exposed[x]`."""
+    """Module and name, without the image's: `test_image: test_port_is_exposed[5000]`."""
     promises: tuple[Claim, ...]
     """What it tries."""
     failure: str | None = None
@@ -71,19 +71,18 @@ def read(report: Path) -> tuple[Outcome, ...]:
 
 def _outcome(case: ET.Element) -> Outcome:
     fault = next((found for kind in ("failure", "error") for found in case.iter(kind)), None)
+    properties = [one for one in case.iter("property") if one.get("name") == PROMISE_PROPERTY]
+    said = [one.get("value", "").rpartition(": ") for one in properties]
     module = case.get("classname", "").removeprefix("acceptance.")
+    name = case.get("name", "").partition("@")[0]
+    for label, _, _ in said:
+        name = name.replace(f"{label}-", "").replace(f"[{label}]", "")
     return Outcome(
-        test=f"{module}: {case.get('name', '')}",
-        promises=tuple(_promises(case)),
+        test=f"{module}: {name}",
+        promises=tuple(dict.fromkeys(Claim.parse(promise) for _, _, promise in said)),
         failure=None if fault is None else _first_line(fault),
         skipped=case.find("skipped") is not None,
     )
-
-
-def _promises(case: ET.Element) -> Iterator[Claim]:
-    for one in case.iter("property"):
-        if one.get("name") == PROMISE_PROPERTY:
-            yield Claim.parse(one.get("value", "").rpartition(": ")[2])
 
 
 def _first_line(fault: ET.Element) -> str:
