@@ -43,6 +43,7 @@ CHOSEN = Catalogue(
     services={"minio": image("minio", platforms=(AMD,), dependencies=("tools",))},
     bases={"python": image("python", dependencies=("tools",)), "tools": image("tools", (AMD,))},
     default=("custom",),
+    tried=("custom",),
     arguments={},
 )
 

@@ -36,6 +36,7 @@ def test_holds_the_variants_and_services() -> None:
     assert list(chosen.variants) == ["upstream", "custom", "hardened", "hardened-dev", "slim"]
     assert list(chosen.services) == ["postgres", "minio", "mysql"]
     assert chosen.default == ("custom", "hardened", "slim")
+    assert chosen.tried == ("custom",)
     assert [image.name for image in chosen.select([])] == ["custom", "hardened", "slim"]
 
 
@@ -168,6 +169,7 @@ SMALL = Catalogue(
     services={"db": image("db")},
     bases={"base": image("base")},
     default=("b",),
+    tried=("b",),
     arguments={},
 )
 

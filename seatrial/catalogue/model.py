@@ -45,7 +45,9 @@ class Catalogue:
     services: Mapping[str, Image]
     bases: Mapping[str, Image]
     default: tuple[str, ...]
-    """The variants that are meant when none is named."""
+    """The variants that are built when none is named."""
+    tried: tuple[str, ...]
+    """The variants that the trial takes when none is named."""
     arguments: Mapping[str, str]
     """What a person may set, with the values in use; empty where the build chooses."""
 

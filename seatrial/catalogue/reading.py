@@ -34,6 +34,7 @@ INTERNAL = (
 """Variables that the build fills in and that no person sets."""
 
 _GROUPS = ("variants", "services", "bases")
+_TRIED = "tried"
 _LINK = "target:"
 
 
@@ -51,7 +52,7 @@ def load(
     """
     given = dict(arguments or {})
     filled = environment(given, variables or {})
-    groups = evaluate((*_GROUPS, "arguments"), filled)
+    groups = evaluate((*_GROUPS, _TRIED, "arguments"), filled)
     known = groups["target"]["arguments"]["args"]
     for name in given:
         if name not in known:
@@ -62,7 +63,8 @@ def load(
         for group in _GROUPS
     )
     default = evaluate((), filled)["group"]["default"]["targets"]
-    return Catalogue(variants, services, bases, tuple(default), known)
+    tried = groups["group"][_TRIED]["targets"]
+    return Catalogue(variants, services, bases, tuple(default), tuple(tried), known)
 
 
 def environment(arguments: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:

@@ -47,7 +47,7 @@ def _candidates(options: TrialOptions) -> Iterator[tuple[str, str, Path, str | N
         yield options.image, options.image, options.contract or DEFAULT_CONTRACT, None
         return
     known = catalogue.load()
-    for variant in known.select(options.variants):
+    for variant in known.select(options.variants or known.tried):
         if variant.name in known.services:
             raise UserError(f"'{variant.name}' is a service of the trial, not an MLflow image")
         yield variant.name, variant.reference, variant.contract, variant.name
