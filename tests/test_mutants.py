@@ -25,7 +25,7 @@ PINS = Claim("python.pins")
 
 
 def _mutant(name: str, promise: Claim, *also: Claim, variant: str = "one") -> Mutant:
-    return Mutant(name, f"seatrial/mutant-{name}:latest", variant, promise, also)
+    return Mutant(name, f"seatrial/mutant-{name}:latest", variant, promise, (), also)
 
 
 def _failed(promise: Claim, *more: Claim, test: str = "test_it: test_one") -> Outcome:
@@ -42,7 +42,11 @@ def _run(*outcomes: Outcome, code: int = judging.TESTS_FAILED, said: str = "1 fa
 
 def _target(**labels: str) -> dict[str, Any]:
     said = {f"io.seatrial.mutant.{name}": value for name, value in labels.items()}
-    return {"tags": ["seatrial/mutant-x:latest"], "labels": said}
+    return {
+        "tags": ["seatrial/mutant-x:latest"],
+        "labels": said,
+        "contexts": {"tools": "docker/bases/tools", "slim": "docker-image://seatrial/slim:latest"},
+    }
 
 
 def test_labels() -> None:
@@ -56,6 +60,7 @@ def test_labels() -> None:
         reference="seatrial/mutant-x:latest",
         variant="hardened",
         promise=Claim("entrypoint.forms", "mlflow server"),
+        made_from=("seatrial/slim:latest",),
         also=(PINS, SQLITE),
     )
 

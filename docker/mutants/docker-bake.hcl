@@ -35,11 +35,8 @@ group "mutants" {
 
 target "mutant" {
   context = "docker/mutants"
-  contexts = {
-    for variant in ["custom", "hardened", "hardened-dev", "slim"] : variant => "docker-image://${REGISTRY}/${variant}:latest"
-  }
-  attest = ["type=provenance,mode=max"]
-  output = ["type=docker,compression=zstd"]
+  attest  = ["type=provenance,mode=max"]
+  output  = ["type=docker,compression=zstd"]
 }
 
 # Hardened, with a module changed as patches/NAME.toml says.
@@ -69,7 +66,7 @@ target "patched" {
       { name = "initialises-unlocked", breaks = "entrypoint.replicas" },
       { name = "upgrades-unasked", breaks = "entrypoint.schema_upgrade[unasked]" },
       { name = "never-upgrades", breaks = "entrypoint.schema_upgrade[asked]" },
-      { name = "refuses-plugins", breaks = "contents.extensible_by[hardened-dev]" },
+      { name = "refuses-plugins", breaks = "contents.extensible_by" },
 
       # The command line.
       { name = "has-no-doctor", breaks = "command_line.complete" },
@@ -102,10 +99,11 @@ target "patched" {
       { name = "logs-tracebacks", breaks = "server.quiet" },
     ]
   }
-  target = "patched"
-  args   = { PATCH = mutant.name }
-  tags   = tags(mutant.name)
-  labels = labels(mutant.name, "hardened", mutant.breaks, try(mutant.also, ""))
+  dockerfile = "patched.Dockerfile"
+  contexts   = { hardened = "docker-image://${REGISTRY}/hardened:latest" }
+  args       = { PATCH = mutant.name }
+  tags       = tags(mutant.name)
+  labels     = labels(mutant.name, "hardened", mutant.breaks, try(mutant.also, ""))
 }
 
 # Those that have a stage of their own, under their name.
@@ -170,7 +168,14 @@ target "staged" {
       { name = "trusts-any-authority", breaks = "server.tls[s3]" },
     ]
   }
-  contexts = { tools = "docker/bases/tools" }
+  # All of them are looked up, whichever the stage is made from.
+  contexts = {
+    custom       = "docker-image://${REGISTRY}/custom:latest"
+    hardened     = "docker-image://${REGISTRY}/hardened:latest"
+    hardened-dev = "docker-image://${REGISTRY}/hardened-dev:latest"
+    slim         = "docker-image://${REGISTRY}/slim:latest"
+    tools        = "docker/bases/tools"
+  }
   secret = concat(
     AUTHORITIES == "" ? [] : ["id=ca,src=${AUTHORITIES}"],
     PROXIES == "" ? [] : ["id=proxies,src=${PROXIES}"],
@@ -183,26 +188,29 @@ target "staged" {
 # --- Faults of the build, not of what is built. ---
 
 target "has-no-provenance" {
-  inherits = ["mutant"]
-  target   = "has-no-provenance"
-  tags     = tags("has-no-provenance")
-  labels   = labels("has-no-provenance", "hardened", "image.provenance", "")
-  attest   = ["type=provenance,disabled=true"]
+  inherits          = ["mutant"]
+  dockerfile-inline = "FROM hardened"
+  contexts          = { hardened = "docker-image://${REGISTRY}/hardened:latest" }
+  tags              = tags("has-no-provenance")
+  labels            = labels("has-no-provenance", "hardened", "image.provenance", "")
+  attest            = ["type=provenance,disabled=true"]
 }
 
-# The same binaries on either platform. A stage of the Dockerfile would ask for arm64 of all images.
+# The same binaries on either platform.
 target "is-amd64-everywhere" {
   inherits          = ["mutant"]
-  dockerfile-inline = "FROM --platform=linux/amd64 ${REGISTRY}/hardened:latest"
+  dockerfile-inline = "FROM --platform=linux/amd64 hardened"
+  contexts          = { hardened = "docker-image://${REGISTRY}/hardened:latest" }
   platforms         = ["linux/amd64", "linux/arm64"]
   tags              = tags("is-amd64-everywhere")
   labels            = labels("is-amd64-everywhere", "hardened", "image.architectures[arm64]", "")
 }
 
 target "has-a-secret-in-a-build-argument" {
-  inherits = ["mutant"]
-  target   = "has-a-secret-in-a-build-argument"
-  args     = { INDEX_TOKEN = "hunter22-hunter22" }
-  tags     = tags("has-a-secret-in-a-build-argument")
-  labels   = labels("has-a-secret-in-a-build-argument", "hardened", "contents.lacks[secret]", "")
+  inherits          = ["mutant"]
+  dockerfile-inline = "FROM hardened\nARG INDEX_TOKEN\nRUN [\"/opt/mlflow/bin/python\", \"-c\", \"pass\"]\n"
+  contexts          = { hardened = "docker-image://${REGISTRY}/hardened:latest" }
+  args              = { INDEX_TOKEN = "hunter22-hunter22" }
+  tags              = tags("has-a-secret-in-a-build-argument")
+  labels            = labels("has-a-secret-in-a-build-argument", "hardened", "contents.lacks[secret]", "")
 }

@@ -31,14 +31,17 @@ _AT_ONCE = 12
 up waiting for the others."""
 
 
-def require(images: Iterable[Image]) -> None:
+def require(mutants: Iterable[Mutant], variants: Iterable[Image]) -> None:
     """See that the images are there that mutants are made from.
 
     Raises:
         UserError: one is not.
     """
+    needed = {reference for mutant in mutants for reference in mutant.made_from}
     with closing(connect()) as client:
-        for image in images:
+        for image in variants:
+            if image.reference not in needed:
+                continue
             try:
                 client.images.get(image.reference)
             except ImageNotFound:

@@ -60,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
     if not 1 <= asked.jobs <= MOST_JOBS:
         raise UserError(f"--jobs {asked.jobs}: it takes 1 to {MOST_JOBS}")
     concerned = {mutant.variant: variants[mutant.variant] for mutant in chosen}
-    building.require(concerned.values())
+    building.require(chosen, variants.values())
     building.build(chosen, console)
     verdicts = _try(chosen, concerned, console, whole=asked.whole, jobs=asked.jobs)
     console.print(_table_of(verdicts))

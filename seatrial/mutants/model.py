@@ -17,9 +17,11 @@ class Mutant:
     reference: str
     """The tag that it is built under."""
     variant: str
-    """The image that it is made from, and whose contract it is held against."""
+    """The image that it is like, but for its fault, and whose contract it is held against."""
     promise: Claim
     """What it breaks, with the item where the key has some."""
+    made_from: tuple[str, ...]
+    """References that its build looks up."""
     also: tuple[Claim, ...] = ()
     """Promises that can't be told apart from it: no image keeps them and breaks this one."""
 

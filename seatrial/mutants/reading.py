@@ -17,6 +17,7 @@ BAKE_FILE = ROOT / "docker" / "mutants" / "docker-bake.hcl"
 GROUP = "mutants"
 
 _LABEL = "io.seatrial.mutant."
+_IMAGE = "docker-image://"
 
 
 def load() -> dict[str, Mutant]:
@@ -47,7 +48,18 @@ def mutant(name: str, target: Mapping[str, Any]) -> Mutant:
         )
     except UserError as error:
         raise UserError(f"the mutant {name}: {error}") from None
-    return Mutant(name, target["tags"][0], labels[f"{_LABEL}variant"], promise, tuple(also))
+    return Mutant(
+        name=name,
+        reference=target["tags"][0],
+        variant=labels[f"{_LABEL}variant"],
+        promise=promise,
+        made_from=tuple(
+            place.removeprefix(_IMAGE)
+            for place in target.get("contexts", {}).values()
+            if place.startswith(_IMAGE)
+        ),
+        also=tuple(also),
+    )
 
 
 def select(mutants: Mapping[str, Mutant], names: Sequence[str]) -> list[Mutant]:
