@@ -424,9 +424,11 @@ def post(base: str, what: str, body: Mapping[str, object]) -> Any:  # noqa: ANN4
     Raises:
         UserError: it is not answered with 200.
     """
-    answer = requests.post(
-        f"{base}/api/2.0/mlflow/{what}", json=body, headers=load.HEADERS, timeout=60
-    )
+    address = f"{base}/api/2.0/mlflow/{what}"
+    try:
+        answer = requests.post(address, json=body, headers=load.HEADERS, timeout=load.TIME_LIMIT)
+    except requests.RequestException as error:
+        raise UserError(f"{what} was not answered: {error}") from error
     if not answer.ok:
         raise UserError(f"{what} was answered with {answer.status_code}: {answer.text[:200]}")
     return answer.json()

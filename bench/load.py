@@ -12,7 +12,8 @@ import time
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
-from http.client import HTTPConnection
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
 
@@ -81,11 +82,14 @@ def one_after_the_other(address: str, port: int, call: Call, *, warm: int, count
     with closing(HTTPConnection(address, port, timeout=TIME_LIMIT)) as connection:
         for _ in range(warm + count):
             before = time.perf_counter()
-            connection.request(call.method, call.path, body, headers)
-            answer = connection.getresponse()
-            said = answer.read()
+            try:
+                connection.request(call.method, call.path, body, headers)
+                answer = connection.getresponse()
+                said = answer.read()
+            except (OSError, HTTPException) as error:
+                raise UserError(f"{call.method} {call.path} was not answered: {error}") from error
             took.append(time.perf_counter() - before)
-            if answer.status != 200:
+            if answer.status != HTTPStatus.OK:
                 raise UserError(
                     f"{call.method} {call.path} was answered with {answer.status}: {said[:200]!r}"
                 )
@@ -118,7 +122,7 @@ async def _many(base: str, calls: Sequence[Call], clients: int, requests: int) -
             try:
                 async with session.request(call.method, call.path, json=call.body) as answer:
                     await answer.read()
-                    if answer.status == 200:
+                    if answer.status == HTTPStatus.OK:
                         took.append(time.perf_counter() - before)
                     else:
                         errors[str(answer.status)] += 1

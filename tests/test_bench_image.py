@@ -156,6 +156,15 @@ def test_one_client_takes_no_other_answer() -> None:
         load.one_after_the_other("127.0.0.1", found.server_port, call, warm=0, count=1)
 
 
+def test_a_server_that_is_away_ends_a_single_client() -> None:
+    with server(200) as found:
+        port = found.server_port
+    with pytest.raises(UserError, match="GET / was not answered: .*refused"):
+        load.one_after_the_other("127.0.0.1", port, Call("/"), warm=0, count=1)
+    with pytest.raises(UserError, match="runs/create was not answered"):
+        image.create_run(f"http://127.0.0.1:{port}")
+
+
 def test_rounds_count_by_their_medians_and_errors_by_their_sum() -> None:
     rounds = [replace(MEASURED, start=start, errors=1) for start in (30.0, 99.0, 31.0)]
     assert image.middle(rounds) == replace(MEASURED, start=31.0, errors=3)
