@@ -22,7 +22,7 @@ def add(parser: pytest.Parser) -> None:
         "--variant",
         action="append",
         default=[],
-        help="a variant of the catalogue; may be given more than once (default: its group "tried")",
+        help="a variant of the catalogue; may be given more than once (default: its group 'tried')",
     )
     group.addoption("--platform", default="native", help=PLATFORM_CHOICES)
     group.addoption("--image", help="a reference: try this image, which is not of the catalogue")
