@@ -159,7 +159,7 @@ def test_one_client_takes_no_other_answer() -> None:
 def test_a_server_that_is_away_ends_a_single_client() -> None:
     with server(200) as found:
         port = found.server_port
-    with pytest.raises(UserError, match="GET / was not answered: .*refused"):
+    with pytest.raises(UserError, match=r"GET / was not answered: .*refused"):
         load.one_after_the_other("127.0.0.1", port, Call("/"), warm=0, count=1)
     with pytest.raises(UserError, match="runs/create was not answered"):
         image.create_run(f"http://127.0.0.1:{port}")
