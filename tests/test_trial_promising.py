@@ -15,7 +15,6 @@ from seatrial.stack.subject import ImageConfiguration, Subject
 from seatrial.trial.options import TrialOptions
 from seatrial.trial.promising import (
     NEEDS_SERVICES,
-    Case,
     cases,
     is_wanted,
     require_coverage,
@@ -138,11 +137,12 @@ def _asking_for(*claims: str) -> TrialOptions:
 
 
 def test_only_tests_of_the_promises_asked_for() -> None:
-    case = Case(BOTH, (Promise("server.databases", "sqlite"), Promise("server.quiet")))
-    assert is_wanted(case, FULL)
-    assert is_wanted(case, _asking_for("server.databases"))
-    assert is_wanted(case, _asking_for("python.pins", "server.databases[sqlite]"))
-    assert not is_wanted(case, _asking_for("server.databases[mysql]"))
+    tried = (Promise("server.databases", "sqlite"), Promise("server.quiet"))
+    assert is_wanted(*tried, options=FULL)
+    assert is_wanted(*tried, options=_asking_for("server.databases"))
+    assert is_wanted(*tried, options=_asking_for("python.pins", "server.databases[sqlite]"))
+    assert not is_wanted(*tried, options=_asking_for("server.databases[mysql]"))
+    assert not is_wanted(options=_asking_for("server.databases[mysql]"))
 
 
 def test_promises_asked_for_are_passed_on() -> None:

@@ -27,8 +27,12 @@ if TYPE_CHECKING:
     from seatrial.mutants.model import Mutant
 
 ALONE = ("-n", "0")
-WITHOUT_SERVICES = ("image.", "contents.", "command_line.", "python.")
-"""Promises that are tried on the image alone: PostgreSQL and MinIO would only be waited for."""
+WITHOUT_SERVICES = (
+    *("image.", "process.", "contents.", "command_line.", "python."),
+    *("server.version_label", "server.checks_host", "server.metrics", "server.quiet"),
+)
+"""How promises begin that are as well tried on SQLite and a volume: PostgreSQL and MinIO would only
+be waited for."""
 MOST_JOBS = 2
 """Each is a server with its clients and its databases, on one machine."""
 

@@ -171,7 +171,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         found = _case_of(item)
         if found is None and "case" in getattr(item, "fixturenames", ()):
             continue
-        if trial and not promising.is_wanted(found, trial.options):
+        tried = found.promises if found else ()
+        if trial and not promising.is_wanted(*tried, options=trial.options):
             unwanted.append(item)
             continue
         kept.append(item)

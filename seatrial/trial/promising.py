@@ -98,14 +98,8 @@ def needs_services(promise: Promise) -> bool:
     return Promise(promise.key, promise.item) in NEEDS_SERVICES
 
 
-def is_wanted(case: Case | None, options: TrialOptions) -> bool:
-    """Whether a test tries a promise that was asked for, or none was.
-
-    Args:
-        case: None for a test that tries none.
-        options: what was asked for.
-    """
-    tried = case.promises if case else ()
+def is_wanted(*tried: Promise, options: TrialOptions) -> bool:
+    """Whether one of the promises was asked for, or none at all was."""
     asked = options.promises
     return not asked or any(claim.covers(one) for claim in asked for one in tried)
 

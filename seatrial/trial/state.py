@@ -18,6 +18,7 @@ import requests
 from docker.errors import APIError
 
 from seatrial import catalogue
+from seatrial.contract import Promise
 from seatrial.engine.connection import connect
 from seatrial.errors import UserError
 from seatrial.stack.ownership import Session, remove_session, sweep
@@ -35,7 +36,7 @@ from seatrial.stack.subject import Subject
 from seatrial.stack.waiting import ContainerError
 from seatrial.stack.workplace import Workplace
 from seatrial.trial import ending, ryuk, subjects
-from seatrial.trial.promising import require_coverage
+from seatrial.trial.promising import is_wanted, require_coverage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -292,7 +293,9 @@ class Trial:
         if self.options.stack == "embedded":
             return None
         promised = [subject.contract.server.databases or [] for subject in self.subjects]
-        mysql = any("mysql" in databases for databases in promised)
+        mysql = any("mysql" in databases for databases in promised) and is_wanted(
+            Promise("server.databases", "mysql"), options=self.options
+        )
         try:
             return self._services(*ALWAYS, *(["mysql"] if mysql else [])).start()
         except ContainerError as failure:
