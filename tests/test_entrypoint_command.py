@@ -169,6 +169,14 @@ def test_environment_alone() -> None:
     assert "MLFLOW_DEFAULT_ARTIFACT_ROOT" not in environment
 
 
+def test_connections_are_kept_where_the_database_is_no_file() -> None:
+    pool = "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"
+    assert settle([], BACKEND_STORE_URI=URL)[1][pool] == "10"
+    assert settle(["--backend-store-uri", URL])[1][pool] == "10"
+    assert settle([], BACKEND_STORE_URI=URL, **{pool: "3"})[1][pool] == "3"
+    assert pool not in settle([])[1]
+
+
 def test_artifact_root_of_a_server_that_passes_nothing_on() -> None:
     for words, more in ((["--no-serve-artifacts"], {}), ([], {"MLFLOW_SERVE_ARTIFACTS": "false"})):
         _, environment = settle(words, ARTIFACT_ROOT="s3://bucket", **more)

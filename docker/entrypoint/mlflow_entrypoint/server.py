@@ -11,7 +11,7 @@ from mlflow_entrypoint import options, settings
 from mlflow_entrypoint.errors import EntrypointError, say
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Mapping, MutableMapping
 
     from mlflow_entrypoint.options import Given
 
@@ -57,19 +57,24 @@ def settle(arguments: list[str], environment: MutableMapping[str, str]) -> Serve
         _adopt(variable, other, environment, given)
     _place_artifacts(environment, given)
     _require_values(environment, given)
-    for name, value in settings.SERVER.items():
-        if not environment.get(name):
-            environment[name] = value
+    _complete(environment, settings.SERVER)
+    backend = given.values.get("--backend-store-uri") or environment["MLFLOW_BACKEND_STORE_URI"]
+    if not backend.startswith("sqlite"):
+        _complete(environment, settings.POOL)
     return Server(
         arguments=given.arguments,
-        backend=None
-        if _is_on("--artifacts-only", given, environment)
-        else given.values.get("--backend-store-uri") or environment["MLFLOW_BACKEND_STORE_URI"],
+        backend=None if _is_on("--artifacts-only", given, environment) else backend,
         read_replica=_said("--read-replica-backend-store-uri", given, environment),
         registry=_said("--registry-store-uri", given, environment),
         authenticates=given.values.get("--app-name") == "basic-auth",
         backend_variable=None if "--backend-store-uri" in given.values else backend_variable,
     )
+
+
+def _complete(environment: MutableMapping[str, str], defaults: Mapping[str, str]) -> None:
+    for name, value in defaults.items():
+        if not environment.get(name):
+            environment[name] = value
 
 
 def drop_service_links(environment: MutableMapping[str, str]) -> None:
