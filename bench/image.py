@@ -265,6 +265,8 @@ class Stage:
         own = self._own(running)
         with watch.measure(f"{name}: first /health", containers=True, own=own) as detail:
             detail["seconds"] = start = running.start()
+            # A tag may move between two rounds.
+            detail["image"] = running.container.attrs["Image"]
         base = f"http://{running.address}:{PORT}"
         run = create_run(base)
         read = Call(READ.format(run))
