@@ -14,7 +14,9 @@ nox.options.sessions = ["lint", "dockerfiles", "imports", "types", "units"]
 nox.options.error_on_missing_interpreters = True
 
 DOCKERFILES = sorted(
-    str(path) for folder in ("bench", "docker", "docs") for path in Path(folder).rglob("*Dockerfile*")
+    str(path)
+    for folder in ("bench", "docker", "docs")
+    for path in Path(folder).rglob("*Dockerfile*")
 )
 
 
