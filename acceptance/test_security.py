@@ -25,10 +25,7 @@ if TYPE_CHECKING:
     from seatrial.trial.fixtures import Launch
     from seatrial.trial.state import Trial
 
-pytestmark = [
-    pytest.mark.promise("server.tls", "s3"),
-    pytest.mark.xdist_group("secure store"),  # so that it starts once
-]
+pytestmark = pytest.mark.promise("server.tls", "s3")
 
 AUTHORITY = "authority.pem"
 CONTENT = bytes(range(256)) * 4096

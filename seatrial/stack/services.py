@@ -42,8 +42,6 @@ LOOPBACK = "127.0.0.1"
 REGION = "us-east-1"
 ALWAYS = ("postgres", "minio")
 """What every full trial starts."""
-SECURE_STORE = "minio-tls"
-"""The name on the network of the store that speaks https."""
 MYSQL_USER = "root"
 """The one who may make databases."""
 START_LIMIT = 90
@@ -202,13 +200,15 @@ class SecureStore:
     """Its certificate, as PEM."""
     user: str
     password: str
+    host: str
+    """Its name on the network."""
     port: int
     """On loopback."""
 
     @property
     def endpoint(self) -> str:
         """For containers on the network."""
-        return f"https://{SECURE_STORE}:9000"
+        return f"https://{self.host}:9000"
 
     def s3(self, authority: Path) -> S3Client:
         """An S3 client on this host, which trusts the certificates in the file `authority`."""
@@ -289,7 +289,7 @@ class Services:
         return service.start().get_wrapped_container()
 
     def _start_minio(self, network: str, user: str, password: str) -> Container:
-        service = self._minio(network, "minio", user, password)
+        service = self._minio(f"{network}-minio", "minio", user, password)
         container = service.start().get_wrapped_container()
 
         def answers() -> bool:
@@ -299,16 +299,21 @@ class Services:
         until(answers, container=container, what="answer on /minio/health/live", limit=START_LIMIT)
         return container
 
-    def start_secure_store(self, addresses: ServiceAddresses) -> SecureStore:
+    def start_secure_store(self, host: str, addresses: ServiceAddresses) -> SecureStore:
         """Start another MinIO, which speaks https alone, for the users of the first one.
+
+        Args:
+            host: its name on the network, which its certificate has: every process that starts a
+                store needs a name of its own.
+            addresses: of the first one.
 
         Raises:
             ContainerError: it is not ready in time.
         """
         authority = Authority.found()
-        certificate, key = authority.issue([SECURE_STORE, LOOPBACK])
+        certificate, key = authority.issue([host, LOOPBACK])
         user, password = addresses.user, addresses.password
-        service = self._minio(self._session.network, SECURE_STORE, user, password)
+        service = self._minio(host, host, user, password)
         service.with_command(["server", "/data", "--address", ":9000", "--certs-dir", "/certs"])
         service.with_copy_into_container(certificate, "/certs/public.crt")
         service.with_copy_into_container(key, "/certs/private.key")
@@ -325,13 +330,13 @@ class Services:
                     return False
 
         until(answers, container=container, what="answer over https", limit=START_LIMIT)
-        return SecureStore(authority.pem, user, password, published_port(container, 9000))
+        return SecureStore(authority.pem, user, password, host, published_port(container, 9000))
 
-    def _minio(self, network: str, alias: str, user: str, password: str) -> MinioContainer:
+    def _minio(self, name: str, alias: str, user: str, password: str) -> MinioContainer:
         service = MinioContainer(self._images["minio"], access_key=user, secret_key=password)
         service.with_envs(MINIO_ROOT_USER=user, MINIO_ROOT_PASSWORD=password)
         service.ports = {"9000": (LOOPBACK,)}  # type: ignore[dict-item]
-        service.with_name(f"{network}-{alias}").with_kwargs(**self._options(network, alias))
+        service.with_name(name).with_kwargs(**self._options(self._session.network, alias))
         # The stock strategy does not notice a container that has ended.
         service._wait_strategy = None  # noqa: SLF001
         return service

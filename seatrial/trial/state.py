@@ -309,7 +309,8 @@ class Trial:
         """
         assert self.services
         if self._secure_store is None:
-            self._secure_store = self._services("minio").start_secure_store(self.services)
+            host = self._fresh_name("minio-tls")
+            self._secure_store = self._services("minio").start_secure_store(host, self.services)
         return self._secure_store
 
     def _services(self, *names: str) -> Services:
