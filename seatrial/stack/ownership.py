@@ -11,10 +11,11 @@ import os
 import secrets
 import socket
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import psutil
-from docker.errors import NotFound
+from docker.errors import APIError, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +82,11 @@ def remove_session(client: DockerClient, session: Session) -> list[str]:
     return _remove(client, lambda labels: labels.get(SESSION_LABEL) == session.id)
 
 
+def remove_containers(client: DockerClient, session: Session) -> list[str]:
+    """Remove the containers that `session` started; give back what was removed."""
+    return _remove_containers(client, lambda labels: labels.get(SESSION_LABEL) == session.id)
+
+
 def remove_all(client: DockerClient) -> list[str]:
     """Remove everything that any session started; give back what was removed."""
     return _remove(client, lambda _: True)
@@ -88,16 +94,8 @@ def remove_all(client: DockerClient) -> list[str]:
 
 def _remove(client: DockerClient, wanted: Callable[[dict[str, str]], bool]) -> list[str]:
     """Containers go first: a network or a volume in use can't be removed."""
-    labelled: dict[str, str | list[str] | bool] = {"label": SESSION_LABEL}
-    removed = []
-    for container in client.containers.list(all=True, filters=labelled, ignore_removed=True):
-        if wanted(container.labels):
-            # Two sweeps may meet at the same container: the other one's removal is as good.
-            try:
-                container.remove(force=True, v=True)
-            except NotFound:
-                continue
-            removed.append(f"container {container.name}")
+    removed = _remove_containers(client, wanted)
+    labelled = _labelled()
     for network in client.networks.list(filters=labelled):
         if wanted(network.attrs["Labels"] or {}):
             try:
@@ -113,3 +111,22 @@ def _remove(client: DockerClient, wanted: Callable[[dict[str, str]], bool]) -> l
                 continue
             removed.append(f"volume {volume.name}")
     return removed
+
+
+def _remove_containers(client: DockerClient, wanted: Callable[[dict[str, str]], bool]) -> list[str]:
+    removed = []
+    for container in client.containers.list(all=True, filters=_labelled(), ignore_removed=True):
+        if wanted(container.labels):
+            try:
+                container.remove(force=True, v=True)
+            except APIError as error:
+                # Two may meet at the same container: the other one's removal is as good.
+                if error.status_code not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+                    raise
+                continue
+            removed.append(f"container {container.name}")
+    return removed
+
+
+def _labelled() -> dict[str, str | list[str] | bool]:
+    return {"label": SESSION_LABEL}

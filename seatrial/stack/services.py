@@ -25,7 +25,7 @@ from testcontainers.community.mysql import MySqlContainer
 from testcontainers.community.postgres import PostgresContainer
 
 from seatrial.stack.authority import Authority
-from seatrial.stack.waiting import answers_ok, until
+from seatrial.stack.waiting import ContainerError, answers_ok, last_lines, until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,9 +49,18 @@ START_LIMIT = 90
 
 
 def published_port(container: Container, port: int) -> int:
-    """The loopback port that `port` of the container is published on; it changes with a restart."""
+    """The loopback port that `port` of the container is published on; it changes with a restart.
+
+    Raises:
+        ContainerError: there is none, as when the container has ended.
+    """
     container.reload()
-    bindings = container.ports[f"{port}/tcp"] or []
+    bindings = container.ports.get(f"{port}/tcp")
+    if not bindings:
+        raise ContainerError(
+            f"{container.name} ({container.status}) publishes no port for its {port}",
+            last_lines(container),
+        )
     return int(bindings[0]["HostPort"])
 
 
@@ -63,7 +72,7 @@ class _Postgres(PostgresContainer):
             port = published_port(container, self.port)
             try:
                 _connect_postgres(port, self.username, self.password, self.dbname).close()
-            except psycopg.OperationalError:
+            except psycopg.Error:
                 return False
             return True
 
@@ -77,7 +86,7 @@ class _MySql(MySqlContainer):
         def answers() -> bool:
             try:
                 _connect_mysql(published_port(container, self.port), self.password).close()
-            except pymysql.err.OperationalError:
+            except pymysql.err.MySQLError:
                 return False
             return True
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -21,7 +21,7 @@ from seatrial import catalogue
 from seatrial.contract import Promise
 from seatrial.engine.connection import connect
 from seatrial.errors import UserError
-from seatrial.stack.ownership import Session, remove_session, sweep
+from seatrial.stack.ownership import Session, remove_containers, remove_session, sweep
 from seatrial.stack.server import (
     Server,
     Stores,
@@ -39,6 +39,8 @@ from seatrial.trial import ending, ryuk, subjects
 from seatrial.trial.promising import is_wanted, require_coverage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from concurrent.futures import Future
     from pathlib import Path
 
     from docker import DockerClient
@@ -283,11 +285,17 @@ class Trial:
                 for first in firsts:
                     first.result()
             except BaseException:
-                # The other waits end with their containers, not only at their time limits.
                 pool.shutdown(wait=False, cancel_futures=True)
-                remove_session(self.client, self.session)
+                self._give_up([services, *firsts])
                 raise
         self.touched.clear()
+
+    def _give_up(self, starts: Sequence[Future[Any]]) -> None:
+        """End what still starts: waits end with their containers, not only at their time limits."""
+        while unfinished := [one for one in starts if not one.done()]:
+            remove_containers(self.client, self.session)
+            wait(unfinished, timeout=1)
+        remove_session(self.client, self.session)
 
     def _start_services(self) -> ServiceAddresses | None:
         if self.options.stack == "embedded":
