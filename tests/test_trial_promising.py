@@ -132,6 +132,16 @@ def test_promise_that_no_test_tries_is_refused(acceptance: Path) -> None:
     )
 
 
+def test_mark_on_a_method_counts(acceptance: Path) -> None:
+    (acceptance / "test_two.py").write_text(
+        "import pytest\n"
+        "class TestDatabases:\n"
+        "    @pytest.mark.promise('server.databases', 'postgresql')\n"
+        "    def test_postgresql(self) -> None: pass\n"
+    )
+    require_coverage([BOTH], acceptance)
+
+
 def _asking_for(*claims: str) -> TrialOptions:
     return replace(FULL, promises=tuple(map(Claim.parse, claims)))
 

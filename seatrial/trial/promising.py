@@ -59,10 +59,12 @@ def claims_of(definition: pytest.Function) -> list[Claim]:
 
 
 def _claims_written_on(thing: object) -> list[Claim]:
-    """The promises that the marks of one module, class or function name."""
+    """What the marks of a module, a function, or a class and its methods promise."""
     marks = getattr(thing, "pytestmark", [])
     marks = marks if isinstance(marks, list) else [marks]
-    return [Claim(*mark.args) for mark in marks if mark.name == MARK]
+    written = [Claim(*mark.args) for mark in marks if mark.name == MARK]
+    methods = vars(thing).values() if isinstance(thing, type) else ()
+    return written + [claim for method in methods for claim in _claims_written_on(method)]
 
 
 def cases(
