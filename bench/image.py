@@ -74,6 +74,11 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
     },
     "1 worker, pool 10+1": {"MLFLOW_WORKERS": "1", **_SMALL_POOL},
     "2 workers, pool 10+1": {"MLFLOW_WORKERS": "2", **_SMALL_POOL},
+    "2 workers, pool 10+1, each loads MLflow": {
+        "MLFLOW_WORKERS": "2",
+        "MLFLOW_PRELOAD": "false",
+        **_SMALL_POOL,
+    },
 }
 """Ways to set a server up. The pools are of database connections: those kept, and those that may be
 opened beside them; 5+10 is SQLAlchemy's own."""

@@ -21,7 +21,7 @@ from mlflow_entrypoint import health
 from mlflow_entrypoint.health import Address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docker" / "entrypoint"
@@ -312,22 +312,69 @@ def test_secrets_leave_the_process_list(tmp_path: Path) -> None:
         assert process.wait(5) == 143
 
 
-def test_server_that_is_killed(tmp_path: Path) -> None:
-    """From the environment alone, through the health check, to a kill from outside."""
-    port = str(_free_port())
-    with _mlflow(cwd=tmp_path, MLFLOW_SERVER_PORT=port, MLFLOW_HOST="127.0.0.1") as process:
-        deadline = time.monotonic() + 90
-        address = Address("127.0.0.1", int(port), "/health", encrypted=False)
-        while True:
-            assert process.poll() is None, process.communicate()[0]
-            assert time.monotonic() < deadline, "it never was healthy"
-            try:
-                assert health.ask(address) == "200"
-                break
-            except ConnectionRefusedError:
-                time.sleep(0.2)
-        [server] = psutil.Process(process.pid).children()
-        assert "uvicorn" in server.cmdline(), "mlflow server still stands before it"
+@contextmanager
+def _served(cwd: Path, **variables: str) -> Iterator[tuple[subprocess.Popen[str], psutil.Process]]:
+    """A server, from the environment alone: the entry point, and the process that serves."""
+    port = _free_port()
+    with _mlflow(
+        cwd=cwd, MLFLOW_SERVER_PORT=str(port), MLFLOW_HOST="127.0.0.1", **variables
+    ) as process:
+        try:
+            address = Address("127.0.0.1", port, "/health", encrypted=False)
+            _until(lambda: _is_healthy(process, address), "it never was healthy")
+            [server] = psutil.Process(process.pid).children()
+            (cwd / "processes").mkdir()
+            (cwd / "processes" / str(server.pid)).symlink_to(f"/proc/{server.pid}")
+            assert health.find(str(cwd / "processes")) == address
+            yield process, server
+        finally:
+            process.terminate()
+
+
+def _is_healthy(process: subprocess.Popen[str], address: Address) -> bool:
+    assert process.poll() is None, process.communicate()[0]
+    try:
+        return health.ask(address) == "200"
+    except ConnectionRefusedError:
+        return False
+
+
+def _until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("preload", ["true", "false"])
+def test_server_that_is_killed(tmp_path: Path, preload: str) -> None:
+    with _served(tmp_path, MLFLOW_PRELOAD=preload) as (process, server):
+        assert ("uvicorn" in server.cmdline()) == (preload == "false")
         server.kill()
         assert process.wait(10) == 137
-    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db"}
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", "processes"}
+
+
+def test_worker_that_dies_is_replaced(tmp_path: Path) -> None:
+    with _served(tmp_path) as (process, server):
+        first, other = server.children()
+        first.kill()
+        _until(
+            lambda: {other.pid} < {one.pid for one in server.children()} - {first.pid},
+            "no other worker was started",
+        )
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def test_single_process_serves_without_workers(tmp_path: Path) -> None:
+    with _served(tmp_path, MLFLOW_WORKERS="1") as (process, server):
+        assert not server.children()
+        process.terminate()
+        assert process.wait(20) == 143, "uvicorn raises the signal again when it has finished"
+
+
+def test_what_mlflow_refuses_ends_with_its_code(tmp_path: Path) -> None:
+    with _mlflow("server", "--workers", "many", cwd=tmp_path) as process:
+        assert "Invalid value for '--workers'" in process.communicate()[0]
+        assert process.returncode == 2

@@ -1,48 +1,65 @@
 """The moment at which `mlflow server` has made everything ready and starts the process that serves.
 
 MLflow starts uvicorn, or another server, as a child and waits for it, with all of MLflow loaded for
-a second time and with exit code 0 whatever becomes of the child. So that process takes the place of
-`mlflow server` here: its exit code and its signals are its own.
+a second time and with exit code 0 whatever becomes of the child. So somebody else takes over here:
+the process itself by becoming the one that serves, or one that has loaded MLflow meanwhile
+(`preloading`). Its exit code and its signals are its own.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_entrypoint.errors import say
 from mlflow_entrypoint.processes import serves
 from mlflow_entrypoint.secrecy import mask
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import ExitStack
 
 
-def prepare(lock: ExitStack | None, *, replace: bool) -> None:
-    """Wait for that moment: then give `lock` back, and become the process that serves.
+class Command(NamedTuple):
+    """How a process that serves is started."""
+
+    words: list[str]
+    """The program first."""
+    environment: dict[str, str]
+    """All its variables."""
+
+
+def prepare(lock: ExitStack | None, take_over: Callable[[Command], None] | None) -> None:
+    """Wait for that moment: then give `lock` back, and hand over.
 
     Args:
         lock: of the database, where one is held.
-        replace: not where MLflow has more to start after it, such as background jobs.
+        take_over: does not come back. None where MLflow has more to start after the process that
+            serves, such as background jobs.
     """
     held = [lock] if lock else []
 
     def heed(event: str, details: tuple[Any, ...]) -> None:
         if event != "subprocess.Popen":
             return
-        program, arguments, _, environment = details
+        _, arguments, _, environment = details
         words = [os.fsdecode(word) for word in arguments]
         if not serves(words):
             return
         while held:
             _release(held.pop())
-        if replace:
+        if take_over:
             sys.stdout.flush()
             sys.stderr.flush()
-            os.execve(program, words, environment or os.environ)  # noqa: S606
+            take_over(Command(words, dict(environment or os.environ)))
 
     sys.addaudithook(heed)
+
+
+def become(command: Command) -> None:
+    """Become the process that serves."""
+    os.execve(command.words[0], command.words, command.environment)  # noqa: S606
 
 
 def _release(lock: ExitStack) -> None:

@@ -1,8 +1,8 @@
 """Ask the running server for its health, where it really listens.
 
-The process table says where: the server's own process has its address in its arguments, and the
-prefix of its paths in its environment. This runs every few seconds, so it loads little: no pathlib,
-no HTTP client.
+The process table says where: the server's own process has its address in its arguments and the
+prefix of its paths in its environment, or it has left a note of both. This runs every few seconds,
+so it loads little: no pathlib, no HTTP client.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import socket
 import sys
 from typing import NamedTuple
 
-from mlflow_entrypoint.processes import serves
+from mlflow_entrypoint.processes import PREFIX, announced, serves
 
 TIME_LIMIT = 5
 """Seconds for the answer."""
-_PREFIX = "_MLFLOW_STATIC_PREFIX"
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
 
 
@@ -50,9 +49,10 @@ def find(table: str = "/proc") -> Address | None:
     for pid in sorted((name for name in os.listdir(table) if name.isdigit()), key=int):  # noqa: PTH208
         try:
             arguments = _words(f"{table}/{pid}/cmdline")
-            if not serves(arguments):
-                continue
-            return _address(arguments, _words(f"{table}/{pid}/environ"))
+            if serves(arguments):
+                return _address(arguments, _words(f"{table}/{pid}/environ"))
+            if note := announced(f"{table}/{pid}"):
+                return _address(note, note)
         except (OSError, ValueError):
             continue  # it has ended meanwhile, is somebody else's, or listens on no port
     return None
@@ -69,7 +69,7 @@ def _address(arguments: list[str], environment: list[str]) -> Address:
     if bind := _last(arguments, "-b"):
         host, _, port = bind.rpartition(":")
     host = host.strip("[]")
-    prefixes = (word.partition("=")[2] for word in environment if word.startswith(f"{_PREFIX}="))
+    prefixes = (word.partition("=")[2] for word in environment if word.startswith(f"{PREFIX}="))
     return Address(
         host=_EVERYWHERE.get(host, host),
         port=int(port),

@@ -6,11 +6,17 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mlflow_entrypoint import command, secrecy, secret_files, settings
+from mlflow_entrypoint import command, model_server, secrecy, secret_files, settings
 from mlflow_entrypoint.errors import EntrypointError, say
 from mlflow_entrypoint.supervisor import supervise
 from mlflow_entrypoint.variables import expand
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlflow_entrypoint.handover import Command
 
 
 def main(arguments: list[str]) -> int:
@@ -62,26 +68,41 @@ def _mlflow(program: str, said: list[str], errors: secrecy.MaskedStream) -> int:
         os.environ.setdefault(name, value)
     errors.learn(secret_files.passwords(os.environ, rest))
     if asked.starts_server:
-        rest = [rest[0], *_ready_server(rest[1:], errors)]
-    sys.argv = [program, *general, *rest]
+        return _serve([program, *general, rest[0]], rest[1:], errors)
+    if model_server.is_asked_for(rest):
+        model_server.prepare()
+    return _command_line([program, *general, *rest])
+
+
+def _command_line(words: list[str]) -> int:
+    sys.argv = words
     from mlflow.cli import cli
 
     return int(cli() or 0)
 
 
-def _ready_server(rest: list[str], errors: secrecy.MaskedStream) -> list[str]:
-    """Settle how the server is started, and see that its databases are fit for it."""
-    from mlflow_entrypoint import handover, readiness, server
+def _serve(before: list[str], rest: list[str], errors: secrecy.MaskedStream) -> int:
+    """Settle how the server is started, see that its databases are fit for it, and start it."""
+    from mlflow_entrypoint import handover, preloading, readiness, server
 
     output = sys.stdout = secrecy.MaskedStream(sys.stdout)
     settled = server.settle(rest, os.environ)
     known = secret_files.passwords(os.environ, rest)
     errors.learn(known)
     output.learn(known)
-    lock = readiness.prepare(settled, os.environ, _upgrade)
-    jobs = settings.switch(os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION")
-    handover.prepare(lock, replace=not jobs)
-    return settled.arguments
+    take_over: Callable[[Command], None] | None = handover.become
+    if settings.switch(os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"):
+        take_over = None
+    elif settings.switch(os.environ, settings.PRELOAD, default=True):
+        preloading.load()
+        prepared = preloading.prepare_apart()
+        if isinstance(prepared, int):
+            return prepared
+        if isinstance(prepared, handover.Command):
+            return preloading.serve(prepared)
+        take_over = prepared
+    handover.prepare(readiness.prepare(settled, os.environ, _upgrade), take_over)
+    return _command_line([*before, *settled.arguments])
 
 
 def _upgrade(url: str) -> None:

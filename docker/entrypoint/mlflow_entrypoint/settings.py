@@ -42,6 +42,8 @@ SCHEMA_LOCK_WAIT = ("MLFLOW_SCHEMA_LOCK_WAIT", 600.0)
 """The longest wait for another server that initialises or upgrades the database, in seconds."""
 STOP_WAIT = ("MLFLOW_STOP_WAIT", 8.0)
 """How long after a stop signal the server is killed, in seconds: before Docker's own 10."""
+PRELOAD = "MLFLOW_PRELOAD"
+"""Whether MLflow is loaded once for all workers; `true` where it isn't set."""
 SCHEMA_UPGRADE = "MLFLOW_SCHEMA_UPGRADE"
 """Whether a database with an older schema is upgraded at the start; `false` where it isn't set."""
 
