@@ -20,6 +20,7 @@ from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 from sqlalchemy import create_engine
 
 from acceptance.inside import explanations
+from acceptance.models import DOUBLING, put_doubling
 from seatrial.stack.server import DATA_PATH
 
 if TYPE_CHECKING:
@@ -41,15 +42,6 @@ with mlflow.start_run(experiment_id=experiment) as run:
     mlflow.log_metric("loss", 0.25)
     mlflow.log_text("to be deleted", "note.txt")
 print(json.dumps([experiment, run.info.run_id]))
-"""
-
-DOUBLING = """
-class Doubling:
-    def predict(self, frame, params=None):
-        return [2 * value for value in frame["x"]]
-
-def _load_pyfunc(path):
-    return Doubling()
 """
 
 
@@ -77,14 +69,7 @@ def logged(workplace: Workplace) -> tuple[str, str]:
 @pytest.fixture
 def model(workplace: Workplace, tmp_path: Path) -> str:
     """The path, in the workplace, of a model that needs nothing beside MLflow."""
-    code, folder = tmp_path / "doubling.py", tmp_path / "model"
-    code.write_text(DOUBLING, encoding="utf-8")
-    mlflow.pyfunc.save_model(
-        folder, loader_module="doubling", code_paths=[str(code)], pip_requirements=["mlflow"]
-    )
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    workplace.put({f"model/{path.relative_to(folder)}": path.read_bytes() for path in files})
-    return f"{DATA_PATH}/model"
+    return put_doubling(workplace, tmp_path)
 
 
 class TestExplanations:

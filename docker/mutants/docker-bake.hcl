@@ -71,6 +71,7 @@ target "patched" {
       # The command line.
       { name = "has-no-doctor", breaks = "command_line.complete" },
       { name = "lacks-a-subcommand", breaks = "command_line.complete" },
+      { name = "wants-a-shell-for-models", breaks = "command_line.serves_models" },
 
       # The server.
       { name = "lies-about-its-version", breaks = "server.version_label" },

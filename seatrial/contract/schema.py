@@ -149,6 +149,8 @@ class CommandLine(Section):
 
     complete: Literal[True] | None = None
     """Every subcommand there is explains itself, and those that need no server do their work."""
+    serves_models: Literal[True] | None = None
+    """`mlflow models serve --env-manager local` serves a model until it is told to stop."""
 
 
 class Server(Section):

@@ -1,0 +1,75 @@
+"""Serve a model by `mlflow models serve`, ask it, stop it, and print what came of it as JSON.
+
+The arguments are the path of the model and the words that start the program.
+"""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+TIME_LIMIT = 90
+"""Seconds for the first answer: the trial ends the container before where it is out of patience."""
+STOP_LIMIT = 20
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def ask(url: str, body: "bytes | None" = None, kind: str = "application/json") -> "tuple[int, str]":
+    """Status and text of an answer; status 0 where nobody listens."""
+    request = urllib.request.Request(url, body, {"Content-Type": kind})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode(errors="replace")
+    except OSError as error:
+        return 0, str(error)
+
+
+def main(model: str, start: "list[str]") -> None:
+    """Print the answers, the exit code and what the server said."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    options = ["--model-uri", model, "--env-manager", "local", "--port", str(port)]
+    with tempfile.TemporaryFile("w+") as output:
+        server = subprocess.Popen(
+            [*start, "models", "serve", *options], stdout=output, stderr=subprocess.STDOUT
+        )
+        deadline = time.monotonic() + TIME_LIMIT
+        while (ping := ask(f"{url}/ping"))[0] != 200 and server.poll() is None:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.2)
+        invocations = f"{url}/invocations"
+        split = {"dataframe_split": {"columns": ["x"], "data": [[1], [2.5], [-4]]}}
+        answers = {
+            "ping": ping,
+            "dataframe_split": ask(invocations, json.dumps(split).encode()),
+            "csv": ask(invocations, b"x\n1\n2.5\n-4\n", "text/csv"),
+            "no JSON": ask(invocations, b"{"),
+            "ping at the end": ask(f"{url}/ping"),
+        }
+        ended = server.poll()
+        if ended is None:
+            server.send_signal(signal.SIGTERM)
+            try:
+                ended = server.wait(STOP_LIMIT)
+            except subprocess.TimeoutExpired:
+                server.kill()
+        output.seek(0)
+        print(json.dumps({"answers": answers, "code": ended, "output": output.read()}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

@@ -1,0 +1,43 @@
+"""Models that tests make."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import mlflow
+
+from seatrial.stack.server import DATA_PATH
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from seatrial.stack.workplace import Workplace
+
+DOUBLING = """
+class Doubling:
+    def predict(self, frame, params=None):
+        return [2 * value for value in frame["x"]]
+
+def _load_pyfunc(path):
+    return Doubling()
+"""
+
+
+def put_doubling(workplace: Workplace, scratch: Path) -> str:
+    """Put a model that needs nothing beside MLflow into a workplace.
+
+    Args:
+        workplace: gets the folder `model`.
+        scratch: a folder of this host, to make it in.
+
+    Returns:
+        its path in the workplace.
+    """
+    code, folder = scratch / "doubling.py", scratch / "model"
+    code.write_text(DOUBLING, encoding="utf-8")
+    mlflow.pyfunc.save_model(
+        folder, loader_module="doubling", code_paths=[str(code)], pip_requirements=["mlflow"]
+    )
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    workplace.put({f"model/{path.relative_to(folder)}": path.read_bytes() for path in files})
+    return f"{DATA_PATH}/model"
