@@ -8,7 +8,7 @@ processes, the engine has to run on this machine.
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -123,21 +123,23 @@ class Running:
         """
         rows = self.container.top()
         column = rows["Titles"].index("PID")
-        numbers = [int(row[column]) for row in rows["Processes"]]
+        sizes = []
         try:
-            return sum(proportional_size(_PROCESSES / str(number)) for number in numbers), len(
-                numbers
-            )
-        except FileNotFoundError:
-            raise UserError(
-                "the container's processes are not on this machine: its memory can be measured"
-                " where the engine runs"
-            ) from None
+            for row in rows["Processes"]:
+                # One that has ended since, such as a health check, has no memory.
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    sizes.append(proportional_size(_PROCESSES / row[column]))
         except PermissionError:
             raise UserError(
                 "this user may not read /proc/PID/smaps_rollup of the container's processes: run"
                 " the benchmark as root"
             ) from None
+        if not sizes:
+            raise UserError(
+                "the container's processes are not on this machine: its memory can be measured"
+                " where the engine runs"
+            )
+        return sum(sizes), len(sizes)
 
     def remove(self) -> None:
         """Remove the container."""

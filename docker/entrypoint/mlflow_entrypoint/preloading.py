@@ -46,8 +46,20 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 def load() -> None:
     """Load what doesn't depend on the server's settings."""
-    for name in MODULES:
+    _load(*MODULES)
+
+
+def _load(*modules: str) -> None:
+    """Import modules for good.
+
+    Collecting garbage meanwhile finds none, and later it would write to every object: a page that
+    is written to is no longer shared with the processes forked from this one.
+    """
+    gc.disable()
+    for name in modules:
         import_module(name)
+    gc.freeze()
+    gc.enable()
 
 
 def prepare_apart() -> Callable[[Command], None] | Command | int:
@@ -113,12 +125,8 @@ def _fork_workers() -> None:
             config = kwargs["config"]
             if config.should_reload:
                 return spawning.Process(target=target, kwargs=kwargs)
-            if config.app.partition(":")[0] not in sys.modules:
-                import_module(config.app.partition(":")[0])
-                # Collecting writes to every object, and a page that is written to is shared no
-                # longer.
-                gc.collect()
-                gc.freeze()
+            if (module := config.app.partition(":")[0]) not in sys.modules:
+                _load(module)
             return _Worker(target=target, kwargs=kwargs)
 
     _subprocess.spawn = Context()  # type: ignore[assignment]
