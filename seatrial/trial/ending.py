@@ -24,6 +24,16 @@ def heed() -> None:
         threading.Thread(target=_watch, args=[int(parent)], daemon=True).start()
 
 
+def heed_no_more() -> None:
+    """Let a second Ctrl-C break off neither the report nor the removal of the containers.
+
+    Only where `heed` was called: any other run of pytest may be broken off as often as one likes.
+    """
+    if signal.getsignal(signal.SIGTERM) is signal.default_int_handler:
+        for one in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(one, signal.SIG_IGN)
+
+
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Let no second Ctrl-C break off what is done inside: the removal of the containers."""

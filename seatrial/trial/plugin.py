@@ -121,6 +121,12 @@ def pytest_testnodedown(node: Any, error: object) -> None:  # noqa: ANN401, ARG0
     node.config.stash[LEFT_OUT_KEY] += output.get(LEFT_OUT, [])
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_keyboard_interrupt() -> None:
+    """End in peace: the first Ctrl-C is enough."""
+    ending.heed_no_more()
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Tell the controller what this worker has left out."""
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
