@@ -320,11 +320,12 @@ def test_masked_stream(capfd: pytest.CaptureFixture[str]) -> None:
 def test_hidden_arguments_come_back() -> None:
     words = ["server", "--backend-store-uri", URL, f"--registry-store-uri={URL}", "--port", "80"]
     words += ["--new-passphrase", "${A}", "--new-passphrase=b", "--host", "${HOST}"]
+    words += ["--uvicorn-opts", "--ssl-keyfile-password s3cret --http h11"]
     hidden, environment = secrecy.hide(words, {"HOST": "::"})
     assert "s3cret" not in " ".join(hidden)
     assert [word for word, was in zip(hidden, words, strict=True) if word == was] == [
         *("server", "--backend-store-uri", "--port", "80"),
-        *("--new-passphrase", "--host", "${HOST}"),
+        *("--new-passphrase", "--host", "${HOST}", "--uvicorn-opts"),
     ]
     assert secrecy.hide(hidden, environment) == (hidden, environment)
     assert secrecy.reveal(hidden, environment) == words

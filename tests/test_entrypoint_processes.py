@@ -74,7 +74,7 @@ def test_exit_codes(body: str, server: bool, code: int) -> None:
         assert process.wait(10) == code
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1])
 def test_signals_are_handed_on(number: signal.Signals) -> None:
     body = f"""
 signal.signal({number.value}, lambda *_: os._exit(0 if {number.value} != 10 else 5))
@@ -85,6 +85,23 @@ time.sleep(30)
         assert _line(process) == "ready"
         process.send_signal(number)
         assert process.wait(10) == (5 if number == signal.SIGUSR1 else 0)
+
+
+def test_hangup_does_not_stop_a_server() -> None:
+    """It replaces uvicorn's workers: nothing to be killed for, however long it takes."""
+    body = """
+signal.signal(signal.SIGHUP, lambda *_: print("heard", flush=True))
+print("ready", flush=True)
+while True: time.sleep(30)
+"""
+    with supervised(body, wait=0.2) as process:
+        assert _line(process) == "ready"
+        process.send_signal(signal.SIGHUP)
+        assert _line(process) == "heard"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 143
 
 
 def test_server_without_handlers_ends_by_the_signal() -> None:
@@ -295,6 +312,25 @@ def test_faults_are_one_line(words: list[str], message: str, tmp_path: Path) -> 
     assert "s3cret" not in output
 
 
+def test_control_c_while_a_database_is_awaited(tmp_path: Path) -> None:
+    url = f"postgresql+psycopg://u@127.0.0.1:{_free_port()}/x"
+    with _mlflow("server", "--backend-store-uri", url, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert "waiting up to 60 s for the database" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 130
+        assert process.stdout.read() == ""
+
+
+@pytest.mark.parametrize("option", ["--log-config", "--env-file"])
+def test_what_uvicorn_must_read_first(tmp_path: Path, option: str) -> None:
+    """MLflow is loaded after it then, as `mlflow server` does it."""
+    file = tmp_path / "said.json"
+    file.write_text('{"version": 1}' if option == "--log-config" else "A=b\n")
+    with _served(tmp_path, MLFLOW_UVICORN_OPTS=f"{option} {file}") as (_, server):
+        assert "uvicorn" in server.cmdline()
+
+
 def test_secrets_leave_the_process_list(tmp_path: Path) -> None:
     """While it waits for a database that never comes."""
     url = f"postgresql+psycopg://u:s3cret@127.0.0.1:{_free_port()}/x"
@@ -362,6 +398,12 @@ def test_worker_that_dies_is_replaced(tmp_path: Path) -> None:
         _until(
             lambda: {other.pid} < {one.pid for one in server.children()} - {first.pid},
             "no other worker was started",
+        )
+        replaced = set(server.children())
+        process.send_signal(signal.SIGHUP)
+        _until(
+            lambda: len(now := set(server.children())) == 2 and not now & replaced,
+            "the workers were not replaced",
         )
         process.terminate()
         assert process.wait(20) == 0

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_entrypoint import handover
 from mlflow_entrypoint.errors import say
 from mlflow_entrypoint.processes import announce
+from mlflow_entrypoint.schema import mlflow_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +42,10 @@ MODULES = (
 they are imported."""
 APPS = ("mlflow.server.fastapi_app:app", "mlflow.server.auth:create_app")
 """Apps that may be loaded before workers are forked. Others might start threads, or connect."""
+LOG_CONFIGURATION = "server/uvicorn_log_config.yaml"
+"""MLflow's own, in its package."""
+METRICS = "prometheus_multiproc_dir"
+"""MLflow's variable for the folder of its metrics; where it isn't set, none are kept."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -83,8 +88,11 @@ def prepare_apart() -> Callable[[Command], None] | Command | int:
 
         return hand_over
     os.close(writer)
+    # Ctrl-C meanwhile is no fault of this program: no traceback.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     with os.fdopen(reader, encoding="ascii") as file:
         text = file.read()
+    signal.signal(signal.SIGINT, before)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code < 0:
         say(f"`mlflow server` was ended by {signal.Signals(-code).name} before it served")
@@ -93,12 +101,12 @@ def prepare_apart() -> Callable[[Command], None] | Command | int:
 
 
 def serve(command: Command) -> int:
-    """Do what `command` says: here if it is one of MLflow's own apps on uvicorn.
+    """Do what `command` says: here where nothing must come before MLflow is loaded.
 
     Returns:
         the exit code.
     """
-    if "uvicorn" not in command.words or command.words[-1] not in APPS:
+    if not _can_follow(command.words):
         handover.become(command)
     os.environ.clear()
     os.environ.update(command.environment)
@@ -106,15 +114,36 @@ def serve(command: Command) -> int:
     _fork_workers()
     from uvicorn.main import main
 
+    # What clients send ends up in the log of requests, and the masked streams search all of a line.
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     # `python -m` puts the working directory first, uvicorn as well.
-    return int(main(command.words[command.words.index("uvicorn") + 1 :], "uvicorn") or 0)
+    return int(main(_options(command.words), "uvicorn") or 0)
+
+
+def _options(words: list[str]) -> list[str]:
+    return words[words.index("uvicorn") + 1 :]
+
+
+def _can_follow(words: list[str]) -> bool:
+    """Whether it makes no difference that MLflow is loaded when uvicorn reads its options.
+
+    Another configuration of logging would silence the loggers that are there already, variables
+    from a file would come too late for modules that read them when they are imported, and reloading
+    is about loading.
+    """
+    if "uvicorn" not in words or words[-1] not in APPS:
+        return False
+    from uvicorn.main import main
+
+    with main.make_context("uvicorn", _options(words), resilient_parsing=True) as context:
+        said = context.params
+    own = str(mlflow_folder() / LOG_CONFIGURATION)
+    return said["log_config"] == own and not said["env_file"] and not said["reload"]
 
 
 def _fork_workers() -> None:
     """See that uvicorn forks its workers from this process, with the app loaded."""
     from uvicorn import _subprocess
-
-    spawning = _subprocess.spawn
 
     class Context:
         """Stands in for the one by which uvicorn makes processes."""
@@ -122,10 +151,9 @@ def _fork_workers() -> None:
         def Process(  # noqa: N802 - as multiprocessing calls it
             self, target: Callable[..., object], kwargs: dict[str, Any]
         ) -> BaseProcess:
-            config = kwargs["config"]
-            if config.should_reload:
-                return spawning.Process(target=target, kwargs=kwargs)
-            if (module := config.app.partition(":")[0]) not in sys.modules:
+            module = kwargs["config"].app.partition(":")[0]
+            # Metrics belong to the process that made them: each worker has to make its own.
+            if METRICS not in os.environ and module not in sys.modules:
                 _load(module)
             return _Worker(target=target, kwargs=kwargs)
 

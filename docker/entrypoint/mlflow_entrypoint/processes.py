@@ -13,6 +13,8 @@ PREFIX = "_MLFLOW_STATIC_PREFIX"
 """MLflow's own variable for the prefix of the server's paths."""
 _MODULES = ("uvicorn", "gunicorn", "waitress")
 _NOTE = "mlflow-server"
+_NEVER_EXECUTED = 0x0008
+"""MFD_NOEXEC_SEAL, which a kernel may insist on (vm.memfd_noexec) and Python has no name for."""
 
 
 def serves(arguments: list[str]) -> bool:
@@ -30,7 +32,14 @@ def announce(command: Command) -> None:
     be writable, and the note ends with the process.
     """
     words = [f"{PREFIX}={command.environment.get(PREFIX, '')}", *command.words]
-    os.write(os.memfd_create(_NOTE), "\0".join(words).encode(errors="surrogateescape"))
+    os.write(_note(), "\0".join(words).encode(errors="surrogateescape"))
+
+
+def _note() -> int:
+    try:
+        return os.memfd_create(_NOTE, os.MFD_CLOEXEC | _NEVER_EXECUTED)
+    except OSError:
+        return os.memfd_create(_NOTE, os.MFD_CLOEXEC)  # before Linux 6.3
 
 
 def announced(process: str) -> list[str] | None:

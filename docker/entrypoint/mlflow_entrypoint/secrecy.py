@@ -16,6 +16,8 @@ _PLACEHOLDER = "_MLFLOW_ENTRYPOINT_ARGUMENT_"
 _USER_INFO = re.compile(r"(?P<before>[A-Za-z][\w+.-]*://[^\s:/?#@'\"]*:)(?!\d+/)[^\s'\"]+(?=@)")
 _QUERY = re.compile(r"(?P<before>[?&;](?:\w*password|passwd|\w*passphrase|pwd)=)[^&;\s'\"]+", re.I)
 _SECRET_OPTION = re.compile(r"--[\w-]*(?:password|passphrase|token)")
+_SECRET_OPTION_WITH_VALUE = re.compile(rf"{_SECRET_OPTION.pattern}[\s=]")
+"""By itself, or among the options of another program, as in `--uvicorn-opts`."""
 _KNOWN_LENGTH = 8
 """Passwords of fewer characters are masked in URLs only: as plain words they'd be everywhere."""
 
@@ -40,7 +42,7 @@ def hide(arguments: list[str], environment: Mapping[str, str]) -> tuple[list[str
         if argument.startswith(f"${{{_PLACEHOLDER}"):
             continue
         follows = index > 0 and _SECRET_OPTION.fullmatch(arguments[index - 1])
-        holds = _SECRET_OPTION.match(argument) and "=" in argument
+        holds = _SECRET_OPTION_WITH_VALUE.search(argument)
         if follows or holds or mask(argument) != argument:
             name = f"{_PLACEHOLDER}{index}"
             hidden[index], moved[name] = f"${{{name}}}", argument

@@ -23,7 +23,7 @@ _OWN = {"SIGKILL", "SIGSTOP", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT"
 }
 """Signals that concern the process they reach, not the server."""
 _HEEDED = {one for one in signal.valid_signals() if getattr(one, "name", "") not in _OWN}
-_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _TICK = 0.1
 """Seconds between two looks at processes that are about to end."""
 
