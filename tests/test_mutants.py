@@ -196,7 +196,7 @@ def test_run_that_ended_with_an_error() -> None:
 
 
 def test_promises_that_nothing_has_passed() -> None:
-    skipped = Outcome("test_it: test_three", (PINS,), skipped=True)
+    skipped = Outcome("test_it: test_three", (PINS,), skipped="not here")
     run = _run(_passed(SQLITE), skipped, _failed(POSTGRESQL))
     assert judging.untried([SQLITE, PINS, POSTGRESQL], run) == [
         "python.pins",
@@ -235,6 +235,6 @@ def test_report_of_pytest(pytester: pytest.Pytester) -> None:
             (SQLITE,),
             'failed on setup with "ValueError: first line',
         ),
-        Outcome("test_it: test_left_out", (SQLITE,), skipped=True),
+        Outcome("test_it: test_left_out", (SQLITE,), skipped="not here"),
     )
     assert judging.read(report.with_name("never-written.xml")) == ()

@@ -163,7 +163,12 @@ def _judge(mutant: Mutant, run: Run, unbroken: Run) -> Verdict:
     if as_well:
         why_not = f"the unbroken image fails as well: {as_well[0].test}: {as_well[0].failure}"
     elif judging.untried([mutant.promise], unbroken):
-        why_not = f"the unbroken image was not tried: {unbroken.said}"
+        reasons = [
+            one.skipped
+            for one in unbroken.outcomes
+            if one.skipped and mutant.promise in one.promises
+        ]
+        why_not = f"the unbroken image was not tried: {next(iter(reasons), unbroken.said)}"
     else:
         return judging.judge(mutant, run)
     return Verdict(mutant, run.seconds, why_not=why_not)

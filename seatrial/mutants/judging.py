@@ -29,7 +29,8 @@ class Outcome:
     """What it tries."""
     failure: str | None = None
     """The first line of why it failed; None where it didn't."""
-    skipped: bool = False
+    skipped: str = ""
+    """Why it was skipped; empty where it wasn't."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def _outcome(case: ET.Element) -> Outcome:
     fault = next((found for kind in ("failure", "error") for found in case.iter(kind)), None)
     properties = [one for one in case.iter("property") if one.get("name") == PROMISE_PROPERTY]
     said = [one.get("value", "").rpartition(": ") for one in properties]
+    left_out = case.find("skipped")
     module = case.get("classname", "").removeprefix("acceptance.")
     name = case.get("name", "").partition("@")[0]
     for label, _, _ in said:
@@ -81,7 +83,7 @@ def _outcome(case: ET.Element) -> Outcome:
         test=f"{module}: {name}",
         promises=tuple(dict.fromkeys(Claim.parse(promise) for _, _, promise in said)),
         failure=None if fault is None else _first_line(fault),
-        skipped=case.find("skipped") is not None,
+        skipped="" if left_out is None else left_out.get("message") or "it doesn't say why",
     )
 
 
