@@ -163,12 +163,9 @@ def _judge(mutant: Mutant, run: Run, unbroken: Run) -> Verdict:
     if as_well:
         why_not = f"the unbroken image fails as well: {as_well[0].test}: {as_well[0].failure}"
     elif judging.untried([mutant.promise], unbroken):
-        reasons = [
-            one.skipped
-            for one in unbroken.outcomes
-            if one.skipped and mutant.promise in one.promises
-        ]
-        why_not = f"the unbroken image was not tried: {next(iter(reasons), unbroken.said)}"
+        tried = (one for one in unbroken.outcomes if mutant.promise in one.promises)
+        reason = next((one.skipped for one in tried if one.skipped), unbroken.said)
+        why_not = f"the unbroken image was not tried: {reason}"
     else:
         return judging.judge(mutant, run)
     return Verdict(mutant, run.seconds, why_not=why_not)

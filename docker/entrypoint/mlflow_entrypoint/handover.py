@@ -40,26 +40,38 @@ def prepare(lock: ExitStack | None, take_over: Callable[[Command], None] | None)
     """
     held = [lock] if lock else []
 
-    def heed(event: str, details: tuple[Any, ...]) -> None:
-        if event != "subprocess.Popen":
-            return
-        _, arguments, _, environment = details
-        words = [os.fsdecode(word) for word in arguments]
-        if not serves(words):
+    def heed(command: Command) -> None:
+        if not serves(command.words):
             return
         while held:
             _release(held.pop())
         if take_over:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            take_over(Command(words, dict(environment or os.environ)))
+            take_over(command)
 
-    sys.addaudithook(heed)
+    watch_starts(heed)
+
+
+def watch_starts(heed: Callable[[Command], None]) -> None:
+    """Call `heed` with every command that this process is about to start; it need not come back."""
+
+    def hook(event: str, details: tuple[Any, ...]) -> None:
+        if event == "subprocess.Popen":
+            _, words, _, environment = details
+            heed(Command([os.fsdecode(word) for word in words], dict(environment or os.environ)))
+
+    sys.addaudithook(hook)
 
 
 def become(command: Command) -> None:
-    """Become the process that serves."""
+    """Become the process that `command` starts."""
+    flush()
     os.execve(command.words[0], command.words, command.environment)  # noqa: S606
+
+
+def flush() -> None:
+    """Write out what this process has printed, before it ends without looking back."""
+    sys.stdout.flush()
+    sys.stderr.flush()
 
 
 def _release(lock: ExitStack) -> None:

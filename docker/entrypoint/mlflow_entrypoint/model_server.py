@@ -6,11 +6,15 @@ where there is none this process becomes the server itself.
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
+
+from mlflow_entrypoint import handover
+
+if TYPE_CHECKING:
+    from mlflow_entrypoint.handover import Command
 
 _SHELL = "bash"
 
@@ -25,18 +29,12 @@ def prepare() -> None:
     if shutil.which(_SHELL):
         return
 
-    def heed(event: str, details: tuple[Any, ...]) -> None:
-        if event != "subprocess.Popen":
+    def heed(command: Command) -> None:
+        if command.words[:2] != [_SHELL, "-c"]:
             return
-        _, arguments, _, environment = details
-        words = [os.fsdecode(word) for word in arguments]
-        if words[:2] != [_SHELL, "-c"]:
-            return
-        first, program, *rest = shlex.split(words[2])
+        first, program, *rest = shlex.split(command.words[2])
         if (first, program) == ("exec", "uvicorn"):
-            sys.stdout.flush()
-            sys.stderr.flush()
-            command = [sys.executable, "-m", "uvicorn", *rest]
-            os.execve(sys.executable, command, environment or os.environ)  # noqa: S606
+            words = [sys.executable, "-m", program, *rest]
+            handover.become(command._replace(words=words))
 
-    sys.addaudithook(heed)
+    handover.watch_starts(heed)

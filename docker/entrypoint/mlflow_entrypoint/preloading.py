@@ -74,14 +74,14 @@ def prepare_apart() -> Callable[[Command], None] | Command | int:
         in the child, what takes the command over. Here, when the child has ended: the command, or
         its exit code where there is none.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    handover.flush()
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
 
         def hand_over(command: Command) -> None:
+            handover.flush()
             with os.fdopen(writer, "w", encoding="ascii") as file:
                 json.dump(command, file)
             os._exit(0)
