@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
-from urllib.request import getproxies_environment
 
 from seatrial import catalogue
-from seatrial.build import build, record, revision
+from seatrial.build import build, network, record, revision
 from seatrial.build.builder import Builder, find
 from seatrial.catalogue import BAKE_FILE, ROOT
 from seatrial.catalogue.reading import environment
-from seatrial.engine import authority, connection
+from seatrial.engine import connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -98,17 +97,13 @@ def baker(runner: Runner) -> Iterator[Baker]:
     host = find("default")
     chosen = catalogue.load({"REGISTRY": REGISTRY}, {"BUILD_PLATFORM": host.platform})
     source = revision.current()
-    with tempfile.NamedTemporaryFile("w", prefix="seatrial-bench-", encoding="utf-8") as proxies:
-        for scheme, address in getproxies_environment().items():
-            proxies.write(f"{scheme}_proxy={address}\n{scheme.upper()}_PROXY={address}\n")
-        proxies.flush()
+    with network.secrets() as secrets:
         variables = environment(
             chosen.arguments,
             {
                 **_bases(),
                 "BUILD_PLATFORM": host.platform,
-                "AUTHORITIES": str(authority.bundle() or ""),
-                "PROXIES": proxies.name,
+                **secrets,
                 "SOURCE": source.source,
                 "REVISION": source.commit,
                 "CREATED": source.created,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from seatrial import catalogue
-from seatrial.build import bootstrap, build, locks, process, record, revision, store
+from seatrial.build import bootstrap, build, locks, network, process, record, revision, store
 from seatrial.build import builder as builders
 from seatrial.catalogue.model import Catalogue, Image
 from seatrial.errors import UserError
@@ -42,6 +42,7 @@ CHOSEN = Catalogue(
     },
     services={"minio": image("minio", platforms=(AMD,), dependencies=("tools",))},
     bases={"python": image("python", dependencies=("tools",)), "tools": image("tools", (AMD,))},
+    models={},
     default=("custom",),
     tried=("custom",),
     arguments={},
@@ -124,8 +125,18 @@ def test_pushing_keeps_the_attestations_and_loading_elsewhere_drops_them() -> No
 
 
 def test_proxies_are_collected_in_both_spellings() -> None:
-    found = build.own_proxies({"https_proxy": "http://p:1", "NO_PROXY": "x", "HTTP_PROXY": ""})
-    assert found == ["HTTPS_PROXY=http://p:1", "https_proxy=http://p:1", "NO_PROXY=x", "no_proxy=x"]
+    found = network.proxies({"https_proxy": "http://p:1", "NO_PROXY": "x", "HTTP_PROXY": ""})
+    assert found == {
+        **dict.fromkeys(("HTTPS_PROXY", "https_proxy"), "http://p:1"),
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), "x"),
+    }
+
+
+def test_package_indexes_are_told_to_uv_and_to_pip() -> None:
+    found = network.indexes({"PIP_INDEX_URL": "http://i:1", "UV_INDEX": "http://j:2"})
+    assert found["UV_DEFAULT_INDEX"] == found["PIP_INDEX_URL"] == "http://i:1"
+    assert found["UV_INDEX"] == found["PIP_EXTRA_INDEX_URL"] == "http://j:2"
+    assert network.indexes({"UV_INDEX_URL": ""}) == {}
 
 
 INSPECTION = """\

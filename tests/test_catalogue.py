@@ -33,7 +33,9 @@ needs_buildx = pytest.mark.skipif(
 @needs_buildx
 def test_holds_the_variants_and_services() -> None:
     chosen = catalogue.load()
-    assert list(chosen.variants) == ["upstream", "custom", "hardened", "hardened-dev", "slim"]
+    assert list(chosen.variants) == [
+        *("upstream", "custom", "hardened", "hardened-dev", "slim", "model-server"),
+    ]
     assert list(chosen.services) == ["postgres", "minio", "mysql"]
     assert chosen.default == ("custom", "hardened", "slim")
     assert chosen.tried == ("custom",)
@@ -168,6 +170,7 @@ SMALL = Catalogue(
     variants={"a": image("a", ("base",)), "b": image("b", ("a",))},
     services={"db": image("db")},
     bases={"base": image("base")},
+    models={},
     default=("b",),
     tried=("b",),
     arguments={},

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 _SHOWN_ACTION = 90
 
 
+class StepError(UserError):
+    """A step of a build failed."""
+
+    def __init__(self, message: str, step: Step) -> None:
+        super().__init__(message)
+        self.step = step
+
+
 @dataclass(frozen=True)
 class Baked:
     """What a run made."""
@@ -139,7 +147,7 @@ def _fault(build: Build, texts: Sequence[str], console: Console) -> UserError:
     # BuildKit repeats the whole command before its exit code, and the chain of causes before the
     # last one.
     short = code[0] if (code := re.search(r"exit code: \d+$", why)) else why.rsplit(": ", 1)[-1]
-    return UserError(f"the build failed at {describe(step)}: {short}")
+    return StepError(f"the build failed at {describe(step)}: {short}", step)
 
 
 def _digests(metadata: Mapping[str, Any], targets: Sequence[str]) -> dict[str, str]:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import errno
-import os
 import tempfile
 import time
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seatrial import catalogue
-from seatrial.build import bake, bootstrap, progress, record, revision, store, table
+from seatrial.build import bake, bootstrap, network, progress, record, revision, store, table
 from seatrial.build.builder import Builder, find
 from seatrial.catalogue.reading import environment
-from seatrial.engine import authority, connection, registries
+from seatrial.engine import connection, registries
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from rich.console import Console
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 DEBIAN = "debian:trixie-slim"
 OFFICIAL = "ghcr.io/mlflow/mlflow"
-
-_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 
 
 @dataclass(frozen=True)
@@ -77,46 +74,78 @@ def run(
     Raises:
         UserError: an option is wrong, or a step failed.
     """
-    try:
-        return _run(variants, arguments, platform, builder, no_cache=no_cache, push=push)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise UserError(f"the disk is full: {error.filename or tempfile.gettempdir()}") from error
-
-
-def _run(
-    variants: Sequence[str],
-    arguments: Sequence[str],
-    platform: str,
-    builder: str | None,
-    *,
-    no_cache: bool,
-    push: bool,
-) -> list[record.Made]:
-    console = table.console()
-    started, clock = datetime.now(UTC), time.monotonic()
     given = parse(arguments)
     host = find(builder)
     chosen = catalogue.load(given, {"BUILD_PLATFORM": host.platform})
     images = chosen.select(variants)
     if not variants:
         images += chosen.services.values()
-    platforms = spread(chosen, images, connection.resolve_platforms(platform), host, push=push)
-    bases = _bases(chosen, images, platforms, host, renew=no_cache, console=console)
-    source = revision.current()
-    with tempfile.TemporaryDirectory(prefix="seatrial-build-") as folder:
-        proxies = Path(folder) / "proxies"
-        proxies.write_text(
-            "".join(f"{line}\n" for line in own_proxies(os.environ)), encoding="utf-8"
+    with full_disk_told():
+        return make(
+            Order(
+                chosen=chosen,
+                images=images,
+                platforms=connection.resolve_platforms(platform),
+                host=host,
+                builder=builder,
+                no_cache=no_cache,
+                push=push,
+            )
         )
+
+
+@contextmanager
+def full_disk_told() -> Iterator[None]:
+    """Turn a full disk into one line.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise UserError(f"the disk is full: {error.filename or tempfile.gettempdir()}") from error
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to build, and how."""
+
+    chosen: Catalogue
+    images: Sequence[Image]
+    platforms: Sequence[str]
+    """Wanted ones; services are always the builder's own."""
+    host: Builder
+    builder: str | None = None
+    """Its name, where it is not the one in use."""
+    no_cache: bool = False
+    push: bool = False
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Of the bake file, beside those that every build fills in."""
+
+
+def make(order: Order) -> list[record.Made]:
+    """Build images; record what was made and show it.
+
+    Raises:
+        UserError: a step failed.
+    """
+    console = table.console()
+    started, clock = datetime.now(UTC), time.monotonic()
+    chosen, images, host = order.chosen, order.images, order.host
+    platforms = spread(chosen, images, order.platforms, host, push=order.push)
+    bases = _bases(chosen, images, platforms, host, renew=order.no_cache, console=console)
+    source = revision.current()
+    with network.secrets() as secrets:
         variables = environment(
             chosen.arguments,
             {
                 **bases.variables,
+                **secrets,
+                **order.variables,
                 "BUILD_PLATFORM": host.platform,
-                "AUTHORITIES": str(authority.bundle() or ""),
-                "PROXIES": str(proxies),
                 "SOURCE": source.source,
                 "REVISION": source.commit,
                 "CREATED": source.created,
@@ -125,10 +154,10 @@ def _run(
         )
         baked = bake.run(
             [image.name for image in images],
-            settings(platforms, images, host, chosen.arguments["COMPRESSION"], push=push),
+            settings(platforms, images, host, chosen.arguments["COMPRESSION"], push=order.push),
             variables,
-            builder=builder,
-            no_cache=no_cache,
+            builder=order.builder,
+            no_cache=order.no_cache,
             console=console,
         )
     made = [
@@ -197,12 +226,16 @@ def spread(
                 f"the builder {host.name} ({host.driver}) can load one platform at a time into "
                 "the engine: name one with --platform, or use --push"
             )
-    for image in images:
-        for name in chosen.needed([image]) - {each.name for each in images}:
+    built = {each.name for each in images}
+    parts = [chosen.images[name] for name in chosen.needed(images) - built]
+    # A part that is made for the builder alone has no choice, and needs its own parts there.
+    alone = [part for part in parts if len(part.platforms) == 1]
+    for image in (*images, *alone):
+        own = platforms.get(image.name, image.platforms)
+        for name in chosen.needed([image]) - built:
             part = chosen.images[name]
-            # One that is made for the builder alone has no choice.
             if len(part.platforms) > 1:
-                wider = {*platforms.get(name, ()), *platforms[image.name]}
+                wider = {*platforms.get(name, ()), *own}
                 platforms[name] = tuple(each for each in part.platforms if each in wider)
     return platforms
 
@@ -252,17 +285,6 @@ def _bases(
         with console.status(f"making {DEBIAN} for {each} from Debian's packages (once)"):
             made[each] = bootstrap.ensure(each.partition("/")[2], renew=renew)
     return Bases("", made[host.platform].digest, official or "")
-
-
-def own_proxies(variables: Mapping[str, str]) -> list[str]:
-    """Collect the machine's proxies, for programs that look for either spelling."""
-    found = {name: variables.get(name) or variables.get(name.lower()) for name in _PROXIES}
-    return [
-        f"{spelling}={value}"
-        for name, value in found.items()
-        if value
-        for spelling in (name, name.lower())
-    ]
 
 
 def _made(

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 # Of the stand-in's Debian; the locks of the images are universal, so the official image's older
 # Python takes its preferences from them as well.
-_IMAGE_PYTHON = "3.13"
+IMAGE_PYTHON = "3.13"
+"""Of all bases."""
 _DEVELOPMENT_PYTHON = "3.11"
 
 
@@ -55,15 +56,15 @@ def refresh() -> None:
     _refresh(
         console,
         Lock(ROOT / "pyproject.toml", ROOT / "requirements.txt", _DEVELOPMENT_PYTHON),
-        Lock(_in(docker / "bases" / "tools"), _out(docker / "bases" / "tools"), _IMAGE_PYTHON),
-        Lock(_in(upstream.parent), upstream, _IMAGE_PYTHON, (mlflow,)),
+        Lock(_in(docker / "bases" / "tools"), _out(docker / "bases" / "tools"), IMAGE_PYTHON),
+        Lock(_in(upstream.parent), upstream, IMAGE_PYTHON, (mlflow,)),
     )
     held = tuple(versions(upstream.read_text(encoding="utf-8")))
     for image in chosen.variants.values():
         if image.name != "upstream" and _in(image.folder).is_file():
             # What is added to upstream fits what upstream holds.
             fits = held if "upstream" in image.dependencies else (mlflow,)
-            _refresh(console, Lock(_in(image.folder), _out(image.folder), _IMAGE_PYTHON, fits))
+            _refresh(console, Lock(_in(image.folder), _out(image.folder), IMAGE_PYTHON, fits))
 
 
 def versions(lock: str) -> list[str]:

@@ -44,6 +44,8 @@ class Catalogue:
     variants: Mapping[str, Image]
     services: Mapping[str, Image]
     bases: Mapping[str, Image]
+    models: Mapping[str, Image]
+    """What `invoke model` makes."""
     default: tuple[str, ...]
     """The variants that are built when none is named."""
     tried: tuple[str, ...]
@@ -54,7 +56,7 @@ class Catalogue:
     @property
     def images(self) -> Mapping[str, Image]:
         """Everything that is built, whatever its kind."""
-        return {**self.bases, **self.variants, **self.services}
+        return {**self.bases, **self.variants, **self.models, **self.services}
 
     def select(self, names: Sequence[str]) -> list[Image]:
         """Take variants (or services) by name.

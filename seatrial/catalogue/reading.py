@@ -30,10 +30,21 @@ INTERNAL = (
     "REVISION",
     "CREATED",
     "SOURCE_DATE_EPOCH",
+    "MODEL_FILES",
+    "MODEL_LISTS",
+    "MODEL_SOURCES",
+    "MODEL_TAG",
+    "MODEL_URI",
+    "MODEL_RUN",
+    "MODEL_ID",
+    "MODEL_NAME",
+    "MODEL_VERSION",
+    "MODEL_SIGNATURE",
+    "MODEL_MLFLOW",
 )
 """Variables that the build fills in and that no person sets."""
 
-_GROUPS = ("variants", "services", "bases")
+_GROUPS = ("variants", "services", "bases", "models")
 _TRIED = "tried"
 _LINK = "target:"
 
@@ -58,13 +69,13 @@ def load(
         if name not in known:
             raise UserError(f"unknown argument {name!r}: known are {', '.join(known)}")
     targets = groups["target"]
-    variants, services, bases = (
+    variants, services, bases, models = (
         {name: _image(name, targets[name]) for name in groups["group"][group]["targets"]}
         for group in _GROUPS
     )
     default = evaluate((), filled)["group"]["default"]["targets"]
     tried = groups["group"][_TRIED]["targets"]
-    return Catalogue(variants, services, bases, tuple(default), tuple(tried), known)
+    return Catalogue(variants, services, bases, models, tuple(default), tuple(tried), known)
 
 
 def environment(arguments: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from docker.errors import ImageNotFound
 
-from seatrial.build import bake
-from seatrial.build.build import own_proxies
-from seatrial.engine import authority
+from seatrial.build import bake, network
 from seatrial.engine.connection import connect
 from seatrial.errors import UserError
 from seatrial.mutants.reading import BAKE_FILE
@@ -57,10 +52,7 @@ def build(mutants: Sequence[Mutant], console: Console) -> None:
         UserError: a step failed: a patch, for example, that no longer fits what it changes.
     """
     names = [mutant.name for mutant in mutants]
-    with tempfile.TemporaryDirectory(prefix="seatrial-mutants-") as folder:
-        proxies = Path(folder) / "proxies"
-        proxies.write_text("".join(f"{line}\n" for line in own_proxies(os.environ)), "utf-8")
-        variables = {"AUTHORITIES": str(authority.bundle() or ""), "PROXIES": str(proxies)}
+    with network.secrets() as variables:
         for start in range(0, len(names), _AT_ONCE):
             bake.run(
                 names[start : start + _AT_ONCE],
