@@ -1,0 +1,120 @@
+"""Errors as MLflow words them, without what the client sent.
+
+MLflow's messages quote the request, some of them all of it, and come with a stack trace. A client
+has its request already; whoever else sees the answer, or a log of it, isn't meant to.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from mlflow_model_server.frames import Answer
+
+LONGEST = 500
+"""Characters of an error's message."""
+_KEPT = ("error_code", "message", "sqlstate", "error_class")
+_WRAPPED = re.compile(r"^Failed to predict data '.*'\. \nError: ", re.DOTALL)
+_SCHEMA = re.compile(
+    r"Failed to enforce schema of data '.*' with schema '.*?'\. Error: ", re.DOTALL
+)
+_ENFORCED = re.compile(r"(Failed to enforce schema of )(?:data )?['`].*['`]( with )", re.DOTALL)
+_INPUT = re.compile(r"\s*Input: \n.*", re.DOTALL)
+_CAUSE = re.compile(r"Error: '(?P<repr>(?P<type>[A-Za-z_]\w*)\((?P<said>.*)\)|.*)'", re.DOTALL)
+"""Another library's exception inside a message of MLflow's: it quotes whatever it likes."""
+_QUOTED = re.compile(r"(?<!\w)(?P<mark>[`'\"])(?P<text>.*?)(?P=mark)(?!\w)", re.DOTALL)
+_WORD = re.compile(r"[^\s,;:()\[\]{}<>'\"`]{3,}")
+_PLAIN = re.compile(r"[A-Z]?[a-z]+\.?")
+_TYPE = re.compile(r"(<class ')?[A-Za-z_][\w.]*('>)?")
+_TYPES = {
+    *("str", "int", "float", "bool", "list", "dict", "tuple", "bytes", "object", "NoneType"),
+    *("boolean", "integer", "long", "double", "string", "binary", "datetime", "numpy.ndarray"),
+    *("instances", "inputs", "dataframe_records", "dataframe_split", "params", "predictions"),
+    *("records", "split", "data", "columns", "index", "signature_name", "application/json"),
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32"),
+    *("float64", "datetime64[ns]", "<U0", "mlflow", "1.30.0", "mlflow==1.30.0"),
+}
+_MARKS = "'\""
+_LEFT_OUT = "…"
+_PLACE = re.compile(r'^  File "(.+?)", line (\d+), in (.+)$', re.MULTILINE)
+_KIND = re.compile(r"^[A-Za-z_][\w.]*", re.MULTILINE)
+
+
+def error(status: int, code: str, message: str) -> Answer:
+    """An error of this server's, in the form of MLflow's."""
+    body = json.dumps({"error_code": code, "message": message}).encode()
+    return Answer(status, [("content-type", "application/json")], body)
+
+
+def without_data(answer: Answer, request: bytes, names: set[str]) -> Answer:
+    """An error as it may leave the server.
+
+    Args:
+        answer: of MLflow's app, or of the model.
+        request: the body that it answers.
+        names: of the model's inputs and parameters, which may be named.
+    """
+    if answer.status < 400:
+        return answer
+    try:
+        said = json.loads(answer.body)
+    except ValueError:
+        text = _shorten(clean(answer.body.decode(errors="replace"), request, names))
+        return answer._replace(body=text.encode())
+    if not isinstance(said, dict) or "message" not in said:
+        # FastAPI's own, such as {"detail": "Not Found"}.
+        return answer
+    kept = {name: said[name] for name in _KEPT if name in said}
+    kept["message"] = _shorten(clean(str(said["message"]), request, names))
+    return answer._replace(body=json.dumps(kept).encode())
+
+
+def clean(message: str, request: bytes, names: set[str]) -> str:
+    """A message without what it quotes of the request."""
+    text = request.decode(errors="replace")
+    message = _WRAPPED.sub("Failed to predict: ", message)
+    message = _SCHEMA.sub("Failed to enforce schema: ", message)
+    message = _ENFORCED.sub(r"\1what was sent\2", message)
+    message = _INPUT.sub("", message)
+    message = _CAUSE.sub(lambda match: f"Error: {_cause(match, text)}", message)
+    known = names | _TYPES
+
+    def quoted(match: re.Match[str]) -> str:
+        inner = match["text"]
+        shown = inner if inner in known or (inner not in text and _TYPE.fullmatch(inner)) else ""
+        return f"{match['mark']}{shown or _LEFT_OUT}{match['mark']}"
+
+    def word(match: re.Match[str]) -> str:
+        found = match[0]
+        harmless = found in known or _PLAIN.fullmatch(found) or found.strip(".") not in text
+        return found if harmless else _LEFT_OUT
+
+    return _WORD.sub(word, _QUOTED.sub(quoted, message))
+
+
+def _cause(match: re.Match[str], text: str) -> str:
+    """What of another library's exception may be said: its type, and words not of the request."""
+    if match["type"] == "JSONDecodeError":
+        return f"JSONDecodeError: {match['said'].strip(_MARKS)}"
+    said = match["said"] if match["type"] else match["repr"]
+    if match["type"] != "UnicodeDecodeError" and not any(
+        word in text for word in _WORD.findall(said)
+    ):
+        return said
+    return match["type"] or "what was sent can't be converted"
+
+
+def _shorten(message: str) -> str:
+    return message if len(message) <= LONGEST else f"{message[: LONGEST - 1]}{_LEFT_OUT}"
+
+
+def origin(stack_trace: str) -> str:
+    """The type of the exception that a stack trace ends with, and where it came from."""
+    places = list(_PLACE.finditer(stack_trace))
+    rest = stack_trace[places[-1].end() :] if places else stack_trace
+    kind = _KIND.search(rest)
+    named = kind[0] if kind else "an exception"
+    if not places:
+        return named
+    path, line, name = places[-1].groups()
+    return f"{named} at {path}:{line} in {name}"

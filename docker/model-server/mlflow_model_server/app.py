@@ -1,0 +1,199 @@
+"""The ASGI app of the front: it reads requests, has workers answer them, counts and logs."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mlflow_model_server import answers, frames, metrics
+from mlflow_model_server.frames import Answer, Request
+
+if TYPE_CHECKING:
+    from mlflow_model_server.dispatcher import Dispatcher, Task
+    from mlflow_model_server.settings import Settings
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_HEALTH = ("/ping", "/health")
+_METRICS = "/metrics"
+_INVOCATIONS = "/invocations"
+_PATHS = {*_HEALTH, _METRICS, _INVOCATIONS, "/version"}
+_UNLOGGED = {*_HEALTH, _METRICS}
+_JSON = ("content-type", "application/json")
+_CLIENT_LEFT = 499
+
+
+class _ClientLeftError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+@dataclass
+class App:
+    """The app.
+
+    Attributes:
+        closing: the server was told to stop: clients are to come by new connections, and soon not
+            at all.
+    """
+
+    settings: Settings
+    dispatcher: Dispatcher
+    metrics: metrics.Metrics
+    closing: bool = False
+    _numbers: itertools.count[int] = field(default_factory=itertools.count)
+    _prefix: str = field(default_factory=lambda: os.urandom(4).hex())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        began = time.perf_counter()
+        exchange = _Exchange(f"{self._prefix}-{next(self._numbers):x}")
+        self.metrics.in_flight.inc()
+        try:
+            answer = await self._answer(scope, receive, exchange)
+            await self._send(answer, send, exchange)
+        except _ClientLeftError:
+            answer = Answer(_CLIENT_LEFT, [], b"")
+        finally:
+            self.metrics.in_flight.dec()
+        seconds = time.perf_counter() - began
+        path = scope["path"] if scope["path"] in _PATHS else "other"
+        self.metrics.count(path, answer.status, seconds, exchange.received, len(answer.body))
+        if self.settings.access_log and not (path in _UNLOGGED and answer.status < 400):
+            _log(scope["method"], path, answer, seconds, exchange)
+
+    async def _send(self, answer: Answer, send: Send, exchange: _Exchange) -> None:
+        headers = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in answer.headers]
+        headers.append((b"content-length", str(len(answer.body)).encode()))
+        headers.append((b"x-request-id", exchange.identity.encode()))
+        if self.closing:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _answer(self, scope: Scope, receive: Receive, exchange: _Exchange) -> Answer:
+        path = scope["path"]
+        if scope["method"] == "GET":
+            if path in _HEALTH:
+                return self._health()
+            if path == _METRICS:
+                return Answer(200, [("content-type", metrics.CONTENT_TYPE)], self.metrics.text())
+        headers = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in scope["headers"]]
+        if not self.dispatcher.was_ready:
+            return _unavailable("the model is still being loaded")
+        if path == _INVOCATIONS and scope["method"] == "POST":
+            named = {name for name, _ in headers}
+            if "content-type" not in named:
+                return answers.error(
+                    415,
+                    "INVALID_PARAMETER_VALUE",
+                    "the request has no content-type: application/json, text/csv or"
+                    " application/vnd.apache.parquet",
+                )
+        body = await self._read(headers, receive, exchange)
+        if body is None:
+            limit = self.settings.max_request_bytes
+            return answers.error(
+                413, "INVALID_PARAMETER_VALUE", f"the request is larger than {limit} bytes"
+            )
+        head = Request(
+            exchange.identity,
+            scope["method"],
+            path,
+            scope["raw_path"].decode("latin-1"),
+            scope["query_string"].decode("latin-1"),
+            headers,
+        )
+        return await self._dispatch(frames.encode(head, body), receive, exchange)
+
+    def _health(self) -> Answer:
+        if self.closing:
+            return _unavailable("the server is ending")
+        if not self.dispatcher.is_ready:
+            return _unavailable("no worker has its model loaded")
+        return Answer(200, [_JSON], b"\n")
+
+    async def _read(
+        self, headers: list[tuple[str, str]], receive: Receive, exchange: _Exchange
+    ) -> bytes | None:
+        """The request's body; None when it is too large."""
+        limit = self.settings.max_request_bytes
+        lengths = [value for name, value in headers if name == "content-length"]
+        if any(int(length) > limit for length in lengths if length.isdigit()):
+            return None
+        pieces = []
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _ClientLeftError
+            piece = message.get("body", b"")
+            exchange.received += len(piece)
+            if exchange.received > limit:
+                return None
+            pieces.append(piece)
+            more = message.get("more_body", False)
+        return b"".join(pieces) if len(pieces) != 1 else pieces[0]
+
+    async def _dispatch(self, frame: list[bytes], receive: Receive, exchange: _Exchange) -> Answer:
+        task = self.dispatcher.submit(frame)
+        limit = asyncio.get_running_loop().call_later(self.settings.request_timeout, _expire, task)
+        try:
+            if task.worker == 0 and not task.answer.done():
+                await _wait(task, receive)
+            answer = await task.answer
+        finally:
+            limit.cancel()
+            exchange.worker = task.worker
+        return answer
+
+
+@dataclass
+class _Exchange:
+    """What is logged of a request."""
+
+    identity: str
+    received: int = 0
+    worker: int = 0
+
+
+async def _wait(task: Task, receive: Receive) -> None:
+    """Wait for the answer to a request that has no worker yet, as long as its client does."""
+    gone = asyncio.ensure_future(receive())
+    try:
+        waited: set[asyncio.Future[Any]] = {task.answer, gone}
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        if not task.answer.done():
+            task.answer.cancel()
+            raise _ClientLeftError
+    finally:
+        gone.cancel()
+
+
+def _expire(task: Task) -> None:
+    """Answer as MLflow's app does; the worker goes on, for a prediction can't be interrupted."""
+    if not task.answer.done():
+        task.answer.set_result(Answer(504, [_JSON], b"Request processing time exceeded limit"))
+
+
+def _unavailable(why: str) -> Answer:
+    answer = answers.error(503, "TEMPORARILY_UNAVAILABLE", why)
+    return answer._replace(headers=[*answer.headers, ("retry-after", "1")])
+
+
+def _log(method: str, path: str, answer: Answer, seconds: float, exchange: _Exchange) -> None:
+    now = time.time()
+    clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+    sys.stdout.write(
+        f"{clock}.{int(now % 1 * 1000):03}Z {method} {path} {answer.status}"
+        f" in={exchange.received} out={len(answer.body)} ms={seconds * 1000:.1f}"
+        f" worker={exchange.worker or '-'} request={exchange.identity}\n"
+    )
+    sys.stdout.flush()

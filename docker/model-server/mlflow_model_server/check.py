@@ -1,0 +1,58 @@
+"""Whether the model loads and answers, without serving it: for builds of an image that holds it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlflow_entrypoint.errors import EntrypointError, say
+
+from mlflow_model_server import fitness, worker
+from mlflow_model_server.frames import Request
+
+if TYPE_CHECKING:
+    from mlflow_model_server.settings import Settings
+
+_EXAMPLE = "serving_input_example.json"
+"""MLflow's name for the input example, as a request has it."""
+
+
+def run(settings: Settings) -> int:
+    """Load the model, and have it answer its input example where it has one.
+
+    Returns:
+        the exit code: 1 with one line that says what is wrong.
+    """
+    try:
+        said = _check(settings)
+    except EntrypointError as error:
+        say(str(error))
+        return 1
+    print(said)
+    return 0
+
+
+def _check(settings: Settings) -> str:
+    described = fitness.flavor(settings.model)
+    if unmet := fitness.unmet(settings.model, described):
+        raise EntrypointError(f"the image doesn't meet the model's requirements: {unmet}")
+    loaded = worker.load(settings)
+    if isinstance(loaded, worker.Failure):
+        raise EntrypointError(loaded.message)
+    example = settings.model / _EXAMPLE
+    if not example.is_file():
+        return "the model loads; it has no input example to try"
+    request = Request(
+        identity="check",
+        method="POST",
+        path="/invocations",
+        raw_path="/invocations",
+        query="",
+        headers=[("content-type", "application/json")],
+    )
+    answer = loaded.answer(request, example.read_bytes())
+    if answer.status != 200:
+        raise EntrypointError(
+            f"the model doesn't answer its own input example ({_EXAMPLE}): "
+            f"{answer.status} {answer.body.decode(errors='replace')}"
+        )
+    return "the model loads and answers its input example"

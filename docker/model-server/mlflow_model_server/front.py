@@ -1,0 +1,170 @@
+"""The process that speaks HTTP: uvicorn with the small app of `app`.
+
+It loads neither MLflow nor NumPy: it starts at once, and stays small.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from mlflow_model_server import control, listening
+from mlflow_model_server.app import App
+from mlflow_model_server.control import Message
+from mlflow_model_server.dispatcher import Dispatcher
+from mlflow_model_server.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Generator
+
+    from mlflow_model_server.dispatcher import Worker
+    from mlflow_model_server.settings import Settings
+
+_KEEP_ALIVE = 75
+"""Seconds: longer than load balancers keep their idle connections, as MLflow's nginx has it."""
+_TICK = 0.02
+_FIRST_REQUEST_WAIT = 1.0
+"""Seconds for connections that were accepted to send their first request."""
+
+
+def run(settings: Settings, listener: socket.socket, manager: socket.socket) -> int:
+    """Be the front.
+
+    Returns:
+        the exit code.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        # The manager says when to stop; where it is gone, the end of its socket does.
+        signal.signal(number, lambda *_: None)
+    front = _Front(settings, listener, manager)
+    with asyncio.Runner(loop_factory=front.configuration.get_loop_factory()) as runner:
+        runner.run(front.serve())
+    return 0
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave signals alone: uvicorn would stop at once."""
+        yield
+
+
+class _Front:
+    def __init__(self, settings: Settings, listener: socket.socket, manager: socket.socket) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._manager = manager
+        self._metrics = Metrics()
+        self._dispatcher = Dispatcher(self._ready, self._lost)
+        self._app = App(settings, self._dispatcher, self._metrics)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.configuration = uvicorn.Config(
+            self._app,
+            loop="auto",
+            http="auto",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+        )
+        self._server = _Server(self.configuration)
+
+    async def serve(self) -> None:
+        """Serve until the manager says that it is enough."""
+        self._metrics.describe(mlflow_version=metadata.version("mlflow"))
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._manager.fileno(), self._read_manager)
+        await self._server.serve(sockets=[self._listener])
+
+    def _read_manager(self) -> None:
+        while True:
+            try:
+                received = control.receive(self._manager)
+            except BlockingIOError:
+                return
+            if received is None:
+                asyncio.get_running_loop().remove_reader(self._manager.fileno())
+                self._dispatcher.give_up()
+                self._stop()
+                return
+            self._heed(*received)
+
+    def _heed(self, message: Message, files: list[int]) -> None:
+        if message.kind == "worker":
+            sockets = [socket.socket(fileno=file) for file in files]
+            if self._dispatcher.was_ready:
+                self._metrics.restarts.inc()
+            self._begin(self._dispatcher.add(message.worker, sockets))
+        elif message.kind == "ended":
+            if worker := self._dispatcher.workers.get(message.worker):
+                worker.lose()
+        else:
+            if message.kind == "fail":
+                self._dispatcher.give_up()
+            self._stop()
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _ready(self, worker: Worker) -> None:
+        self._metrics.ready.inc()
+        control.send(self._manager, Message("ready", worker.number))
+
+    def _lost(self, worker: Worker, busy: bool) -> None:
+        if worker.ready:
+            self._metrics.ready.dec()
+        message = Message("lost", worker.number, busy=busy, answered=worker.answered)
+        control.send(self._manager, message)
+
+    def _stop(self) -> None:
+        if not self._app.closing:
+            self._app.closing = True
+            self._begin(self._drain())
+
+    async def _drain(self) -> None:
+        """Send clients away before the doors are closed, so that none runs into them."""
+        if self._dispatcher.was_ready:
+            await asyncio.sleep(self._settings.drain_wait)
+            kept = self._listener.dup()
+            for server in self._server.servers:
+                server.close()
+            # So that their event loop accepts no more.
+            await asyncio.sleep(_TICK)
+            await listening.shut(kept, self._admit)
+            await self._first_requests()
+        self._server.should_exit = True
+
+    async def _admit(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+
+        def protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = self.configuration.http_protocol_class(  # type: ignore[call-arg]
+                config=self.configuration,
+                server_state=self._server.server_state,
+                app_state={},
+                _loop=loop,
+            )
+            return made
+
+        await loop.connect_accepted_socket(protocol, connection)
+
+    async def _first_requests(self) -> None:
+        """Wait for what clients have connected for: a connection that is closed now resets them."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _FIRST_REQUEST_WAIT
+        while loop.time() < deadline and any(
+            getattr(connection, "cycle", None) is None
+            for connection in self._server.server_state.connections
+        ):
+            await asyncio.sleep(_TICK)

@@ -1,0 +1,43 @@
+"""From the container's arguments to a running server."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+
+from mlflow_entrypoint.errors import EntrypointError, say
+from mlflow_entrypoint.supervisor import supervise
+
+from mlflow_model_server import check, manager, settings
+
+
+def main(arguments: list[str]) -> int:
+    """Serve the model until a signal comes.
+
+    Args:
+        arguments: of this process, the program first.
+
+    Returns:
+        the exit code.
+    """
+    said = arguments[1:]
+    if said in (["--help"], ["-h"]):
+        print(settings.HELP, end="")
+        return 0
+    if said not in ([], ["serve"], ["check"]):  # SageMaker says `serve`
+        say(f"'{' '.join(said)}' is no argument of this image: it takes serve, check or --help")
+        return 2
+    try:
+        settled = settings.read(os.environ)
+    except EntrypointError as error:
+        say(str(error))
+        return 1
+    settings.apply(settled, os.environ)
+    if said == ["check"]:
+        return check.run(settled)
+    return supervise(partial(manager.run, settled), server=True, stop_wait=settled.stop_wait)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,114 @@
+"""What the server can be told, by environment variables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow_entrypoint.errors import EntrypointError
+from mlflow_entrypoint.settings import ALWAYS, STOP_WAIT, seconds, switch
+
+from mlflow_model_server import cpus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+
+MODEL_PATH = "MLFLOW_MODEL_PATH"
+PORT = "MLFLOW_MODELS_PORT"
+WORKERS = "MLFLOW_MODELS_WORKERS"
+CONCURRENCY = "MLFLOW_MODELS_CONCURRENCY"
+THREADS = "MLFLOW_MODELS_THREADS"
+MAX_REQUEST_BYTES = "MLFLOW_MODELS_MAX_REQUEST_BYTES"
+ACCESS_LOG = "MLFLOW_MODELS_ACCESS_LOG"
+REQUIREMENTS = "MLFLOW_MODEL_REQUIREMENTS"
+REQUEST_TIMEOUT = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"
+DRAIN_WAIT = ("MLFLOW_DRAIN_WAIT", 0.5)
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""How libraries of numeric code are told; they read it when they are loaded."""
+
+HELP = f"""\
+usage: mlflow-model-server [serve | check]
+
+Serves the MLflow model at /opt/ml/model on port 8080: /invocations, /ping, /health, /version as
+MLflow's scoring server, and /metrics for Prometheus. `check` only loads the model and has it answer
+its input example. Environment variables:
+
+  {WORKERS}            processes that hold the model (default: one per CPU)
+  {CONCURRENCY}        requests that one worker answers at a time (CPUs + 4, at most 32)
+  {THREADS}            threads of BLAS and OpenMP in each worker (CPUs / workers)
+  {MAX_REQUEST_BYTES}  the largest request body, else 413 (67108864: 64 MiB)
+  {ACCESS_LOG}         a line for each request: true or false (true)
+  {PORT}               (8080)
+  {MODEL_PATH}               the model's folder (/opt/ml/model)
+  {REQUIREMENTS}       whether a model whose requirements.txt or Python version
+                                  isn't met is refused: enforce or warn (enforce)
+  {REQUEST_TIMEOUT}
+                                  seconds for an answer, else 504 (60)
+  {DRAIN_WAIT[0]}               seconds during which a server that was told to stop still
+                                  accepts connections (0.5)
+  {STOP_WAIT[0]}                seconds after which a server that was told to stop is
+                                  killed (8)
+"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of it, as it counts."""
+
+    model: Path
+    port: int
+    workers: int
+    concurrency: int
+    threads: int
+    max_request_bytes: int
+    access_log: bool
+    enforce_requirements: bool
+    request_timeout: int
+    drain_wait: float
+    stop_wait: float
+
+
+def read(environment: Mapping[str, str]) -> Settings:
+    """The settings that variables make.
+
+    Raises:
+        EntrypointError: a variable holds what it can't.
+    """
+    processors = cpus.available()
+    workers = _integer(environment, WORKERS, processors, 1, 64)
+    policy = environment.get(REQUIREMENTS) or "enforce"
+    if policy not in ("enforce", "warn"):
+        raise EntrypointError(f"{REQUIREMENTS} is '{policy}': it takes enforce or warn")
+    return Settings(
+        model=Path(environment.get(MODEL_PATH) or "/opt/ml/model"),
+        port=_integer(environment, PORT, 8080, 1, 65535),
+        workers=workers,
+        # As many as asyncio.to_thread() has threads, by which MLflow's app runs predictions.
+        concurrency=_integer(environment, CONCURRENCY, min(32, processors + 4), 1, 64),
+        threads=_integer(environment, THREADS, max(1, processors // workers), 1, 1024),
+        max_request_bytes=_integer(environment, MAX_REQUEST_BYTES, 64 << 20, 1, 1 << 40),
+        access_log=switch(environment, ACCESS_LOG, default=True),
+        enforce_requirements=policy == "enforce",
+        request_timeout=_integer(environment, REQUEST_TIMEOUT, 60, 1, 1 << 20),
+        drain_wait=seconds(environment, DRAIN_WAIT),
+        stop_wait=seconds(environment, STOP_WAIT),
+    )
+
+
+def apply(settings: Settings, environment: MutableMapping[str, str]) -> None:
+    """Set what libraries read from the environment, unless it is set."""
+    for name in THREAD_VARIABLES:
+        environment.setdefault(name, str(settings.threads))
+    for name, value in ALWAYS.items():
+        environment.setdefault(name, value)
+
+
+def _integer(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    text = environment.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+        raise EntrypointError(f"{name} is '{text}': it takes an integer from {least} to {most}")
+    return int(text)

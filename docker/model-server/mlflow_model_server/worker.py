@@ -1,0 +1,291 @@
+"""A worker: it holds the model, and answers one request at a time on each of its sockets.
+
+Requests to /invocations are answered by `mlflow.pyfunc.scoring_server.invocations`, the function
+that MLflow's own app calls in a thread: through the app, a small request takes half as long again
+(FastAPI, a middleware for the time limit, and a change of threads). The app answers everything
+else, and /invocations too where MLflow's function isn't the one that is known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import traceback
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mlflow_entrypoint.errors import say
+
+from mlflow_model_server import answers, frames
+from mlflow_model_server.frames import Answer, Request
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from mlflow_model_server.settings import Settings
+
+LOAD_FAILED = 3
+"""The exit code of a worker that could not load the model."""
+_END_WAIT = 1.0
+"""Seconds for predictions that nobody waits for any more."""
+_PARSERS = {"_parse_json_data", "parse_csv_input", "parse_parquet_input"}
+"""Functions of MLflow's that read the request: what goes wrong in them is the client's fault."""
+_MESSAGE = 300
+
+
+class Failure(NamedTuple):
+    """Why the model can't be served."""
+
+    message: str
+
+
+class Application:
+    """MLflow's scoring app, and the function behind it."""
+
+    def __init__(self, model: Any) -> None:  # noqa: ANN401 - an mlflow.pyfunc.PyFuncModel
+        from mlflow.exceptions import MlflowException
+        from mlflow.pyfunc import scoring_server
+
+        self.app = scoring_server.init(model)
+        self._model = model
+        self._schema = model.metadata.get_input_schema()
+        self._invocations: Callable[..., Any] = scoring_server.invocations
+        self._refusal: type[Exception] = MlflowException
+        known = ["data", "content_type", "model", "input_schema"]
+        self._direct = list(inspect.signature(self._invocations).parameters) == known
+        parameters = model.metadata.get_params_schema()
+        self.names = set(self._schema.input_names() if self._schema else []) | {
+            one.name for one in (parameters.params if parameters else [])
+        }
+        self._thread = threading.local()
+
+    def answer(self, request: Request, body: bytes) -> Answer:
+        """Answer a request: no exception of the model's gets past this."""
+        _serving.request = request.identity
+        try:
+            if self._direct and (request.method, request.path) == ("POST", "/invocations"):
+                answer = self._invoke(request, body)
+            else:
+                answer = self._run_app(request, body)
+        # A model may raise anything, and end the interpreter too; the next request is another one.
+        except (Exception, SystemExit) as error:  # noqa: BLE001
+            answer = _unexpected(request, error)
+        finally:
+            _serving.request = None
+        if answer.status >= 400:
+            _log_stack(request, answer)
+        return answers.without_data(answer, body, self.names)
+
+    def _invoke(self, request: Request, body: bytes) -> Answer:
+        """As the app does it; the time limit is the front's."""
+        content_type = dict(request.headers).get("content-type")
+        try:
+            result = self._invocations(body, content_type, self._model, self._schema)
+        except self._refusal as error:
+            status = error.get_http_status_code()  # type: ignore[attr-defined]
+            text = error.serialize_as_json()  # type: ignore[attr-defined]
+            return Answer(status, [("content-type", "application/json")], text.encode())
+        kind = result.mimetype
+        if kind.startswith("text/"):
+            kind = f"{kind}; charset=utf-8"
+        return Answer(result.status, [("content-type", kind)], result.response.encode())
+
+    def _run_app(self, request: Request, body: bytes) -> Answer:
+        if not hasattr(self._thread, "runner"):
+            self._thread.runner = asyncio.Runner()
+        answer: Answer = self._thread.runner.run(_call(self.app, request, body))
+        return answer
+
+
+async def _call(app: Any, request: Request, body: bytes) -> Answer:  # noqa: ANN401 - an ASGI app
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": request.method,
+        "scheme": "http",
+        "path": request.path,
+        "raw_path": request.raw_path.encode("latin-1"),
+        "query_string": request.query.encode("latin-1"),
+        "root_path": "",
+        "headers": [(n.encode("latin-1"), v.encode("latin-1")) for n, v in request.headers],
+        "client": None,
+        "server": None,
+    }
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+    started: dict[str, Any] = {}
+    pieces: list[bytes] = []
+
+    async def receive() -> dict[str, Any]:
+        if messages:
+            return messages.pop()
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            started.update(message)
+        else:
+            pieces.append(message.get("body", b""))
+
+    await app(scope, receive, send)
+    headers = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in started["headers"]]
+    return Answer(
+        started["status"],
+        [(name, value) for name, value in headers if name.lower() != "content-length"],
+        b"".join(pieces),
+    )
+
+
+def _unexpected(request: Request, error: BaseException) -> Answer:
+    """What neither MLflow nor the model has made an answer of."""
+    trace = "".join(traceback.format_exception(error))
+    frames_ = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
+    say(f"request {request.identity}: {answers.origin(trace)}")
+    if frames_ & _PARSERS:
+        return answers.error(
+            400, "BAD_REQUEST", f"the request's body can't be parsed ({type(error).__name__})"
+        )
+    return answers.error(
+        500,
+        "INTERNAL_ERROR",
+        f"the request could not be answered ({type(error).__name__});"
+        f" the server's log says where, for request {request.identity}",
+    )
+
+
+def _log_stack(request: Request, answer: Answer) -> None:
+    """Say where the model failed: types and lines of code hold nothing of the request."""
+    try:
+        said = json.loads(answer.body)
+    except ValueError:
+        return
+    if isinstance(said, dict) and (trace := said.get("stack_trace")):
+        say(f"request {request.identity}: {answers.origin(str(trace))}")
+
+
+class _Serving(threading.local):
+    request: str | None = None
+
+
+_serving = _Serving()
+
+
+class _WithoutData(logging.Filter):
+    """Keeps requests out of MLflow's log: a message made while one is answered may quote it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[tuple[str, int]] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if _serving.request is None:
+            return True
+        place = (record.pathname, record.lineno)
+        if place in self._said:
+            return False
+        self._said.add(place)
+        record.msg = f"{record.pathname}:{record.lineno} (said once, without the request's data)"
+        record.args, record.exc_info, record.exc_text, record.stack_info = (), None, None, None
+        return True
+
+
+def load(settings: Settings) -> Application | Failure:
+    """Load the model."""
+    _differ()
+    import mlflow
+    from mlflow.pyfunc import scoring_server
+
+    # Of each requirement that isn't met, in each worker: the manager has said it.
+    logging.getLogger("mlflow.utils.requirements_utils").setLevel(logging.ERROR)
+    try:
+        model = scoring_server.load_model_with_mlflow_config(str(settings.model))  # type: ignore[no-untyped-call]
+        application = Application(model)
+    # The model's own code runs here: whatever it raises, the model can't be loaded.
+    except (Exception, SystemExit) as error:  # noqa: BLE001
+        return Failure(f"the model at {settings.model} can't be loaded: {_describe(error)}")
+    if not inspect.iscoroutinefunction(type(application.app).__call__):
+        return Failure(
+            f"MLflow {mlflow.__version__} serves models without ASGI: the image needs MLflow 3"
+        )
+    return application
+
+
+def _describe(error: BaseException) -> str:
+    said = " ".join(str(error).split())
+    said = said if len(said) <= _MESSAGE else f"{said[:_MESSAGE]}…"
+    mend = (
+        "the image must hold all that the model imports: add it to the model's requirements.txt"
+        " and build the image anew"
+        if isinstance(error, ImportError)
+        else "mlflow.pyfunc.load_model shows where, with the model's requirements installed"
+    )
+    return f"{type(error).__name__}: {said} ({mend})"
+
+
+def _differ() -> None:
+    """Random numbers as they would be in a process of its own, not the manager's in each worker."""
+    random.seed()
+    if "numpy" in sys.modules:
+        import numpy as np
+
+        np.random.seed()
+
+
+def serve(application: Application, lanes: list[socket.socket]) -> None:
+    """Answer requests until the front closes the sockets."""
+    for handler in logging.getLogger("mlflow").handlers:
+        handler.addFilter(_WithoutData())
+    threads = [
+        threading.Thread(target=_serve_lane, args=(application, lane), daemon=True)
+        for lane in lanes
+    ]
+    for thread in threads:
+        thread.start()
+    threads[0].join()
+    deadline = time.monotonic() + _END_WAIT
+    for thread in threads[1:]:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if any(thread.is_alive() for thread in threads):
+        sys.stdout.flush()
+        os._exit(0)  # in a prediction: threads would be ended in the middle of its C code
+
+
+def _serve_lane(application: Application, lane: socket.socket) -> None:
+    try:
+        frames.send(lane, Answer(0, [], b""))
+        while received := frames.receive(lane):
+            frames.send(lane, application.answer(*received))
+    except (BrokenPipeError, ConnectionResetError):
+        return  # the front has ended
+
+
+def run(settings: Settings, lanes: list[socket.socket], report: int) -> int:
+    """Be a worker.
+
+    Args:
+        settings: the server's.
+        lanes: the sockets.
+        report: where to write why the model can't be loaded.
+
+    Returns:
+        the exit code.
+    """
+    # The manager ends workers, by the front's closing the sockets. A handler, for what is ignored
+    # stays so in programs that the model starts.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    loaded = load(settings)
+    if isinstance(loaded, Failure):
+        os.write(report, loaded.message.encode()[:4096])
+        return LOAD_FAILED
+    os.close(report)
+    serve(loaded, lanes)
+    return 0

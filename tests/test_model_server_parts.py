@@ -1,0 +1,321 @@
+"""The server of models, part by part."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from mlflow_entrypoint.errors import EntrypointError
+from mlflow_model_server import answers, cpus, fitness, frames, listening, settings
+from mlflow_model_server.dispatcher import Dispatcher, Worker
+from mlflow_model_server.frames import Answer, Request
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"cpu.max": "50000 100000"}, 1),
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu.max": "9900000 100000"}, None),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+        ({}, None),
+    ],
+)
+def test_cpus_that_may_be_used(tmp_path: Path, files: dict[str, str], expected: int | None) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert cpus.available(tmp_path) == (expected or cpus.available(tmp_path / "none"))
+
+
+def test_settings_by_default() -> None:
+    read = settings.read({})
+    assert read.workers == cpus.available()
+    assert read.threads == 1
+    assert (str(read.model), read.port, read.max_request_bytes) == ("/opt/ml/model", 8080, 2**26)
+    assert (read.access_log, read.enforce_requirements) == (True, True)
+    environment = {"OMP_NUM_THREADS": "7"}
+    settings.apply(settings.read({"MLFLOW_MODELS_THREADS": "3"}), environment)
+    assert environment == {
+        "OMP_NUM_THREADS": "7",
+        "OPENBLAS_NUM_THREADS": "3",
+        "MKL_NUM_THREADS": "3",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MLFLOW_MODELS_WORKERS", "0"),
+        ("MLFLOW_MODELS_WORKERS", "65"),
+        ("MLFLOW_MODELS_WORKERS", "²"),
+        ("MLFLOW_MODELS_WORKERS", "1.5"),
+        ("MLFLOW_MODELS_PORT", "65536"),
+        ("MLFLOW_MODEL_REQUIREMENTS", "no"),
+        ("MLFLOW_MODELS_ACCESS_LOG", "maybe"),
+        ("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", "-1"),
+        ("MLFLOW_STOP_WAIT", "soon"),
+    ],
+)
+def test_settings_that_cannot_be(name: str, value: str) -> None:
+    with pytest.raises(EntrypointError, match=f"{name} is '{value}': it takes"):
+        settings.read({name: value})
+
+
+def test_accepted_sockets_do_not_delay() -> None:
+    """Neither by the listening socket's own option, nor by what asyncio does for TCP."""
+    listener = listening.listen("127.0.0.1", 0)
+    assert listener.proto == socket.IPPROTO_TCP
+    with listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_nobody_is_lost_when_the_listener_closes() -> None:
+    """Clients come all the time: each of them is let in, or finds nobody listening."""
+    listener = listening.listen("127.0.0.1", 0)
+    address = listener.getsockname()
+    admitted: list[socket.socket] = []
+    connected: list[socket.socket] = []
+
+    async def admit(connection: socket.socket) -> None:
+        admitted.append(connection)
+
+    def come() -> None:
+        with contextlib.suppress(ConnectionRefusedError, TimeoutError):
+            while True:
+                connected.append(socket.create_connection(address, timeout=0.5))
+
+    clients = [threading.Thread(target=come) for _ in range(4)]
+    for client in clients:
+        client.start()
+    time.sleep(0.05)
+    asyncio.run(listening.shut(listener, admit))
+    for client in clients:
+        client.join()
+    assert listener.fileno() == -1
+    reached = {one.getpeername() for one in admitted if _is_open(one)}
+    assert {one.getsockname() for one in connected} == reached
+    assert len(reached) > 4
+    for one in (*admitted, *connected):
+        one.close()
+
+
+def _is_open(connection: socket.socket) -> bool:
+    """Whether it is a client's: those of the server's own have said something, and gone."""
+    connection.settimeout(0)
+    try:
+        return connection.recv(1) != b"\n"
+    except BlockingIOError:
+        return True
+
+
+@pytest.mark.parametrize("size", [0, 10, 65536, 300_000])
+def test_frames(size: int) -> None:
+    near, far = socket.socketpair()
+    request = Request("1", "POST", "/é", "/%C3%A9", "a=b", [("content-type", "text/csv")])
+    body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    with near, far:
+        pieces = b"".join(frames.encode(request, body))
+        sender = threading.Thread(target=near.sendall, args=(pieces,))
+        sender.start()
+        received = frames.receive(far)
+        sender.join()
+        near.close()
+        assert frames.receive(far) is None
+    assert received is not None
+    assert [tuple(pair) for pair in received[0].headers] == request.headers
+    assert (received[0][:5], received[1]) == (request[:5], body)
+
+
+BODY = json.dumps({"dataframe_split": {"columns": ["size"], "data": [["hidden-1"], [815.25]]}})
+
+
+@pytest.mark.parametrize(
+    ("message", "cleaned"),
+    [
+        (
+            (
+                "Failed to predict data '  size\n0 'hidden-1''. \nError: Model is missing inputs"
+                " ['height']."
+            ),
+            "Failed to predict: Model is missing inputs ['height'].",
+        ),
+        (
+            (
+                "Failed to enforce schema of data '  size\n0 hidden-1' with schema '['height':"
+                " double (required)]'. Error: Incompatible input types for column height."
+            ),
+            "Failed to enforce schema: Incompatible input types for column height.",
+        ),
+        (
+            (
+                "Failed to convert column size to type 'float64'. Error: 'ValueError(\"could not"
+                " convert string to float: 'hidden-1'\")'"
+            ),
+            "Failed to convert column size to type 'float64'. Error: ValueError",
+        ),
+        (
+            (
+                "Ensure that input is a valid JSON formatted string. Error: 'JSONDecodeError("
+                "'Expecting value: line 1 column 1 (char 0)')'\nInput: \nb'hidden-1'\n"
+            ),
+            (
+                "Ensure that input is a valid JSON formatted string. Error: JSONDecodeError:"
+                " Expecting value: line 1 column 1 (char 0)"
+            ),
+        ),
+        (
+            (
+                "a valid JSON string. Error: 'UnicodeDecodeError('utf-8', b'hidden-1\\xff',"
+                " 8, 9, 'invalid start byte')'"
+            ),
+            "a valid JSON string. Error: UnicodeDecodeError",
+        ),
+        ("Can not safely convert `815.25` to `long`", "Can not safely convert `…` to `long`"),
+        ("it was hidden-1, and 815.25", "it was …, and …"),
+        ("4 columns passed, passed data had 3 columns",) * 2,
+    ],
+)
+def test_messages_without_data(message: str, cleaned: str) -> None:
+    assert answers.clean(message, BODY.encode(), {"size", "height"}) == cleaned
+
+
+def test_errors_keep_their_code_and_are_short() -> None:
+    said = {"error_code": "BAD_REQUEST", "message": "long " * 200, "stack_trace": "hidden"}
+    answer = Answer(400, [("content-type", "application/json")], json.dumps(said).encode())
+    left = json.loads(answers.without_data(answer, b"", set()).body)
+    assert set(left) == {"error_code", "message"}
+    assert len(left["message"]) == answers.LONGEST
+    other = answer._replace(status=404, body=b'{"detail": "Not Found"}')
+    assert answers.without_data(other, b"", set()) == other
+    fine = answer._replace(status=200)
+    assert answers.without_data(fine, b"", set()) is fine
+
+
+def test_origin_of_an_exception() -> None:
+    trace = (
+        "Traceback (most recent call last):\n"
+        '  File "/a.py", line 1, in outer\n    inner()\n'
+        '  File "/b.py", line 22, in inner\n    raise\n'
+        "pkg.OddError: hidden\nhidden: too\n"
+    )
+    assert answers.origin(trace) == "pkg.OddError at /b.py:22 in inner"
+
+
+@pytest.mark.parametrize(
+    ("lines", "unmet"),
+    [
+        ("", None),
+        ("mlflow==0.1\nmlflow_skinny==0.1", None),
+        ("pytest>=1 --hash=sha256:0 # pinned\n-r other.txt\n--find-links x\nhttps://x/y.whl", None),
+        ("./local\npytest @ https://example.org/p.whl", None),
+        ("PyTest<1", "PyTest<1 (is "),
+        ("nothing-a\nnothing-b[extra]>=1", "nothing-a (is not installed), nothing-b>=1 (is not"),
+        ("nothing-a; sys_platform == 'win32'", None),
+        ("pytest>=1,\\\n  <2", "pytest<2,>=1 (is "),
+    ],
+)
+def test_requirements(tmp_path: Path, lines: str, unmet: str | None) -> None:
+    (tmp_path / "requirements.txt").write_text(lines)
+    said = fitness.unmet(tmp_path, {})
+    assert said is None if unmet is None else (said or "").startswith(unmet)
+
+
+def test_many_unmet_requirements(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("\n".join(f"nothing-{n}" for n in range(9)))
+    said = fitness.unmet(tmp_path, {"python_version": "3.8.10"})
+    assert said is not None
+    assert said.startswith("Python 3.8 (is 3.")
+    assert said.endswith(" and 5 more")
+
+
+class _Workers:
+    """A dispatcher with workers whose other ends are here."""
+
+    def __init__(self) -> None:
+        self.lost: list[tuple[int, bool]] = []
+        self.dispatcher = Dispatcher(lambda _: None, self._lose)
+        self.ends: dict[int, list[socket.socket]] = {}
+
+    def _lose(self, worker: Worker, busy: bool) -> None:
+        self.lost.append((worker.number, busy))
+
+    async def add(self, number: int, lanes: int = 2) -> None:
+        pairs = [socket.socketpair() for _ in range(lanes)]
+        self.ends[number] = [far for _, far in pairs]
+        for near, far in pairs:
+            near.settimeout(0)
+            frames.send(far, Answer(0, [], b""))
+        await self.dispatcher.add(number, [near for near, _ in pairs])
+        await asyncio.sleep(0.01)
+
+    async def die(self, number: int) -> None:
+        for end in self.ends.pop(number):
+            end.close()
+        await asyncio.sleep(0.01)
+
+    def answer(self, number: int) -> None:
+        """Have every lane that was asked something answer."""
+        for end in self.ends[number]:
+            end.settimeout(0)
+            try:
+                end.recv(65536)
+            except BlockingIOError:
+                continue
+            end.settimeout(None)
+            frames.send(end, Answer(200, [], b"fine"))
+
+
+async def _dispatch() -> None:
+    workers = _Workers()
+    submit = workers.dispatcher.submit
+    first = submit([b"first"])
+    assert first.worker == 0
+    await workers.add(1)
+    await workers.add(2)
+    second, third = submit([b"second"]), submit([b"third"])
+    assert [one.worker for one in (first, second, third)] == [1, 2, 1]
+    fourth, fifth = submit([b"fourth"]), submit([b"fifth"])
+    assert (fourth.worker, fifth.worker) == (2, 0)
+    fifth.answer.cancel()
+    workers.answer(2)
+    await asyncio.sleep(0.01)
+    assert (await second.answer).body == b"fine"
+    # What was in flight goes elsewhere, and the one that died with two goes alone.
+    await workers.die(1)
+    assert workers.lost == [(1, True)]
+    assert (first.worker, third.worker, first.deaths) == (2, 2, 1)
+    sixth = submit([b"sixth"])
+    await workers.die(2)
+    assert (first.worker, third.worker, sixth.worker) == (0, 0, 0)
+    await workers.add(3)
+    assert (first.worker, third.worker, sixth.worker) == (3, 0, 0)
+    await workers.die(3)
+    assert (await first.answer).status == 500
+    await workers.add(4)
+    assert (third.worker, sixth.worker) == (4, 0)
+    workers.answer(4)
+    await asyncio.sleep(0.01)
+    assert (await third.answer).status == 200
+    assert sixth.worker == 4
+    workers.dispatcher.give_up()
+    await workers.die(4)
+    assert (await sixth.answer).status == 503
+    assert (await submit([b"late"]).answer).status == 503
+
+
+def test_dispatching() -> None:
+    asyncio.run(_dispatch())

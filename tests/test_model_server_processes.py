@@ -1,0 +1,657 @@
+"""The server of models as processes: protocol, honesty about faults, ends."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import mlflow
+import pandas as pd
+import psutil
+import pytest
+import requests
+from mlflow.models import infer_signature
+from prometheus_client.parser import text_string_to_metric_families
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = [ROOT / "docker" / "entrypoint", ROOT / "docker" / "model-server"]
+JSON = {"content-type": "application/json"}
+MARKER = "do-not-repeat-4711"
+
+SCRIPTED = """
+import os, signal, sys, time
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+class Scripted(PythonModel):
+    def load_context(self, context):
+        first, _, later = os.environ.get("TEST_LOAD", "").partition(" then ")
+        flag = os.environ.get("TEST_FLAG")
+        how = first
+        if flag:
+            how = later if os.path.exists(flag) else first
+            open(flag, "w").close()
+        if how == "sleep":
+            time.sleep(1.5)
+        elif how == "raise":
+            raise ValueError("there is no such\\nfile of weights")
+        elif how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def predict(self, context, model_input: pd.DataFrame, params=None):
+        def one(word):
+            action, _, rest = word.partition(":")
+            if action == "sleep":
+                time.sleep(float(rest))
+            elif action == "exit":
+                os._exit(9)
+            elif action == "sys.exit":
+                sys.exit(9)
+            elif action == "raise":
+                raise ValueError(f"it was {word}")
+            elif action == "refuse":
+                raise MlflowException(f"it was {word}, of '{word}'")
+            elif action == "pid":
+                return str(os.getpid())
+            elif action == "threads":
+                return os.environ["OPENBLAS_NUM_THREADS"]
+            elif action == "unjsonable":
+                return object()
+            return word
+        return [one(word) for word in model_input["do"]]
+
+set_model(Scripted())
+"""
+
+
+class Server(NamedTuple):
+    """A started server, and where it writes."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    output: Path
+    errors: Path
+
+    def url(self, path: str = "/invocations") -> str:
+        """Where it is asked."""
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def invoke(self, *words: str, timeout: float = 30) -> requests.Response:
+        """Have the model do what the words say."""
+        return requests.post(self.url(), json={"dataframe_split": _frame(words)}, timeout=timeout)
+
+    def status(self) -> int | None:
+        """Of /ping; None where nobody listens."""
+        try:
+            return requests.get(self.url("/ping"), timeout=10).status_code
+        except requests.ConnectionError:
+            return None
+
+    def log(self) -> str:
+        """All that it wrote."""
+        return self.output.read_text() + self.errors.read_text()
+
+    def workers(self) -> list[psutil.Process]:
+        """They have lanes, and threads for them; the front hasn't."""
+        [manager] = psutil.Process(self.process.pid).children()
+        return [one for one in manager.children() if one.num_threads() > 3]
+
+    def front(self) -> psutil.Process:
+        """The process that answers HTTP."""
+        [manager] = psutil.Process(self.process.pid).children()
+        return manager.children()[0]
+
+
+def _frame(words: tuple[str, ...]) -> dict[str, Any]:
+    return {"columns": ["do"], "data": [[word] for word in words]}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def started(model: Path, folder: Path, **variables: str) -> Iterator[Server]:
+    """A server, not ready yet."""
+    port = _free_port()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(str, FOLDERS)),
+        "MLFLOW_MODEL_PATH": str(model),
+        "MLFLOW_MODELS_PORT": str(port),
+        "MLFLOW_MODELS_WORKERS": "2",
+        **variables,
+    }
+    folder.mkdir(exist_ok=True)
+    output, errors = folder / "output", folder / "errors"
+    with output.open("wb") as out, errors.open("wb") as err:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow_model_server.main", "serve"],
+            env=environment,
+            stdout=out,
+            stderr=err,
+        )
+    try:
+        yield Server(process, port, output, errors)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@contextmanager
+def ready(model: Path, folder: Path, **variables: str) -> Iterator[Server]:
+    with started(model, folder, **variables) as server:
+        _until(lambda: _is_ready(server), "it never was ready")
+        yield server
+
+
+def _is_ready(server: Server) -> bool:
+    assert server.process.poll() is None, server.log()
+    return server.status() == 200
+
+
+def _until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def _saved(folder: Path, **options: Any) -> Path:
+    (folder / "scripted.py").write_text(SCRIPTED)
+    mlflow.pyfunc.save_model(
+        folder / "model",
+        python_model=folder / "scripted.py",
+        pip_requirements=options.pop("pip_requirements", ["mlflow==1.2.3", "pandas>=1 # why"]),
+        signature=infer_signature(pd.DataFrame({"do": ["x"]}), ["x"]),
+        **options,
+    )
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _saved(tmp_path_factory.mktemp("scripted"))
+
+
+@pytest.fixture(scope="module")
+def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    with ready(model, folder, MLFLOW_MODELS_MAX_REQUEST_BYTES="100000") as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def iris(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+
+    flowers, kinds = load_iris(return_X_y=True, as_frame=True)
+    trained = LogisticRegression(max_iter=500).fit(flowers, kinds)
+    path = tmp_path_factory.mktemp("iris") / "model"
+    mlflow.sklearn.save_model(
+        trained,
+        path,
+        signature=infer_signature(flowers, kinds),
+        pip_requirements=["scikit-learn"],
+    )
+    return path, flowers
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer)
+    return buffer.getvalue()
+
+
+FORMS: dict[str, Callable[[pd.DataFrame], tuple[str, str | bytes]]] = {
+    "split": lambda f: ("application/json", json.dumps({"dataframe_split": f.to_dict("split")})),
+    "records": lambda f: (
+        "application/json; charset=utf-8",
+        json.dumps({"dataframe_records": f.to_dict("records")}),
+    ),
+    "inputs": lambda f: ("application/json", json.dumps({"inputs": f.to_dict("list")})),
+    "instances": lambda f: ("application/json", json.dumps({"instances": f.to_dict("records")})),
+    "csv": lambda f: ("text/csv", f.to_csv(index=False)),
+    "parquet": lambda f: ("application/vnd.apache.parquet", _parquet(f)),
+}
+
+
+def test_every_form_of_input(iris: tuple[Path, pd.DataFrame], tmp_path: Path) -> None:
+    path, flowers = iris
+    expected = mlflow.pyfunc.load_model(str(path)).predict(flowers).tolist()
+    with ready(path, tmp_path) as server:
+        for name, form in FORMS.items():
+            kind, body = form(flowers)
+            got = requests.post(server.url(), data=body, headers={"content-type": kind}, timeout=30)
+            assert got.status_code == 200, (name, got.text)
+            assert got.headers["content-type"] == "application/json"
+            assert got.json() == {"predictions": expected}, name
+
+
+def test_protocol(server: Server) -> None:
+    for path in ("/ping", "/health"):
+        got = requests.get(server.url(path), timeout=10)
+        assert (got.status_code, got.text) == (200, "\n")
+        assert got.headers["content-type"] == "application/json"
+    assert requests.get(server.url("/version"), timeout=10).text == mlflow.__version__
+    got = requests.get(server.url("/nothing"), timeout=10)
+    assert (got.status_code, got.json()) == (404, {"detail": "Not Found"})
+    got = requests.get(server.url(), timeout=10)
+    assert (got.status_code, got.headers["allow"]) == (405, "POST")
+    assert server.invoke("threads").json() == {"predictions": ["1"]}
+
+
+def test_the_front_stays_small(server: Server) -> None:
+    front = server.front()
+    maps = {one.path for one in front.memory_maps()}
+    assert not [path for path in maps if "numpy" in path or "pandas" in path]
+    assert {one.status for one in front.net_connections("tcp") if one.laddr.port == server.port}
+
+
+def test_health_program(server: Server) -> None:
+    program = FOLDERS[1] / "bin" / "mlflow-model-health"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, FOLDERS))}
+    for port, code, said in ((server.port, 0, "healthy: "), (_free_port(), 1, "unhealthy: ")):
+        environment["MLFLOW_MODELS_PORT"] = str(port)
+        asked = subprocess.run(
+            [sys.executable, program], env=environment, capture_output=True, text=True, check=False
+        )
+        assert (asked.returncode, asked.stdout.startswith(said)) == (code, True), asked
+
+
+MALFORMED: dict[str, tuple[dict[str, str], bytes, int]] = {
+    "no content type": ({}, b'{"inputs": ["a"]}', 415),
+    "unknown content type": ({"content-type": "text/html"}, b"a", 415),
+    "unknown charset": ({"content-type": "text/csv; charset=latin-1"}, b"a", 415),
+    "empty": (JSON, b"", 400),
+    "a list": (JSON, b"[1]", 400),
+    "a number": (JSON, b"1", 400),
+    "not UTF-8": (JSON, b'{"inputs": "\xff"}', 400),
+    "no JSON": (JSON, b'{"inputs": ', 400),
+    "CSV that is not UTF-8": ({"content-type": "text/csv"}, b"\xff", 400),
+    "empty CSV": ({"content-type": "text/csv"}, b"", 400),
+    "no Parquet": ({"content-type": "application/vnd.apache.parquet"}, b"x", 400),
+    "unknown field": (JSON, b'{"other": 1}', 400),
+    "null": (JSON, b'{"dataframe_split": null}', 400),
+    "ragged": (JSON, b'{"dataframe_split": {"columns": ["do"], "data": [[1, 2]]}}', 400),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_malformed_requests_are_the_clients_fault(server: Server, name: str) -> None:
+    headers, body, status = MALFORMED[name]
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.request("POST", "/invocations", body, headers)
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    assert answer.status == status, text
+    assert len(text) < 800
+    assert "Traceback" not in text
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["raise:" + MARKER], 400),
+        (["refuse:" + MARKER], 500),
+        (["sys.exit:" + MARKER], 500),
+        (["unjsonable:" + MARKER], 500),
+    ],
+)
+def test_faults_of_the_model_repeat_nothing(server: Server, words: list[str], status: int) -> None:
+    got = server.invoke(*words)
+    assert got.status_code == status, got.text
+    assert set(got.json()) >= {"error_code", "message"}
+    assert "stack_trace" not in got.json()
+    assert MARKER not in got.text + server.log()
+    assert "Traceback" not in server.log()
+    if status == 400:
+        where = f"request {got.headers['x-request-id']}: ValueError at "
+        assert where in server.errors.read_text()
+
+
+def test_refusals_by_the_schema_repeat_nothing(server: Server) -> None:
+    for body in (
+        {"dataframe_split": {"columns": ["do", "more"], "data": [[1, MARKER]]}},
+        {"dataframe_split": {"columns": ["other"], "data": [[MARKER]]}},
+        {"dataframe_records": [{MARKER: 1}]},
+        {"inputs": {MARKER: MARKER}},
+        {"instances": [[MARKER, 1], [MARKER]]},
+        {"dataframe_split": {"columns": ["do"], "data": [["a"]]}, "params": {MARKER: 1}},
+    ):
+        got = requests.post(server.url(), json=body, timeout=30)
+        assert MARKER not in got.text + server.log(), got.text
+    bad = f'{{"inputs": "{MARKER}'.encode() + b"\xff"
+    for text in (bad, bad[:-1]):
+        got = requests.post(server.url(), data=text, headers=JSON, timeout=30)
+        assert got.status_code == 400
+        assert MARKER not in got.text + server.log(), got.text
+    missing = requests.post(server.url(), json={"inputs": {"other": ["x"]}}, timeout=30)
+    assert "Model is missing inputs ['do']" in missing.json()["message"]
+
+
+def test_too_large(server: Server) -> None:
+    body = b" " * 100_001
+    whole = requests.post(server.url(), data=body, headers=JSON, timeout=30)
+    pieces = requests.post(
+        server.url(), data=iter([body[:60_000], body[60_000:]]), headers=JSON, timeout=30
+    )
+    for got in (whole, pieces):
+        assert got.status_code == 413
+        assert got.json()["message"] == "the request is larger than 100000 bytes"
+    fitting = json.dumps({"dataframe_split": _frame(("a",))}).encode().ljust(100_000)
+    got = requests.post(server.url(), data=fitting, headers=JSON, timeout=30)
+    assert got.json() == {"predictions": ["a"]}
+
+
+def test_access_log(server: Server) -> None:
+    identity = server.invoke("a").headers["x-request-id"]
+    requests.post(server.url(f"/invocations?{MARKER}"), data=MARKER, headers=JSON, timeout=30)
+    requests.get(server.url(f"/{MARKER}"), timeout=10)
+    requests.get(server.url("/ping"), timeout=10)
+    last = requests.get(server.url("/version"), timeout=10).headers["x-request-id"]
+    _until(lambda: last in server.output.read_text(), "it wasn't logged")
+    lines = server.output.read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if identity in line)
+    lines = lines[first:]
+    assert len(lines) == 4
+    form = (
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z POST /invocations 200 in=\d+ out=\d+"
+        rf" ms=\d+\.\d worker=[12] request={identity}"
+    )
+    assert re.fullmatch(form, lines[0])
+    assert " POST /invocations 400 " in lines[1]
+    assert " GET other 404 " in lines[2]
+    assert MARKER not in server.log()
+
+
+def _metric(server: Server, name: str, **labels: str) -> float:
+    text = requests.get(server.url("/metrics"), timeout=10).text
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
+def test_metrics(server: Server) -> None:
+    asked = {"path": "/invocations", "status": "200"}
+    before = _metric(server, "mlflow_model_requests_total", **asked)
+    server.invoke("a")
+    server.invoke("b")
+    assert _metric(server, "mlflow_model_requests_total", **asked) == before + 2
+    assert _metric(server, "mlflow_model_requests_in_flight") == 1
+    assert _metric(server, "mlflow_model_workers_ready") == 2
+    assert _metric(server, "mlflow_model_server_info", mlflow_version=mlflow.__version__) == 1
+    buckets = "mlflow_model_request_duration_seconds_bucket"
+    assert _metric(server, buckets, path="/invocations", le="60.0") >= before + 2
+
+
+class Load:
+    """Clients that ask one thing after another, and keep what went wrong."""
+
+    def __init__(self, server: Server, clients: int = 8, body: str = "sleep:0.02") -> None:
+        self._server = server
+        self._body = json.dumps({"dataframe_split": _frame((body,))})
+        self._stop = threading.Event()
+        self.answered = 0
+        self.faults: list[str] = []
+        self.refused = 0
+        self._threads = [threading.Thread(target=self._client) for _ in range(clients)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _client(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=30)
+        while not self._stop.is_set():
+            try:
+                if connection.sock is None:
+                    connection.connect()
+            except ConnectionRefusedError:
+                self.refused += 1
+                return
+            try:
+                connection.request("POST", "/invocations", self._body, JSON)
+                answer = connection.getresponse()
+                text = answer.read()
+            except (OSError, http.client.HTTPException) as error:
+                self.faults.append(repr(error))
+                return
+            self.answered += 1
+            if answer.status != 200:
+                self.faults.append(f"{answer.status} {text!r}")
+        connection.close()
+
+
+def test_workers_that_are_killed_fail_no_request(server: Server) -> None:
+    restarts = _metric(server, "mlflow_model_worker_restarts_total")
+    with Load(server) as load:
+        for _ in range(3):
+            _until(lambda: len(server.workers()) == 2, "it wasn't replaced")
+            time.sleep(0.3)
+            victim = server.workers()[0]
+            victim.kill()
+            victim.wait(10)
+        enough = load.answered + 50
+        _until(lambda: load.answered > enough, "it answers no more")
+    assert not load.faults
+    _until(lambda: _metric(server, "mlflow_model_workers_ready") == 2, "one is missing")
+    assert _metric(server, "mlflow_model_worker_restarts_total") == restarts + 3
+    assert server.errors.read_text().count("was killed by SIGKILL: another one is started") >= 3
+    pids = {server.invoke("pid").json()["predictions"][0] for _ in range(20)}
+    assert pids <= {str(one.pid) for one in server.workers()}
+
+
+def test_a_poisonous_request_is_given_up(server: Server) -> None:
+    """It takes three workers with it, and no other request."""
+    for _ in range(2):
+        with Load(server, 4) as load:
+            got = server.invoke("exit")
+        assert got.status_code == 500
+        assert got.json()["message"] == "the worker died while it answered this request"
+        assert not load.faults
+    assert "ended with exit code 9: another one is started" in server.errors.read_text()
+    assert server.invoke("a").status_code == 200
+
+
+def _served_while_stopped(server: Server, number: signal.Signals) -> Load:
+    slow: list[requests.Response] = []
+    asked = threading.Thread(target=lambda: slow.append(server.invoke("sleep:1.5")))
+    with Load(server) as load:
+        _until(lambda: load.answered > 50, "it doesn't answer")
+        asked.start()
+        time.sleep(0.2)
+        server.process.send_signal(number)
+        time.sleep(0.1)
+        server.process.send_signal(number)
+        assert server.status() == 503
+        asked.join()
+        assert server.process.wait(10) == 0
+    assert [one.status_code for one in slow] == [200]
+    assert slow[0].headers["connection"] == "close"
+    return load
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stop_finishes_what_is_in_flight(
+    model: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    with ready(model, tmp_path) as server:
+        idle = socket.create_connection(("127.0.0.1", server.port))
+        load = _served_while_stopped(server, number)
+        assert idle.recv(1) == b""
+        idle.close()
+        assert not load.faults
+        assert load.refused == 8
+        assert server.errors.read_text() == ""
+
+
+def test_ready_only_when_the_model_is_loaded(model: Path, tmp_path: Path) -> None:
+    with started(model, tmp_path, TEST_LOAD="sleep", MLFLOW_MODELS_WORKERS="1") as server:
+        _until(lambda: server.status() is not None, "it doesn't listen")
+        assert server.status() == 503
+        early = server.invoke("a")
+        assert early.status_code == 503
+        assert early.json()["message"] == "the model is still being loaded"
+        _until(lambda: _is_ready(server), "it never was ready")
+        assert server.invoke("a").status_code == 200
+        # One worker: requests wait for the next.
+        [worker] = server.workers()
+        worker.kill()
+        assert server.invoke("b").json() == {"predictions": ["b"]}
+        server.front().kill()
+        assert server.process.wait(10) == 1
+        assert "answers HTTP was killed by SIGKILL: the server ends" in server.errors.read_text()
+        assert not psutil.pid_exists(worker.pid)
+
+
+def _ends(server: Server) -> str:
+    assert server.process.wait(40) == 1, server.log()
+    lines = server.errors.read_text().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_model_that_raises(model: Path, tmp_path: Path) -> None:
+    with started(model, tmp_path, TEST_LOAD="raise") as server:
+        said = _ends(server)
+    assert "can't be loaded: ValueError: there is no such file of weights" in said
+
+
+def test_worker_killed_while_it_loads(model: Path, tmp_path: Path) -> None:
+    with started(model, tmp_path, TEST_LOAD="kill") as server:
+        assert re.search(
+            r"worker \d was killed by SIGKILL while it loaded the model", _ends(server)
+        )
+
+
+def test_replacement_that_cannot_load(model: Path, tmp_path: Path) -> None:
+    variables = {"TEST_LOAD": "fine then raise", "TEST_FLAG": str(tmp_path / "flag")}
+    with ready(model, tmp_path, MLFLOW_MODELS_WORKERS="1", **variables) as server:
+        server.workers()[0].kill()
+        got = server.invoke("a")
+        assert got.status_code == 503
+        assert server.process.wait(20) == 1
+        first, second = server.errors.read_text().splitlines()
+        assert "worker 1 was killed by SIGKILL: another one is started" in first
+        assert "can't be loaded: ValueError" in second
+
+
+def test_no_model(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "outer" / "inner").mkdir(parents=True)
+    (tmp_path / "outer" / "inner" / "MLmodel").touch()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "MLmodel").write_text("flavors: {onnx: {}}\n")
+    for name, message in (
+        ("missing", "there is no model at"),
+        ("empty", "is empty"),
+        ("outer", "there is one in"),
+        ("other", "has no flavor python_function"),
+    ):
+        with started(tmp_path / name, tmp_path / f"log-{name}") as server:
+            assert message in _ends(server)
+
+
+def test_unmet_requirements(tmp_path: Path) -> None:
+    wanted = ["pandas==0.1", "no-such-thing>=2", "absent; python_version < '3'", "--no-index"]
+    path = _saved(tmp_path, pip_requirements=wanted)
+    described = (path / "MLmodel").read_text()
+    (path / "MLmodel").write_text(
+        re.sub(r"python_version: \S+", "python_version: 3.8.1", described)
+    )
+    with started(path, tmp_path / "refused") as server:
+        said = _ends(server)
+    assert "Python 3.8 (is 3." in said
+    assert f"pandas==0.1 (is {pd.__version__})" in said
+    assert "no-such-thing>=2 (is not installed)" in said
+    assert "absent" not in said
+    with ready(
+        path,
+        tmp_path / "warned",
+        MLFLOW_MODEL_REQUIREMENTS="warn",
+        MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT="1",
+    ) as server:
+        assert server.errors.read_text().splitlines()[0].count("doesn't meet") == 1
+        late = server.invoke("sleep:1.5")
+        assert (late.status_code, late.text) == (504, "Request processing time exceeded limit")
+        workers = server.workers()
+        [manager] = psutil.Process(server.process.pid).children()
+        manager.kill()
+        assert server.process.wait(10) == 137
+        assert not [one for one in workers if one.is_running()]
+
+
+def test_workers_that_keep_dying(model: Path, tmp_path: Path) -> None:
+    with ready(model, tmp_path, MLFLOW_MODELS_WORKERS="1") as server:
+        for _ in range(5):
+            _until(server.workers, "it wasn't replaced")
+            [worker] = server.workers()
+            _until(lambda: _metric(server, "mlflow_model_workers_ready") == 1, "it isn't ready")
+            worker.kill()
+            worker.wait(10)
+        assert server.process.wait(10) == 1
+        said = server.errors.read_text().splitlines()
+    assert len(said) == 5
+    assert said[-1].endswith("was killed by SIGKILL, the 5th in a row that answered no request")
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "code", "message"),
+    [
+        (["train"], {}, 2, "'train' is no argument of this image"),
+        (["--help"], {}, 0, "MLFLOW_MODELS_WORKERS"),
+        ([], {"MLFLOW_MODELS_WORKERS": "many"}, 1, "it takes an integer from 1 to 64"),
+        ([], {"MLFLOW_DRAIN_WAIT": "-1"}, 1, "it takes a number of seconds"),
+    ],
+)
+def test_arguments(words: list[str], variables: dict[str, str], code: int, message: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, FOLDERS[1] / "bin" / "mlflow-model-server", *words],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, FOLDERS)), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == code
+    assert message in ended.stdout + ended.stderr
+    assert code == 0 or ended.stderr.count("\n") == 1
+
+
+def test_port_that_is_taken(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        with started(tmp_path, tmp_path / "log", MLFLOW_MODELS_PORT=port) as server:
+            assert f"port {port} can't be listened on" in _ends(server)
