@@ -85,6 +85,44 @@ def build(
     )
 
 
+@command(
+    help={
+        "model-uri": "models:/NAME@alias, runs:/RUN/model, s3://BUCKET/PATH or a folder",
+        "tag": "the image's reference",
+        "platform": "native, amd64, arm64 or all",
+        "tracking-uri": "the tracking server (default: what MLflow's own variables say)",
+        "builder": "a builder that `docker buildx ls` lists",
+        "push": "push the image to the registry that the tag names",
+        "allow-emulated-build": "build requirements that have no wheel, under emulation if need be",
+        "allow-unsigned": "take a model that has no signature",
+    },
+)
+def model(
+    context: Context,
+    model_uri: str,
+    tag: str,
+    platform: str = "native",
+    tracking_uri: str = "",
+    builder: str = "",
+    push: bool = False,
+    allow_emulated_build: bool = False,
+    allow_unsigned: bool = False,
+) -> None:
+    """Build the image that serves one logged model."""
+    from seatrial.model import image
+
+    image.run(
+        model_uri=model_uri,
+        tag=tag,
+        platform=platform,
+        tracking_uri=tracking_uri,
+        builder=builder,
+        push=push,
+        allow_emulated_build=allow_emulated_build,
+        allow_unsigned=allow_unsigned,
+    )
+
+
 @command()
 def catalogue(context: Context) -> None:
     """Show the variants, their platforms, sizes and promises."""
@@ -99,7 +137,9 @@ def catalogue(context: Context) -> None:
         "variant": "a variant of the catalogue; may be given more than once",
         "platform": "native, amd64, arm64 or all",
         "image": "a reference: try this image, which is not of the catalogue",
-        "contract": "the contract of --image",
+        "contract": "the contract of --image or --model-image",
+        "model-image": "a reference: try this image, which serves the model --model-uri",
+        "model-uri": "the model of --model-image; its input example is what it is tried with",
         "stack": "full (PostgreSQL and MinIO) or embedded (SQLite and a volume)",
         "promise": "KEY or KEY[ITEM]: only tests of this promise; may be given more than once",
         "k": "only tests whose names match, as for pytest",
@@ -112,6 +152,8 @@ def test(
     platform: str = "native",
     image: str = "",
     contract: str = "",
+    model_image: str = "",
+    model_uri: str = "",
     stack: str = "full",
     k: str = "",
 ) -> None:
@@ -122,6 +164,8 @@ def test(
     words += ["--platform", platform, "--stack", stack]
     words += ["--image", image] if image else []
     words += ["--contract", contract] if contract else []
+    words += ["--model-image", model_image] if model_image else []
+    words += ["--model-uri", model_uri] if model_uri else []
     words += [word for name in promise for word in ("--promise", name)]
     words += ["-k", k] if k else []
     trial_command.run(words)
@@ -130,12 +174,12 @@ def test(
 @command(
     iterable=["part"],
     help={
-        "suite": "what to measure: build or image",
+        "suite": "what to measure: build, image or serving",
         "part": "of build: emulation, warm or session; of image: size, serving or settings;"
-        " may be given more than once",
+        " of serving: build, size, serving, faults, floor or settings; may be given more than once",
         "cold": "build: also build custom with its Python environment made anew",
         "full": "build: also run the whole trial on the native architecture",
-        "repeat": "how often the emulated build, or each server, is measured (default: 1 and 3)",
+        "repeat": "how often the emulated build, or each server, is measured (default: 1, 3 and 3)",
     },
 )
 def bench(

@@ -73,6 +73,43 @@ variable "CREATED" {
 variable "SOURCE_DATE_EPOCH" {
   default = ""
 }
+# Of `invoke model`: the model's folder, the folder with what its environment is locked to, whether
+# some of that comes as sources only, and the image's reference.
+variable "MODEL_FILES" {
+  default = ""
+}
+variable "MODEL_LISTS" {
+  default = ""
+}
+variable "MODEL_SOURCES" {
+  default = ""
+}
+variable "MODEL_TAG" {
+  default = ""
+}
+# What the labels say about it: where it came from, the run and the logged model it belongs to, its
+# name and version in the registry, and a digest of its signature.
+variable "MODEL_URI" {
+  default = ""
+}
+variable "MODEL_RUN" {
+  default = ""
+}
+variable "MODEL_ID" {
+  default = ""
+}
+variable "MODEL_NAME" {
+  default = ""
+}
+variable "MODEL_VERSION" {
+  default = ""
+}
+variable "MODEL_SIGNATURE" {
+  default = ""
+}
+variable "MODEL_MLFLOW" {
+  default = ""
+}
 
 function "version" {
   params = []
@@ -109,13 +146,17 @@ group "tried" {
   targets = ["custom"]
 }
 group "variants" {
-  targets = ["upstream", "custom", "hardened", "hardened-dev", "slim"]
+  targets = ["upstream", "custom", "hardened", "hardened-dev", "slim", "model-server"]
 }
 group "services" {
   targets = ["postgres", "minio", "mysql"]
 }
 group "bases" {
-  targets = ["debian", "system", "tools", "python", "minimal"]
+  targets = ["debian", "system", "tools", "python", "minimal", "wheels", "model-tried", "python-slim"]
+}
+# What `invoke model` makes of one model.
+group "models" {
+  targets = ["model"]
 }
 
 # Not an image: its args are the names and values of what a person may set.
@@ -266,6 +307,85 @@ target "slim" {
   dockerfile = "../hardened/Dockerfile"
   tags       = tags("slim", version())
   labels     = labels("slim", version(), "scratch", "", {})
+}
+
+# --- Models: their server without one, and with one. ---
+
+target "model-server" {
+  inherits = ["shipped"]
+  context  = "docker/model-server"
+  contexts = {
+    minimal    = "target:minimal"
+    tools      = "target:tools"
+    scripts    = "docker/bases/scripts"
+    entrypoint = "docker/entrypoint"
+  }
+  target    = "model-server"
+  platforms = ["linux/amd64", "linux/arm64"]
+  tags      = tags("model-server", version())
+  args      = { MLFLOW_VERSION = version() }
+  labels    = labels("model-server", version(), "scratch", "", {})
+}
+
+target "wheels" {
+  inherits = ["common"]
+  context  = "docker/model-wheels"
+  contexts = {
+    "debian:trixie-slim" = DEBIAN_IMAGE == "" ? "target:system" : "docker-image://${DEBIAN_IMAGE}"
+    online               = "docker/bases/tools"
+    lists                = MODEL_LISTS
+  }
+  platforms = ["linux/amd64", "linux/arm64"]
+}
+
+# Whether the model loads and answers is tried natively, whatever platforms the image is for.
+target "model-tried" {
+  inherits  = ["model-server"]
+  contexts = {
+    lists       = MODEL_LISTS
+    wheels      = MODEL_SOURCES == "" ? MODEL_LISTS : "target:wheels"
+    model-files = MODEL_FILES
+  }
+  target    = "tried"
+  platforms = [BUILD_PLATFORM]
+  tags      = []
+  labels    = {}
+  attest    = []
+}
+
+target "model" {
+  inherits = ["model-server"]
+  contexts = {
+    lists         = MODEL_LISTS
+    wheels        = MODEL_SOURCES == "" ? MODEL_LISTS : "target:wheels"
+    model-checked = "target:model-tried"
+  }
+  target = "model"
+  tags   = [MODEL_TAG]
+  labels = labels("model", coalesce(MODEL_VERSION, MODEL_ID, "unregistered"), "scratch", "", {
+    "io.seatrial.model.uri"       = MODEL_URI
+    "io.seatrial.model.run"       = MODEL_RUN
+    "io.seatrial.model.id"        = MODEL_ID
+    "io.seatrial.model.name"      = MODEL_NAME
+    "io.seatrial.model.version"   = MODEL_VERSION
+    "io.seatrial.model.signature" = MODEL_SIGNATURE
+    "io.seatrial.model.mlflow"    = MODEL_MLFLOW
+  })
+}
+
+# --- Stand-ins: other people's images where no registry gives them; see seatrial.model.stock. ---
+
+target "python-slim" {
+  inherits = ["common"]
+  context  = "docker/stand-ins/python-slim"
+  contexts = {
+    "debian:trixie-slim" = DEBIAN_IMAGE == "" ? "target:debian" : "docker-image://${DEBIAN_IMAGE}"
+    tools                = "target:tools"
+    machine              = ".seatrial/bases/python-slim"
+  }
+  platforms = [BUILD_PLATFORM]
+  tags      = tags("python-slim", "")
+  labels    = labels("python-slim", "", "debian:trixie-slim", DEBIAN_DIGEST, { "io.seatrial.stand-in" = "true" })
 }
 
 # --- Services: what the trial needs beside MLflow, for the builder's own platform. ---

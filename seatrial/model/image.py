@@ -1,0 +1,129 @@
+"""`invoke model`: the image that serves one model."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from seatrial import catalogue
+from seatrial.build import build
+from seatrial.build.bake import StepError
+from seatrial.build.builder import find
+from seatrial.catalogue import ROOT
+from seatrial.engine import connection
+from seatrial.errors import UserError
+from seatrial.model import description, locking
+from seatrial.model.fetching import fetch
+
+if TYPE_CHECKING:
+    from seatrial.build.record import Made
+
+LOCKS = ROOT / ".seatrial" / "models"
+"""What the environments of models' images were locked to, by the reference without its tag: the
+next version of a model gets the environment of the one before, wherever its requirements allow."""
+
+_CHECK = '/mlflow-model-server", "check"]'
+"""The step of the build in which the model loads and answers, and how its words begin."""
+_SAYS = "mlflow-entrypoint: "
+
+# https://github.com/distribution/reference: a host with a port, a path, a tag.
+_REFERENCE = re.compile(
+    r"([a-zA-Z0-9][a-zA-Z0-9.-]*(:[0-9]+)?/)?"
+    r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+    r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
+)
+
+
+def run(
+    *,
+    model_uri: str,
+    tag: str,
+    platform: str = "native",
+    tracking_uri: str = "",
+    builder: str = "",
+    push: bool = False,
+    allow_emulated_build: bool = False,
+    allow_unsigned: bool = False,
+) -> list[Made]:
+    """Build the image that serves a model, once the model has loaded and answered in it.
+
+    Args:
+        model_uri: `models:/...`, `runs:/...`, `s3://...` or a folder.
+        tag: the image's reference.
+        platform: native, amd64, arm64 or all.
+        tracking_uri: of the tracking server; empty for what MLflow's own variables say.
+        builder: one that `docker buildx ls` lists; empty for the one in use.
+        push: push to the registry that the tag names.
+        allow_emulated_build: build what has no wheel from its source, on the image's platform.
+        allow_unsigned: take a model without a signature: nothing checks its input.
+
+    Raises:
+        UserError: the model cannot be had, is none that can be served, or the image cannot be made.
+    """
+    if not _REFERENCE.fullmatch(tag):
+        raise UserError(
+            f"--tag {tag!r} is no image reference, such as wine:3 or registry.example/team/wine:3"
+        )
+    wanted = connection.resolve_platforms(platform)
+    with build.full_disk_told(), tempfile.TemporaryDirectory(prefix="seatrial-model-") as scratch:
+        folder = fetch(model_uri, tracking_uri, Path(scratch))
+        model = description.read(folder, model_uri)
+        if not (model.signature or allow_unsigned):
+            raise UserError(
+                f"the model {_without_password(model_uri)} has no signature, so its server could"
+                " not tell good input from bad: log it with signature or input_example, or give"
+                " --allow-unsigned"
+            )
+        locking.require_python(model)
+        host = find(builder or None)
+        name = tag.rpartition(":")[0] if ":" in tag.rpartition("/")[2] else tag
+        lists = LOCKS / re.sub(r"[^A-Za-z0-9.-]", "_", name)
+        sources = locking.lock(
+            model,
+            folder,
+            # The model is tried on the builder's own, whatever the image is for.
+            dict.fromkeys((*wanted, host.platform)),
+            lists,
+            build_sources=allow_emulated_build,
+        )
+        variables = {
+            "BUILD_PLATFORM": host.platform,
+            "MODEL_FILES": str(folder),
+            "MODEL_LISTS": str(lists),
+            "MODEL_SOURCES": "yes" if sources else "",
+            "MODEL_TAG": tag,
+            "MODEL_URI": _without_password(model_uri),
+            "MODEL_RUN": model.run,
+            "MODEL_ID": model.identity,
+            "MODEL_NAME": model.name,
+            "MODEL_VERSION": model.version,
+            "MODEL_SIGNATURE": model.signature,
+            "MODEL_MLFLOW": model.mlflow,
+        }
+        chosen = catalogue.load({}, variables)
+        order = build.Order(
+            chosen=chosen,
+            images=list(chosen.models.values()),
+            platforms=wanted,
+            host=host,
+            builder=builder or None,
+            push=push,
+            variables=variables,
+        )
+        try:
+            return build.make(order)
+        except StepError as error:
+            if _CHECK in error.step.action and (said := error.step.tail()):
+                reason = said[-1].removeprefix(_SAYS)
+                raise UserError(
+                    f"no image is made of {_without_password(model_uri)}: {reason}"
+                ) from error
+            raise
+
+
+def _without_password(uri: str) -> str:
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

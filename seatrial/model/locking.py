@@ -1,0 +1,181 @@
+"""Locking what a model requires, per platform, without running anything of that platform."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from uv import find_uv_bin
+
+from seatrial.build.locks import IMAGE_PYTHON, versions
+from seatrial.build.network import variables
+from seatrial.catalogue import ROOT
+from seatrial.errors import UserError
+from seatrial.model.description import REQUIREMENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from seatrial.model.description import Description
+
+SERVER = ROOT / "docker" / "model-server" / "server.in"
+INDEX = "index.txt"
+LOCK = "requirements.txt"
+SOURCES = "sources.txt"
+
+_MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
+_MLFLOW = ("mlflow", "mlflow-skinny")
+_WHERE = ("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--no-index")
+
+
+def require_python(model: Description) -> None:
+    """See that there is a base with the model's Python.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not model.python:
+        return
+    if model.python.split(".")[:2] != IMAGE_PYTHON.split("."):
+        raise UserError(
+            f"the model was logged with Python {model.python}, and there is a base for Python "
+            f"{IMAGE_PYTHON} only: log it with that, for one in the image hardened-dev"
+        )
+
+
+def lock(
+    model: Description,
+    folder: Path,
+    platforms: Iterable[str],
+    target: Path,
+    *,
+    build_sources: bool,
+) -> bool:
+    """Write the lists from which the environment of a model's image is installed.
+
+    What an earlier lock in `target` says is kept wherever it still fits.
+
+    Args:
+        model: what the folder holds.
+        folder: the model's.
+        platforms: such as `linux/arm64`.
+        target: gets `index.txt`, the model's own words for where its packages are, and per
+            architecture `requirements.txt`, all that is installed, with hashes, and `sources.txt`,
+            what has no wheel and has to be built.
+        build_sources: whether anything may be in the latter.
+
+    Returns:
+        whether anything is.
+
+    Raises:
+        UserError: a requirement cannot be met; says which, and on what platform.
+    """
+    own = (folder / REQUIREMENTS).read_text(encoding="utf-8")
+    target.mkdir(parents=True, exist_ok=True)
+    where = [line for line in own.splitlines() if line.split("=")[0].split(" ")[0] in _WHERE]
+    (target / INDEX).write_text("".join(f"{line}\n" for line in where), encoding="utf-8")
+    with ThreadPoolExecutor() as pool:
+        work = [
+            pool.submit(_lock, model, folder / REQUIREMENTS, platform, target, build_sources)
+            for platform in platforms
+        ]
+    sources = [each.result() for each in work]
+    return any(sources)
+
+
+def _lock(
+    model: Description, requirements: Path, platform: str, target: Path, build_sources: bool
+) -> bool:
+    folder = target / platform.partition("/")[2]
+    folder.mkdir(exist_ok=True)
+    wanted = [str(requirements), str(SERVER)]
+    with tempfile.NamedTemporaryFile("w", suffix=".in", encoding="utf-8") as added:
+        if not names(requirements.read_text(encoding="utf-8")).intersection(_MLFLOW):
+            # Nothing serves a model without it, and log_model's pip_requirements may leave it out.
+            added.write(f"mlflow=={model.mlflow}\n" if model.mlflow else "mlflow\n")
+            added.flush()
+            wanted.append(added.name)
+        if not build_sources:
+            _compile(wanted, folder / LOCK, platform, "--only-binary", ":all:")
+            (folder / SOURCES).write_text("", encoding="utf-8")
+            return False
+        _compile(wanted, folder / LOCK, platform)
+    return _separate(folder, target / INDEX, platform)
+
+
+def names(requirements: str) -> set[str]:
+    """Collect the distributions that a requirements file names; other lines are left alone."""
+    found: set[str] = set()
+    for line in requirements.splitlines():
+        try:
+            found.add(canonicalize_name(Requirement(line.partition(" #")[0].strip()).name))
+        except InvalidRequirement:
+            continue
+    return found
+
+
+def _separate(folder: Path, index: Path, platform: str) -> bool:
+    """Move what has no wheel from the lock to the list of what has to be built."""
+    pinned = versions((folder / LOCK).read_text(encoding="utf-8"))
+    with ThreadPoolExecutor() as pool:
+        has_wheel = list(pool.map(lambda pin: _has_wheel(pin, index, platform), pinned))
+    sources = [pin for pin, wheel in zip(pinned, has_wheel, strict=True) if not wheel]
+    wheels = [pin for pin, wheel in zip(pinned, has_wheel, strict=True) if wheel]
+    for pins, path, options in (
+        (wheels, folder / LOCK, ["--only-binary", ":all:"]),
+        (sources, folder / SOURCES, ["--no-binary", ":all:"]),
+    ):
+        with tempfile.NamedTemporaryFile("w", suffix=".in", encoding="utf-8") as listed:
+            listed.write("".join(f"{pin}\n" for pin in pins))
+            listed.flush()
+            _compile([str(index), listed.name], path, platform, "--no-deps", *options)
+    return bool(sources)
+
+
+def _has_wheel(pin: str, index: Path, platform: str) -> bool:
+    with tempfile.TemporaryDirectory() as nowhere:
+        done = _uv(
+            *("install", "--dry-run", "--no-deps", "--only-binary", ":all:"),
+            *("--target", nowhere, *_aim(platform), "--requirement", str(index), pin),
+        )
+    return done.returncode == 0
+
+
+def _compile(sources: Sequence[str], target: Path, platform: str, *options: str) -> None:
+    done = _uv(
+        *("compile", "--generate-hashes", "--no-header", "--no-annotate"),
+        *("--no-emit-index-url", "--no-emit-find-links"),
+        *(*_aim(platform), *options, "--output-file", str(target), *sources),
+    )
+    if done.returncode:
+        raise UserError(
+            f"the model's requirements cannot be met on {platform}: {_cause(done.stderr)}"
+        )
+
+
+def _aim(platform: str) -> tuple[str, ...]:
+    # The wheels that the bases' C library runs, and older systems' as well.
+    machine = f"{_MACHINES[platform]}-manylinux_2_28"
+    return ("--python-version", IMAGE_PYTHON, "--python-platform", machine)
+
+
+def _uv(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [find_uv_bin(), "pip", *arguments, "--quiet"]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=variables(), cwd="/"
+    )
+
+
+def _cause(said: str) -> str:
+    """The reason in uv's report, on one line."""
+    text = " ".join(said.split())
+    text = re.split(r" hint: |, we can conclude that ", text.rpartition(" cause: ")[2])[0]
+    if "no usable wheels" in text or "no wheels with a matching" in text:
+        text += "; --allow-emulated-build builds it from its source, if it has one"
+    return text.removeprefix("error: ")

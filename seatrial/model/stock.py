@@ -1,0 +1,242 @@
+"""MLflow's own way from a model to an image: `mlflow models build-docker`.
+
+Its Dockerfile begins with `python:X.Y.Z-slim`, in the model's own version of Python. Where no
+registry gives that, a stand-in takes its place under the same name.
+"""
+
+from __future__ import annotations
+
+import configparser
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import deque
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from docker.errors import ImageNotFound
+from filelock import FileLock
+
+from seatrial import catalogue
+from seatrial.build import bake, bootstrap, builder, network, process
+from seatrial.catalogue import ROOT
+from seatrial.catalogue.reading import environment
+from seatrial.engine import authority, connection, registries
+from seatrial.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from docker import DockerClient
+    from docker.models.images import Image
+    from rich.console import Console
+
+TARGET = "python-slim"
+_STAND_IN_LABEL = "io.seatrial.stand-in"
+# A context of the bake file, which knows it by this path.
+_MACHINE = ROOT / ".seatrial" / "bases" / TARGET
+_AUTHORITIES = "ssl/host-authorities.pem"
+_KEPT_LINES = 60
+_OUTPUT = re.compile(r"(?:#\d+ )?\d+\.\d+ (.*)")
+"""A line of a step, as docker shows it: with the step's number, in the end without."""
+_RULE = "------"
+"""What docker draws before and after the last lines of a step that failed."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """What the Dockerfile of a model begins with."""
+
+    reference: str
+    """Such as `python:3.13.5-slim`."""
+    digest: str
+    """Of what that names at the moment, in its registry or in the engine's store."""
+    stand_in: bool
+    """Whether it was made here: as much of the interface as MLflow uses, from Debian's packages."""
+
+
+class NoBaseError(UserError):
+    """There is no base with the model's version of Python to be had on this machine."""
+
+
+def ensure_base(version: str, console: Console) -> Base:
+    """See to it that the engine finds `python:VERSION-slim`.
+
+    Args:
+        version: of the model's Python, such as `3.13.5`.
+        console: where the progress of a build goes.
+
+    Raises:
+        NoBaseError: no registry answers, and the stand-in's Python has another version.
+        UserError: the registry has no such image, or the stand-in can't be built.
+    """
+    reference = f"python:{version}-slim"
+    pinned = registries.resolve(reference)
+    with closing(connection.connect()) as client:
+        held = _held(client, reference)
+        stand_in_held = held is not None and _is_stand_in(held)
+        if pinned:
+            if stand_in_held:
+                # The engine asks no registry for what it has.
+                client.images.remove(reference, force=True)
+            return Base(reference, pinned.partition("@")[2], stand_in=False)
+        if held and not stand_in_held:
+            return Base(reference, str(held.id), stand_in=False)
+        with FileLock(_MACHINE.with_suffix(".lock")):
+            made = _make(client, console)
+            found = _python_of(made)
+            if found != version:
+                raise NoBaseError(
+                    f"the model was logged with Python {version}: no registry answers that would"
+                    f" give {reference}, and its stand-in has {found}; log the model with that, for"
+                    " one in the image custom, or build where a registry answers"
+                )
+            made.tag(*reference.split(":"))
+        return Base(reference, str(made.id), stand_in=True)
+
+
+def build(model_uri: str, tag: str, tracking_uri: str, *, env_manager: str = "local") -> None:
+    """Build a model's image as a user does, with `mlflow models build-docker`.
+
+    Args:
+        model_uri: as MLflow takes it.
+        tag: the image's reference.
+        tracking_uri: of the tracking server.
+        env_manager: `local`, `virtualenv` or `conda`.
+
+    Raises:
+        UserError: it failed. The error's notes are the last lines of the output.
+    """
+    what = ["models", "build-docker", "-m", model_uri, "-n", tag, "--env-manager", env_manager]
+    _run(
+        [sys.executable, "-m", "mlflow", *what],
+        {"MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        f"mlflow {' '.join(what)}",
+    )
+
+
+def build_generated(folder: Path, tag: str, labels: Mapping[str, str]) -> None:
+    """Build the Dockerfile that `mlflow models generate-dockerfile` has written, as a user does.
+
+    Args:
+        folder: where it is, with the model beside it.
+        tag: the image's reference.
+        labels: of the image, beside those that it inherits.
+
+    Raises:
+        UserError: it failed. The error's notes are the last lines of the output.
+    """
+    marks = [word for name, value in labels.items() for word in ("--label", f"{name}={value}")]
+    _run(["docker", "build", "--tag", tag, *marks, str(folder)], {}, f"docker build {folder}")
+
+
+def _held(client: DockerClient, reference: str) -> Image | None:
+    try:
+        return client.images.get(reference)
+    except ImageNotFound:
+        return None
+
+
+def _is_stand_in(image: Image) -> bool:
+    return image.labels.get(_STAND_IN_LABEL) == "true"
+
+
+def _make(client: DockerClient, console: Console) -> Image:
+    host = builder.find(None)
+    chosen = catalogue.load({}, {"BUILD_PLATFORM": host.platform})
+    # Where a registry gave Debian, it would give the official image as well.
+    debian = bootstrap.ensure(host.platform.partition("/")[2])
+    write_settings(_MACHINE / "etc", authority.bundle(), network.indexes(os.environ))
+    # Docker's own media types know no zstd, and the engine does not list what has them.
+    compression = chosen.arguments["COMPRESSION"]
+    output = f"type=docker,oci-mediatypes=true,compression={compression}"
+    with network.secrets() as secrets:
+        variables = {
+            **secrets,
+            "BUILD_PLATFORM": host.platform,
+            "DEBIAN_DIGEST": debian.digest,
+        }
+        bake.run(
+            [TARGET],
+            [
+                f"{TARGET}.output={output}",
+                # The time of the build is in there: the same image would get another digest.
+                f"{TARGET}.attest=type=provenance,disabled=true",
+            ],
+            environment(chosen.arguments, variables),
+            builder=None,
+            no_cache=False,
+            console=console,
+        )
+    return client.images.get(chosen.images[TARGET].reference)
+
+
+def write_settings(folder: Path, authorities: Path | None, indexes: Mapping[str, str]) -> None:
+    """Write what pip in the stand-in needs to know of this machine; nothing where that is nothing.
+
+    Args:
+        folder: gets what is to be in `/etc`; what was there goes.
+        authorities: the machine's bundle.
+        indexes: as `network.indexes` collects them.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    options = {}
+    if authorities:
+        target = folder / _AUTHORITIES
+        target.parent.mkdir()
+        shutil.copyfile(authorities, target)
+        options["cert"] = f"/etc/{_AUTHORITIES}"
+    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
+        if name in indexes:
+            options[name.removeprefix("PIP_").lower().replace("_", "-")] = indexes[name]
+    if options:
+        written = configparser.RawConfigParser()
+        written["global"] = options
+        with (folder / "pip.conf").open("w", encoding="utf-8") as file:
+            written.write(file)
+
+
+def _python_of(image: Image) -> str:
+    # The client's --rm is the engine's: the container goes even if this process is killed.
+    ask = "import platform; print(platform.python_version())"
+    command = ["docker", "run", "--rm", "--network=none", str(image.id), "python", "-c", ask]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"the stand-in {image.tags[0]} has no Python that runs: {done.stderr}")
+    return done.stdout.strip()
+
+
+def _run(command: Sequence[str], variables: Mapping[str, str], what: str) -> None:
+    """Run a build; what it says is passed on line by line."""
+    said: deque[str] = deque(maxlen=_KEPT_LINES)
+    machine = {**os.environ, **variables, "PYTHONUNBUFFERED": "1"}
+    with process.group(command, machine) as running:
+        assert running.stdout
+        for line in io.TextIOWrapper(running.stdout, "utf-8", errors="replace"):
+            sys.stdout.write(line)
+            said.append(line.rstrip())
+    if running.returncode:
+        error = UserError(f"{what}: {cause(list(said)) or f'exit code {running.returncode}'}")
+        error.add_note("\n".join(said))
+        raise error
+
+
+def cause(lines: Sequence[str]) -> str:
+    """Find the reason in what a build has said last, on one line; empty where it said nothing."""
+    final = next((line for line in reversed(lines) if line.startswith(("ERROR: ", "Error: "))), "")
+    rules = [number for number, line in enumerate(lines) if line == _RULE]
+    if final and len(rules) > 1:
+        # Of the step that failed: " > [4/7] RUN ...:", and its last lines, with the seconds before.
+        step, *output = lines[rules[-2] + 1 : rules[-1]]
+        said = [match[1] for line in lines if (match := _OUTPUT.match(line))]
+        # pip says why, and MLflow's traceback after that only that it failed.
+        errors = [line for line in said if line.startswith("ERROR: ")]
+        why = [*output[-1:], *said[-1:], *errors[-1:]]
+        return f"{step.strip(' >:')}: {why[-1] if why else final}"
+    return final or next((line for line in reversed(lines) if line), "")

@@ -1,0 +1,207 @@
+"""MLflow's own build: what it begins with, and what is said when it fails."""
+
+from __future__ import annotations
+
+import configparser
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+from docker.errors import ImageNotFound
+from rich.console import Console
+
+from seatrial.engine import connection, registries
+from seatrial.errors import UserError
+from seatrial.model import stock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REFERENCE = "python:3.13.5-slim"
+DIGEST = "sha256:" + "1" * 64
+
+FAILED_STEP = f"""\
+#5 [2/8] RUN pip install mlflow==0.0.1
+#5 1.207 ERROR: Could not find a version that satisfies the requirement mlflow==0.0.1
+#5 1.208 ERROR: No matching distribution found for mlflow==0.0.1
+#5 ERROR: process "/bin/sh -c pip install mlflow==0.0.1" did not complete: exit code: 1
+{stock._RULE}
+ > [2/8] RUN pip install mlflow==0.0.1:
+1.207 ERROR: Could not find a version that satisfies the requirement mlflow==0.0.1
+1.208 ERROR: No matching distribution found for mlflow==0.0.1
+{stock._RULE}
+Dockerfile:3
+--------------------
+   3 | >>> RUN pip install mlflow==0.0.1
+--------------------
+ERROR: failed to solve: process "/bin/sh -c pip install mlflow==0.0.1" did not complete
+Traceback (most recent call last):
+RuntimeError: Docker build failed.
+"""
+
+
+@dataclass
+class Held:
+    """An image in the engine's store."""
+
+    labels: dict[str, str]
+    id: str = DIGEST
+    tagged: list[str] = field(default_factory=list)
+
+    def tag(self, repository: str, tag: str) -> None:
+        """Note the name."""
+        self.tagged.append(f"{repository}:{tag}")
+
+
+@dataclass
+class Engine:
+    """As much of a client as is used."""
+
+    held: dict[str, Held] = field(default_factory=dict)
+    removed: list[str] = field(default_factory=list)
+
+    @property
+    def images(self) -> Engine:
+        """The store."""
+        return self
+
+    def get(self, reference: str) -> Held:
+        """Look an image up."""
+        if reference not in self.held:
+            raise ImageNotFound(reference)
+        return self.held[reference]
+
+    def remove(self, reference: str, *, force: bool) -> None:
+        """Note what goes."""
+        assert force
+        self.removed.append(reference)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass
+class World:
+    """An engine, and what surrounds it."""
+
+    engine: Engine = field(default_factory=Engine)
+    registry: str | None = None
+    made: Held = field(default_factory=lambda: Held({stock._STAND_IN_LABEL: "true"}))
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
+    """No registry, an empty engine, and a stand-in with Python 3.13.5."""
+    there = World()
+    monkeypatch.setattr(stock, "_MACHINE", tmp_path / "machine")
+    monkeypatch.setattr(registries, "resolve", lambda _: there.registry)
+    monkeypatch.setattr(connection, "connect", lambda: there.engine)
+    monkeypatch.setattr(stock, "_make", lambda *_: there.made)
+    monkeypatch.setattr(stock, "_python_of", lambda _: "3.13.5")
+    return there
+
+
+def test_stand_in_takes_the_name_where_no_registry_answers(world: World) -> None:
+    base = stock.ensure_base("3.13.5", Console(quiet=True))
+    assert base == stock.Base(REFERENCE, DIGEST, stand_in=True)
+    assert world.made.tagged == [REFERENCE]
+
+
+def test_stand_in_with_another_python_does_not_take_the_name(world: World) -> None:
+    with pytest.raises(stock.NoBaseError) as fault:
+        stock.ensure_base("3.11.2", Console(quiet=True))
+    assert "logged with Python 3.11.2" in str(fault.value)
+    assert "3.13.5" in str(fault.value)
+    assert "\n" not in str(fault.value)
+    assert not world.made.tagged
+
+
+def test_nothing_is_made_where_a_registry_answers(world: World) -> None:
+    world.registry = f"{REFERENCE}@{DIGEST}"
+    assert stock.ensure_base("3.13.5", Console()) == stock.Base(REFERENCE, DIGEST, stand_in=False)
+    assert not world.made.tagged
+
+
+def test_stand_in_makes_room_for_what_a_registry_gives(world: World) -> None:
+    world.registry = f"{REFERENCE}@{DIGEST}"
+    world.engine.held[REFERENCE] = Held({stock._STAND_IN_LABEL: "true"})
+    assert not stock.ensure_base("3.13.5", Console()).stand_in
+    assert world.engine.removed == [REFERENCE]
+
+
+def test_official_image_that_is_there_is_left_alone(world: World) -> None:
+    world.engine.held[REFERENCE] = Held({}, id="sha256:official")
+    base = stock.ensure_base("3.13.5", Console())
+    assert base == stock.Base(REFERENCE, "sha256:official", stand_in=False)
+    assert not world.made.tagged
+    assert not world.engine.removed
+
+
+def test_settings_hold_authorities_and_indexes(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text("authorities")
+    folder = tmp_path / "machine" / "etc"
+    indexes = {"UV_DEFAULT_INDEX": "x", "PIP_INDEX_URL": "https://index.example/50%25/simple"}
+    stock.write_settings(folder, bundle, indexes)
+    written = configparser.RawConfigParser()
+    written.read(folder / "pip.conf")
+    assert dict(written["global"]) == {
+        "cert": "/etc/ssl/host-authorities.pem",
+        "index-url": "https://index.example/50%25/simple",
+    }
+    assert (folder / "ssl" / "host-authorities.pem").read_text() == "authorities"
+
+
+def test_settings_are_empty_where_the_machine_has_none(tmp_path: Path) -> None:
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    (folder / "pip.conf").write_text("of yesterday")
+    stock.write_settings(folder, None, {})
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (
+            FAILED_STEP,
+            "mlflow==0.0.1: ERROR: No matching distribution found for mlflow==0.0.1",
+        ),
+        (
+            "ERROR: failed to solve: no such image\nRuntimeError: Docker build failed.",
+            "ERROR: failed to solve: no such image",
+        ),
+        ("Traceback:\nMlflowException: No versions of model 'm'\n", "No versions of model 'm'"),
+        ("", ""),
+    ],
+)
+def test_cause_is_one_line(said: str, expected: str) -> None:
+    found = stock.cause(said.splitlines())
+    assert found.endswith(expected)
+    assert "\n" not in found
+
+
+def test_failure_has_one_line_and_the_last_ones_as_notes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    script = "print('first'); print('Error: there is no such model'); raise SystemExit(3)"
+    with pytest.raises(UserError) as fault:
+        stock._run([sys.executable, "-c", script], {}, "mlflow models build-docker")
+    assert str(fault.value) == "mlflow models build-docker: Error: there is no such model"
+    assert fault.value.__notes__ == ["first\nError: there is no such model"]
+    assert capsys.readouterr().out == "first\nError: there is no such model\n"
+
+
+def test_runs_what_a_user_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+    monkeypatch.setattr(
+        stock, "_run", lambda command, variables, _: ran.append((command, variables))
+    )
+    stock.build("models:/m@champion", "m:1", "http://localhost:5000")
+    [(command, variables)] = ran
+    assert command[1:] == [
+        *("-m", "mlflow", "models", "build-docker", "-m", "models:/m@champion"),
+        *("-n", "m:1", "--env-manager", "local"),
+    ]
+    assert variables["MLFLOW_TRACKING_URI"] == "http://localhost:5000"
