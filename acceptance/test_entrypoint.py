@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 import mlflow
 import pytest
-import requests
 
+from acceptance.endings import KILL_SERVER, START, WITHIN, assert_clear_end, ended
 from seatrial import catalogue
 from seatrial.stack.settings import FILES_PATH, ServerSettings
 from seatrial.stack.waiting import ContainerError
@@ -25,12 +25,8 @@ if TYPE_CHECKING:
     from seatrial.trial.fixtures import Launch, RunInImage
     from seatrial.trial.state import Trial
 
-START = 60
-"""Seconds in which a container ends that has nothing to wait for, natively."""
 WAIT = 180
 """Seconds in which a server that waits for its database has given up, whatever its own limit is."""
-WITHIN = 15
-"""Seconds in which a container ends whose server was killed, natively."""
 UNSET = "SEATRIAL_IS_NOT_SET"
 WRONG = "wrong-passw0rd-of-seatrial"
 
@@ -56,13 +52,6 @@ print(older)
 """
 """Makes a database as the MLflow before one migration made it."""
 
-KILL_SERVER = """
-import os, signal
-for name in os.listdir("/proc"):
-    if name.isdigit() and int(name) not in (1, os.getpid()):
-        os.kill(int(name), signal.SIGKILL)
-"""
-
 LEAVE_ORPHANS = """
 import os, sys, time
 for _ in range(5):
@@ -86,28 +75,6 @@ for name in os.listdir("/proc"):
 def _in_order(settings: ServerSettings, *command: str, **variables: str) -> ServerSettings:
     """The settings with another command and with more variables."""
     return replace(settings, command=command).with_environment(**variables)
-
-
-def _ended(server: Server, what: str, limit: float) -> int:
-    """Wait for the end of the container, and give back its exit code."""
-    longest = limit * server.subject.scale
-    try:
-        code: int | None = server.container.wait(timeout=longest)["StatusCode"]
-    except requests.RequestException:  # what the engine's client makes of the time limit
-        code = None
-    if code is None:
-        pytest.fail(f"the container still runs after {longest} s: {what}")
-    return code
-
-
-def _assert_clear_end(server: Server, what: str, *named: str, limit: float = START) -> None:
-    """It ends as a failure, and its log names the cause without a traceback."""
-    code = _ended(server, what, limit)
-    log = server.logs(1000)
-    assert code not in (0, 143), f"exit code {code} hides the failure: {what}"
-    missing = [word for word in named if word not in log]
-    assert not missing, f"{what}, and the log doesn't name {missing}"
-    assert "Traceback" not in log, f"{what}, and the log has a traceback in the place of one line"
 
 
 def _tables(services: ServiceAddresses, stores: Stores) -> int:
@@ -254,7 +221,7 @@ def test_values_that_vanished_on_the_way(
 def test_variable_that_is_not_set(subject: Subject, launch: Launch) -> None:
     settings = _in_order(PLAIN, *subject.server_command, "--port", f"${{{UNSET}}}")
     server = launch(settings, wait=False)
-    _assert_clear_end(server, f"the variable {UNSET} in the command is not set", UNSET)
+    assert_clear_end(server, f"the variable {UNSET} in the command is not set", UNSET)
 
 
 @pytest.mark.promise("entrypoint.secret_files")
@@ -297,7 +264,7 @@ def test_secret_file_that_is_missing(subject: Subject, launch: Launch) -> None:
     variable = "MLFLOW_BACKEND_STORE_URI_FILE"
     settings = _in_order(PLAIN, *subject.server_command, **{variable: path})
     server = launch(settings, wait=False)
-    _assert_clear_end(server, f"{variable} names a file that isn't there", variable, path)
+    assert_clear_end(server, f"{variable} names a file that isn't there", variable, path)
 
 
 @pytest.mark.promise("entrypoint.hides_secrets")
@@ -329,7 +296,7 @@ def test_password_of_a_server_that_fails(
     server = launch(
         _in_order(PLAIN, *subject.server_command, "--backend-store-uri", url), wait=False
     )
-    code = _ended(server, "its database can't be used", WAIT)
+    code = ended(server, "its database can't be used", WAIT)
     assert code, "exit code 0 hides the failure"
     assert WRONG not in server.logs(10_000), "the log shows the password of the database's URL"
 
@@ -382,7 +349,7 @@ class TestWaitsForDatabase:
         """It says what it waited for, and why in vain; its limit is lowered if it knows how."""
         url = f"postgresql+psycopg2://somebody:{WRONG}@nobody-here:5432/missing"
         server = launch(self._settings(subject, url, MLFLOW_DATABASE_WAIT="3"), wait=False)
-        _assert_clear_end(server, "its database never comes", "nobody-here", "missing", limit=WAIT)
+        assert_clear_end(server, "its database never comes", "nobody-here", "missing", limit=WAIT)
         assert WRONG not in server.logs(1000), "the log shows the database's password"
 
     @pytest.mark.parametrize(
@@ -407,7 +374,7 @@ class TestWaitsForDatabase:
         url = f"postgresql+psycopg2://{account}@postgres:5432/{database}"
         # Far longer than the end may take.
         server = launch(self._settings(subject, url, MLFLOW_DATABASE_WAIT="600"), wait=False)
-        _assert_clear_end(server, "its database lets it not in", reason, limit=START)
+        assert_clear_end(server, "its database lets it not in", reason, limit=START)
 
 
 @pytest.mark.promise("entrypoint.replicas")
@@ -474,12 +441,12 @@ def test_older_schema_says_what_to_run(
     settings = _in_order(FULL, *subject.server_command, **variables)
     settings = settings.with_environment(MLFLOW_BACKEND_STORE_URI=variables["BACKEND_STORE_URI"])
     server = launch(settings, stores=stores, wait=False)
-    _assert_clear_end(server, "its database has an older schema", "db upgrade", older)
+    assert_clear_end(server, "its database has an older schema", "db upgrade", older)
     assert _revision(services, stores) == older, "it changed the schema unasked"
     program = subject.server_command[:-1]
     url = services.database_url(stores.database)
     upgrade = launch(_in_order(FULL, *program, "db", "upgrade", url), stores=stores, wait=False)
-    code = _ended(upgrade, "`db upgrade` has not ended", START)
+    code = ended(upgrade, "`db upgrade` has not ended", START)
     assert code == 0, f"`db upgrade` ends with exit code {code}:\n{upgrade.logs()}"
     _assert_upgraded(services, stores, older)
 
@@ -503,7 +470,7 @@ def test_server_that_is_killed_ends_the_container(
     server = launch(embedded_server.settings)
     interpreter = subject.contract.start.interpreter
     server.container.exec_run([interpreter, "-c", KILL_SERVER])
-    code = _ended(server, "its server was killed", WITHIN)
+    code = ended(server, "its server was killed", WITHIN)
     assert code not in (0, 143), f"exit code {code} hides that the server was killed"
 
 

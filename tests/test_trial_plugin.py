@@ -28,12 +28,13 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
         (["--stack", "half"], "ERROR: unknown stack 'half': known are full and embedded"),
         (
             ["--image", "x", "--variant", "y"],
-            "ERROR: --image and --variant exclude each other: give one of them",
+            "ERROR: --image, --model-image and --variant exclude each other: give one",
         ),
         (
             ["--contract", "x.toml"],
-            "ERROR: --contract goes with --image: a variant has its own contract.toml",
+            "ERROR: --contract goes with --image or --model-image: a variant has its own*",
         ),
+        (["--model-image", "x"], "ERROR: --model-image and --model-uri go together: give both"),
         (
             ["--promise", "server.colour"],
             "ERROR: unknown promise 'server.colour': known keys are image.architectures, *",

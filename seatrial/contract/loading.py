@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 DEFAULT_CONTRACT = Path(__file__).with_name("default.toml")
 """For an image that comes without a contract: an MLflow server that speaks PostgreSQL and S3."""
+MODEL_CONTRACT = Path(__file__).with_name("model.toml")
+"""For an image with a model that comes without a contract."""
+OWN_CONTRACT = Path(__file__).with_name("own.toml")
+"""For what `invoke model` makes."""
+STOCK_CONTRACT = Path(__file__).with_name("stock.toml")
+"""For what `mlflow models build-docker` makes."""
 
 
 def load(path: Path) -> Contract:

@@ -19,6 +19,7 @@ PROMISING_SECTIONS = (
     "entrypoint",
     "command_line",
     "server",
+    "serving",
     "python",
 )
 

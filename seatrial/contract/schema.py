@@ -27,6 +27,8 @@ Absence = Literal[
     "secret",
 ]
 Form = Literal["server", "mlflow server", "none"]
+ModelBuild = Literal["local", "virtualenv", "conda", "agnostic", "inside"]
+InputForm = Literal["dataframe_split", "dataframe_records", "instances", "inputs", "csv", "params"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -151,6 +153,11 @@ class CommandLine(Section):
     """Every subcommand there is explains itself, and those that need no server do their work."""
     serves_models: Literal[True] | None = None
     """`mlflow models serve --env-manager local` serves a model until it is told to stop."""
+    builds_models: list[ModelBuild] | None = None
+    """Images that serve a model, made with the image's own MLflow. By a Dockerfile that it writes
+    (`mlflow models generate-dockerfile`), whose environment is made by `local`, `virtualenv` or
+    `conda`, or which is `agnostic`: the model is mounted when the container starts. `inside`: by
+    `mlflow models build-docker` in a container of it, which is given the engine's socket."""
 
 
 class Server(Section):
@@ -179,6 +186,40 @@ class Server(Section):
     """Nothing that it does in the trial leaves a traceback in its log."""
 
 
+class Serving(Section):
+    """What the server of a model does, by MLflow's scoring protocol."""
+
+    inputs: list[InputForm] | None = None
+    """Forms of input that are answered with what the model predicts in Python, to the last bit on
+    the architecture that the model was made on."""
+    refuses_bad_input: Literal[True] | None = None
+    """What is no input of the model gets a 4xx, and the next request its answer."""
+    ready_when_loaded: Literal[True] | None = None
+    """/ping says 200 once a request would be answered, and not before."""
+    finishes_requests: Literal[True] | None = None
+    """Told to stop, it answers the requests that it has taken, and ends with exit code 0."""
+    survives_workers: Literal[True] | None = None
+    """A worker that is killed is replaced, and no request fails."""
+    reports_unloadable: Literal[True] | None = None
+    """A model that can't be loaded ends the container with an exit code other than 0, and the log
+    says why in one line."""
+    limits_requests: Literal[True] | None = None
+    """A request that is too large gets 413, whether it says its length or not."""
+    keeps_input_private: Literal[True] | None = None
+    """No answer to a bad request and no line of the log repeats the input."""
+    answers_at_once: Literal[True] | None = None
+    """Small answers on a connection that is kept open are not held back by TCP (Nagle)."""
+    metrics: Literal[True] | None = None
+    """Prometheus reads requests and their durations from /metrics."""
+    identifies_model: Literal[True] | None = None
+    """The labels of an image that holds a model say which: address, run, name and version in the
+    registry, digest of the signature."""
+    agrees_across_architectures: Literal[True] | None = None
+    """One index holds the image for both, with provenance, and both predict the same."""
+    follows_guide: Literal[True] | None = None
+    """docs/serving.md leads from training to an answer."""
+
+
 class Python(Section):
     """The Python environment inside the image."""
 
@@ -194,6 +235,9 @@ class Python(Section):
     """Versions that the build was asked for (labels io.seatrial.pin.*) are the installed ones."""
 
 
+_WITH_LISTS = ("image", "process", "contents", "entrypoint", "server", "serving", "python")
+
+
 class Contract(Section):
     """Everything that one image promises."""
 
@@ -205,7 +249,13 @@ class Contract(Section):
     entrypoint: Entrypoint = Entrypoint()
     command_line: CommandLine = CommandLine()
     server: Server = Server()
+    serving: Serving = Serving()
     python: Python = Python()
+
+    @property
+    def serves_models(self) -> bool:
+        """Whether the image serves a model, rather than being MLflow's own server."""
+        return self.serving != Serving()
 
     @model_validator(mode="after")
     def _hold_together(self) -> Contract:
@@ -216,6 +266,8 @@ class Contract(Section):
     def _contradictions(self) -> list[str]:
         found: list[str] = []
         server = self.server
+        if self.serves_models and server != Server():
+            found.append("serving and server are given: an image is the one or the other")
         capabilities = server.capabilities or []
         stores = server.artifact_stores or []
         access = server.artifact_access or []
@@ -249,7 +301,15 @@ class Contract(Section):
             )
         found += [
             f"{name}.{key} names the same thing twice"
-            for name in ("image", "process", "contents", "entrypoint", "server", "python")
+            for name in (
+                "image",
+                "process",
+                "contents",
+                "entrypoint",
+                "server",
+                "serving",
+                "python",
+            )
             for key, value in getattr(self, name)
             if isinstance(value, list) and key != "entrypoint" and len(set(value)) != len(value)
         ]

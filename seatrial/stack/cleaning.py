@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 
 from docker.errors import ImageNotFound
@@ -12,6 +13,9 @@ from seatrial.stack.ownership import remove_all
 
 IMAGE_LABEL = "io.seatrial.image"
 """Carried by every image that the catalogue builds."""
+STAND_IN = "python-slim"
+"""The base that MLflow's own images of models are built on."""
+_STAND_INS = re.compile(r".*/python-slim:latest|python:[0-9.]+-slim")
 
 
 def run() -> None:
@@ -24,8 +28,12 @@ def run() -> None:
     with closing(connect()) as client:
         removed = remove_all(client)
         for image in client.images.list(all=True, filters={"label": IMAGE_LABEL}):
+            names = image.tags or [str(image.id)]
+            if image.labels[IMAGE_LABEL] == STAND_IN:
+                # Images that a person built on it have its labels.
+                names = [name for name in names if _STAND_INS.fullmatch(name)]
             # Every name of it goes; one that somebody else gave it as well.
-            for name in image.tags or [str(image.id)]:
+            for name in names:
                 try:
                     client.images.remove(name, force=True)
                 except ImageNotFound:

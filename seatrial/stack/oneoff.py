@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from seatrial.stack.ownership import Session
+    from seatrial.stack.server import Server
     from seatrial.stack.subject import Subject
 
 TIME_LIMIT = 120
@@ -30,6 +31,12 @@ class Outcome:
         return f"exit code {self.code}:\n{self.output.rstrip()}"
 
 
+def _network(session: Session, beside: Server | None, *, networked: bool) -> dict[str, str]:
+    if beside:
+        return {"network_mode": f"container:{beside.container.id}"}
+    return {"network": session.network} if networked else {"network_mode": "none"}
+
+
 def run_in_image(
     subject: Subject,
     session: Session,
@@ -37,6 +44,7 @@ def run_in_image(
     copy: Mapping[Path, str],
     *,
     networked: bool = False,
+    beside: Server | None = None,
 ) -> Outcome:
     """Run `command`, and wait for its end.
 
@@ -46,17 +54,18 @@ def run_in_image(
         command: program and arguments, in place of the entry point.
         copy: local files and folders, and the folders in the container that they are put into.
         networked: on the session's network, where the services are; else without any.
+        beside: in the network of this server, which is at `localhost` there.
 
     Raises:
         requests.exceptions.ConnectionError: the command has not ended in time.
     """
     container = DockerContainer(subject.configuration.image_id).with_command(list(command[1:]))
-    container.with_envs(**subject.contract.start.environment)
+    container.with_envs(**subject.environment)
     container.with_kwargs(
         entrypoint=[command[0]],
         platform=subject.platform,
         labels=session.labels,
-        **({"network": session.network} if networked else {"network_mode": "none"}),
+        **_network(session, beside, networked=networked),
     )
     for source, destination in copy.items():
         container.with_copy_into_container(source, destination)

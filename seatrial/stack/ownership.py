@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SESSION_LABEL = "seatrial.session"
 OWNER_LABEL = "seatrial.owner"
+_IMAGES = "seatrial-trial"
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class Session:
     def network(self) -> str:
         """The name of the network that all containers of the session share."""
         return f"seatrial-{self.id}"
+
+    def image_name(self, purpose: str, suffix: str) -> str:
+        """A reference for an image that the session builds."""
+        return f"{_IMAGES}/{purpose}:{self.id}-{suffix}"
 
     def create_network(self, client: DockerClient) -> None:
         """Make the session's network: apart from the engine's default one, and from others."""
@@ -74,12 +79,17 @@ def owner_is_gone(owner: str) -> bool:
 
 def sweep(client: DockerClient) -> list[str]:
     """Remove what sessions whose owner has ended left behind; give back what was removed."""
-    return _remove(client, lambda labels: owner_is_gone(labels.get(OWNER_LABEL, "")))
+    removed = _remove(client, lambda labels: owner_is_gone(labels.get(OWNER_LABEL, "")))
+    # A session has its network for as long as it lives, and before it builds anything.
+    networks = client.networks.list(filters=_labelled())
+    alive = {str(network.attrs["Labels"][SESSION_LABEL]) for network in networks}
+    return removed + _remove_images(client, lambda session: session not in alive)
 
 
 def remove_session(client: DockerClient, session: Session) -> list[str]:
-    """Remove everything that `session` started; give back what was removed."""
-    return _remove(client, lambda labels: labels.get(SESSION_LABEL) == session.id)
+    """Remove everything that `session` started or built; give back what was removed."""
+    removed = _remove(client, lambda labels: labels.get(SESSION_LABEL) == session.id)
+    return removed + _remove_images(client, lambda built_by: built_by == session.id)
 
 
 def remove_containers(client: DockerClient, session: Session) -> list[str]:
@@ -88,8 +98,8 @@ def remove_containers(client: DockerClient, session: Session) -> list[str]:
 
 
 def remove_all(client: DockerClient) -> list[str]:
-    """Remove everything that any session started; give back what was removed."""
-    return _remove(client, lambda _: True)
+    """Remove everything that any session started or built; give back what was removed."""
+    return _remove(client, lambda _: True) + _remove_images(client, lambda _: True)
 
 
 def _remove(client: DockerClient, wanted: Callable[[dict[str, str]], bool]) -> list[str]:
@@ -125,6 +135,20 @@ def _remove_containers(client: DockerClient, wanted: Callable[[dict[str, str]], 
                     raise
                 continue
             removed.append(f"container {container.name}")
+    return removed
+
+
+def _remove_images(client: DockerClient, wanted: Callable[[str], bool]) -> list[str]:
+    """Whoever builds them, their names say the session (`Session.image_name`)."""
+    removed = []
+    for image in client.images.list(filters={"reference": f"{_IMAGES}/*"}):
+        for name in image.tags:
+            if name.startswith(f"{_IMAGES}/") and wanted(name.rpartition(":")[2].split("-")[0]):
+                try:
+                    client.images.remove(name, force=True)
+                except NotFound:
+                    continue
+                removed.append(f"image {name}")
     return removed
 
 

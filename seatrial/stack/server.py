@@ -61,7 +61,7 @@ class MlflowContainer(DockerContainer):
         self.ports = {str(subject.contract.start.port): (LOOPBACK,)}  # type: ignore[dict-item]
         self.with_command(command)
         self.with_name(name)
-        self.with_envs(**subject.contract.start.environment)
+        self.with_envs(**subject.environment)
         for path in options.pop("tmpfs", {}):
             self.with_tmpfs_mount(path)
         self.with_kwargs(labels=session.labels, platform=subject.platform, **options)
@@ -271,12 +271,12 @@ def prepare_volume(client: DockerClient, session: Session, subject: Subject, nam
 
 
 def prepare_files(
-    client: DockerClient, session: Session, subject: Subject, name: str, files: Mapping[str, str]
+    client: DockerClient, session: Session, subject: Subject, name: str, files: Mapping[str, bytes]
 ) -> None:
-    """Make a volume with these files, text by name, that any user may read."""
+    """Make a volume with these files, content by path, that any user may read."""
     members = []
-    for file, text in files.items():
-        member, content = tarfile.TarInfo(file), text.encode()
+    for path, content in files.items():
+        member = tarfile.TarInfo(path)
         member.mode, member.size = 0o444, len(content)
         members.append((member, content))
     _fill_volume(client, session, subject, name, members)

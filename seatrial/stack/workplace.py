@@ -111,7 +111,7 @@ class Workplace:
             self.subject.configuration.image_id,
             command=list(command),
             environment={
-                **self.subject.contract.start.environment,
+                **self.subject.environment,
                 "MLFLOW_TRACKING_URI": self.tracking_uri,
                 "MLFLOW_DISABLE_TELEMETRY": "true",
             },

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from seatrial.stack.subject import Subject
     from seatrial.stack.workplace import Workplace
     from seatrial.trial.promising import Case
+    from seatrial.trial.serving import Serving
     from seatrial.trial.state import Trial
 
 TRIAL_KEY = pytest.StashKey["Trial"]()
@@ -153,6 +154,12 @@ def run_in_image(trial: Trial, subject: Subject) -> RunInImage:
 def workplace(trial: Trial, subject: Subject) -> Workplace:
     """A folder of this test alone, for the image's own programs to work in."""
     return trial.workplace(subject)
+
+
+@pytest.fixture
+def serving(trial: Trial, subject: Subject) -> Serving:
+    """The models' servers that the image under test stands for."""
+    return trial.serving(subject)
 
 
 @pytest.fixture

@@ -26,7 +26,11 @@ def add(parser: pytest.Parser) -> None:
     )
     group.addoption("--platform", default="native", help=PLATFORM_CHOICES)
     group.addoption("--image", help="a reference: try this image, which is not of the catalogue")
-    group.addoption("--contract", type=Path, help="the contract of --image")
+    group.addoption("--contract", type=Path, help="the contract of --image or --model-image")
+    group.addoption(
+        "--model-image", help="a reference: try this image, which serves the model --model-uri"
+    )
+    group.addoption("--model-uri", help="the model of --model-image: it needs an input example")
     group.addoption(
         "--stack",
         default="full",
@@ -51,6 +55,8 @@ class TrialOptions:
     image: str | None
     contract: Path | None
     stack: Literal["full", "embedded"]
+    model_image: str | None = None
+    model_uri: str | None = None
     promises: tuple[Claim, ...] = ()
     """Only tests that try one of these; all tests where there is none."""
 
@@ -67,14 +73,20 @@ class TrialOptions:
             image=config.getoption("--image"),
             contract=config.getoption("--contract"),
             stack=config.getoption("--stack"),
+            model_image=config.getoption("--model-image"),
+            model_uri=config.getoption("--model-uri"),
             promises=tuple(map(Claim.parse, config.getoption("--promise"))),
         )
         if options.stack not in ("full", "embedded"):
             raise UserError(f"unknown stack '{options.stack}': known are full and embedded")
-        if options.image and options.variants:
-            raise UserError("--image and --variant exclude each other: give one of them")
-        if options.contract and not options.image:
-            raise UserError("--contract goes with --image: a variant has its own contract.toml")
+        if sum(map(bool, (options.image, options.variants, options.model_image))) > 1:
+            raise UserError("--image, --model-image and --variant exclude each other: give one")
+        if options.contract and not (options.image or options.model_image):
+            raise UserError(
+                "--contract goes with --image or --model-image: a variant has its own contract.toml"
+            )
+        if bool(options.model_image) != bool(options.model_uri):
+            raise UserError("--model-image and --model-uri go together: give both")
         return options
 
     def as_arguments(self) -> list[str]:
@@ -83,6 +95,8 @@ class TrialOptions:
         words += ["--platform", self.platform]
         if self.image:
             words += ["--image", self.image]
+        if self.model_image and self.model_uri:
+            words += ["--model-image", self.model_image, "--model-uri", self.model_uri]
         if self.contract:
             words += ["--contract", str(self.contract)]
         if self.stack != "full":

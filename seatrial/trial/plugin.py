@@ -9,6 +9,7 @@ import pytest
 from docker.errors import APIError
 
 from seatrial.errors import UserError
+from seatrial.stack.subject import NOT_BUILT
 from seatrial.stack.waiting import ContainerError
 from seatrial.trial import ending, promising, reporting
 from seatrial.trial import options as trial_options
@@ -28,6 +29,7 @@ from seatrial.trial.fixtures import (
     s3_server,
     server,
     services,
+    serving,
     subject,
     trial,
     workplace,
@@ -36,8 +38,10 @@ from seatrial.trial.options import TrialOptions
 from seatrial.trial.state import Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
     from pathlib import Path
+
+    from seatrial.stack.subject import Subject
 
 __all__ = [
     "case",
@@ -54,6 +58,7 @@ __all__ = [
     "s3_server",
     "server",
     "services",
+    "serving",
     "subject",
     "trial",
     "workplace",
@@ -68,8 +73,12 @@ SHARED_FIXTURES = {
     "server": "main server",
     "postgresql_server": "main server",
     "s3_server": "main server",
+    "serving": "served models",
 }
 """Fixtures whose server is shared: their tests go to one worker, so that it starts once."""
+
+TRACKING_FIXTURES = {"server", "embedded_server", "direct_server", "launch"}
+"""Fixtures, directly or by way of others, of tests that need MLflow's own server."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -143,7 +152,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if not claims:
         raise pytest.UsageError(f"{metafunc.definition.nodeid} says no promise: mark it with one")
     itemwise = "promised" in metafunc.fixturenames
-    found = promising.cases(claims, trial.subjects, trial.options, itemwise=itemwise)
+    subjects = _of_its_kind(trial, metafunc.fixturenames)
+    found = promising.cases(claims, subjects, trial.options, itemwise=itemwise)
     if any(metafunc.definition.iter_markers("native")):
         emulated = [case for case in found if not case.subject.native]
         found = [case for case in found if case.subject.native]
@@ -153,6 +163,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize(
         "case", [_parameter(metafunc, case, itemwise) for case in found] or [None], indirect=True
     )
+
+
+def _of_its_kind(trial: Trial, fixtures: Sequence[str]) -> list[Subject]:
+    """The images that a test can be about: it asks for a server of MLflow's or of a model."""
+    if "serving" in fixtures:
+        return [subject for subject in trial.subjects if subject.contract.serves_models]
+    if TRACKING_FIXTURES.intersection(fixtures):
+        return trial.tracking
+    # One that is still to be built can only be built.
+    return [subject for subject in trial.subjects if subject.configuration is not NOT_BUILT]
 
 
 def _parameter(metafunc: pytest.Metafunc, case: promising.Case, itemwise: bool) -> object:

@@ -35,7 +35,7 @@ from seatrial.stack.settings import EMBEDDED, PROXIED
 from seatrial.stack.subject import Subject
 from seatrial.stack.waiting import ContainerError
 from seatrial.stack.workplace import Workplace
-from seatrial.trial import ending, ryuk, subjects
+from seatrial.trial import ending, ryuk, serving, subjects
 from seatrial.trial.promising import is_wanted, require_coverage
 
 if TYPE_CHECKING:
@@ -46,8 +46,10 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
     from seatrial.contract.schema import ArtifactStore, Database
+    from seatrial.stack.model_server import ModelServer
     from seatrial.stack.settings import ServerSettings
     from seatrial.trial.options import TrialOptions
+    from seatrial.trial.serving import Serving
 
 
 @dataclass
@@ -60,10 +62,11 @@ class Trial:
     subjects: list[Subject]
     services: ServiceAddresses | None = None
     swept: list[str] = field(default_factory=list)
-    touched: list[Server] = field(default_factory=list)
+    touched: list[Server | ModelServer] = field(default_factory=list)
     """The servers that the running test has to do with: its report shows their logs."""
     _shared: dict[tuple[str, str], Server | ContainerError] = field(default_factory=dict)
     _main: dict[str, Server] = field(default_factory=dict)
+    _serving: dict[str, Serving | UserError] = field(default_factory=dict)
     _secure_store: SecureStore | None = None
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -100,7 +103,7 @@ class Trial:
             [Subject.from_json(value) for value in said["subjects"]],
             ServiceAddresses(**said["services"]) if said["services"] else None,
         )
-        for subject, (container, stores) in zip(trial.subjects, said["servers"], strict=True):
+        for subject, (container, stores) in zip(trial.tracking, said["servers"], strict=True):
             trial._shared[subject.label, EMBEDDED.name] = Server(
                 subject,
                 EMBEDDED,
@@ -110,9 +113,14 @@ class Trial:
             )
         return trial
 
+    @property
+    def tracking(self) -> list[Subject]:
+        """The images that are MLflow's own server, rather than a model's."""
+        return [subject for subject in self.subjects if not subject.contract.serves_models]
+
     def invitation(self) -> dict[str, Any]:
         """What a worker needs in order to join: JSON."""
-        embedded = [self.shared(subject, EMBEDDED) for subject in self.subjects]
+        embedded = [self.shared(subject, EMBEDDED) for subject in self.tracking]
         return {
             "session": asdict(self.session),
             "subjects": [subject.as_json() for subject in self.subjects],
@@ -134,6 +142,22 @@ class Trial:
                     f"the container engine is gone: the next run removes what session"
                     f" {self.session.id} has left there"
                 ) from None
+
+    def serving(self, subject: Subject) -> Serving:
+        """The servers of models that `subject` stands for, with models to try them on.
+
+        Raises:
+            UserError: the models can't be made, now or when they were first asked for.
+        """
+        if subject.label not in self._serving:
+            try:
+                self._serving[subject.label] = serving.prepare(self, subject)
+            except UserError as failure:
+                self._serving[subject.label] = failure
+        found = self._serving[subject.label]
+        if isinstance(found, UserError):
+            raise found
+        return found
 
     def promised(self, subject: Subject) -> list[ServerSettings]:
         """The configurations that contract and stack allow, from the fullest to the plainest.
@@ -228,9 +252,10 @@ class Trial:
         Raises:
             ContainerError: it is not healthy in time.
         """
-        name = self._fresh_name(f"{subject.name}-{settings.name}")
+        name = self.fresh_name(f"{subject.name}-{settings.name}")
         if settings.files:
-            volume, files = files_of(name), dict(settings.files)
+            volume = files_of(name)
+            files = {path: text.encode() for path, text in settings.files}
             prepare_files(self.client, self.session, subject, volume, files)
         server = start_server(
             session=self.session,
@@ -247,7 +272,7 @@ class Trial:
 
     def fresh_stores(self, subject: Subject, settings: ServerSettings) -> Stores:
         """A new database and bucket, or a new volume, whatever `settings` use."""
-        name = self._fresh_name(settings.name)
+        name = self.fresh_name(settings.name)
         if self.services and settings.database == "postgresql":
             self.services.create_database(name)
         if self.services and settings.database == "mysql":
@@ -260,11 +285,16 @@ class Trial:
 
     def workplace(self, subject: Subject) -> Workplace:
         """A new, empty folder for the programs of `subject` to work in."""
-        place = Workplace(self.client, self.session, subject, self._fresh_name("workplace"))
+        place = Workplace(self.client, self.session, subject, self.fresh_name("workplace"))
         place.prepare()
         return place
 
-    def _fresh_name(self, purpose: str) -> str:
+    def image_tag(self, purpose: str) -> str:
+        """A reference for an image that the trial builds for itself; it ends with the trial."""
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+        return self.session.image_name(purpose, f"{worker}-{next(self._numbers)}")
+
+    def fresh_name(self, purpose: str) -> str:
         """A name for a container, a database, a bucket or a volume: all of them take it."""
         worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
         plain = re.sub(r"[^a-z0-9]+", "-", purpose.lower()).strip("-")[:24]
@@ -279,7 +309,7 @@ class Trial:
         self.session.create_network(self.client)
         with ThreadPoolExecutor(2) as pool:
             services = pool.submit(self._start_services)
-            firsts = [pool.submit(self._first_server, subject) for subject in self.subjects]
+            firsts = [pool.submit(self._first_server, subject) for subject in self.tracking]
             try:
                 self.services = services.result()
                 for first in firsts:
@@ -298,7 +328,7 @@ class Trial:
         remove_session(self.client, self.session)
 
     def _start_services(self) -> ServiceAddresses | None:
-        if self.options.stack == "embedded":
+        if self.options.stack == "embedded" or not self.tracking:
             return None
         promised = [subject.contract.server.databases or [] for subject in self.subjects]
         mysql = any("mysql" in databases for databases in promised) and is_wanted(
@@ -317,7 +347,7 @@ class Trial:
         """
         assert self.services
         if self._secure_store is None:
-            host = self._fresh_name("minio-tls")
+            host = self.fresh_name("minio-tls")
             self._secure_store = self._services("minio").start_secure_store(host, self.services)
         return self._secure_store
 

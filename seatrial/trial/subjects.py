@@ -5,10 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from seatrial import catalogue
-from seatrial.contract import DEFAULT_CONTRACT, load
+from seatrial.contract import (
+    DEFAULT_CONTRACT,
+    MODEL_CONTRACT,
+    OWN_CONTRACT,
+    STOCK_CONTRACT,
+    load,
+)
 from seatrial.engine.connection import native_platform, require_platform, resolve_platforms
 from seatrial.errors import UserError
-from seatrial.stack.subject import Subject, configuration_of, pull
+from seatrial.stack.subject import NOT_BUILT, Subject, configuration_of, pull
+from seatrial.trial import serving
 from seatrial.trial.promising import require_promised
 
 if TYPE_CHECKING:
@@ -19,6 +26,8 @@ if TYPE_CHECKING:
 
     from seatrial.stack.ownership import Session
     from seatrial.trial.options import TrialOptions
+
+STOCK_ARCHITECTURE = "amd64"
 
 
 def find(client: DockerClient, session: Session, options: TrialOptions) -> list[Subject]:
@@ -37,6 +46,11 @@ def find(client: DockerClient, session: Session, options: TrialOptions) -> list[
         for candidate in _candidates(options)
         for platform in platforms
     ]
+    if not (options.image or options.model_image or options.variants):
+        subjects += [_built(serving.OWN, platform, native) for platform in platforms]
+        # MLflow's own way knows one platform only.
+        if (stock := f"linux/{STOCK_ARCHITECTURE}") in platforms and stock == native:
+            subjects.append(_built(serving.STOCK, stock, native))
     require_promised(subjects, options)
     return subjects
 
@@ -46,11 +60,29 @@ def _candidates(options: TrialOptions) -> Iterator[tuple[str, str, Path, str | N
     if options.image:
         yield options.image, options.image, options.contract or DEFAULT_CONTRACT, None
         return
+    if options.model_image:
+        contract = options.contract or MODEL_CONTRACT
+        yield options.model_image, options.model_image, contract, None
+        return
     known = catalogue.load()
     for variant in known.select(options.variants or known.tried):
         if variant.name in known.services:
             raise UserError(f"'{variant.name}' is a service of the trial, not an MLflow image")
         yield variant.name, variant.reference, variant.contract, variant.name
+
+
+def _built(name: str, platform: str, native: str) -> Subject:
+    """One that the trial builds, from models that it has logged."""
+    path = OWN_CONTRACT if name == serving.OWN else STOCK_CONTRACT
+    return Subject(
+        name=name,
+        reference=f"built by the trial: {name}",
+        platform=platform,
+        native=platform == native,
+        contract_path=path,
+        contract=load(path),
+        configuration=NOT_BUILT,
+    )
 
 
 def _subject(

@@ -1,0 +1,230 @@
+"""Images of models, made by MLflow's own means from the image under test.
+
+What such an image does with its input is tried in test_serving.py; here it is about how it is made.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+import requests
+from docker.errors import ImageNotFound
+from testcontainers.core.container import DockerContainer
+
+from acceptance.models import DOUBLING
+from seatrial.build.table import console
+from seatrial.contract import STOCK_CONTRACT, load
+from seatrial.engine import connection, registries
+from seatrial.model import stock
+from seatrial.stack.confinement import CONFINED_USER
+from seatrial.stack.model_server import ModelServer, ServedImage, start_model_server
+from seatrial.stack.server import DATA_PATH, VOLUME_PATH, prepare_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from seatrial.contract import Promise
+    from seatrial.stack.subject import Subject
+    from seatrial.stack.workplace import Workplace
+    from seatrial.trial.state import Trial
+
+pytestmark = pytest.mark.native  # the engine builds for its own platform
+
+AGNOSTIC, INSIDE = "agnostic", "inside"
+MODEL = f"{DATA_PATH}/model"
+NUMBERS = [1, 2.5, -4, 0.1]
+SOCKET = "/var/run/docker.sock"
+"""Where a docker client looks for the engine."""
+BUILD_LIMIT = 900
+"""Seconds for MLflow's own build; from nothing it measured 79."""
+INSTALL_LIMIT = 1200
+"""Seconds until a container answers that makes the model's environment when it starts."""
+
+# Needs nothing beside MLflow, and says the image's own Python in its python_env.yaml.
+SAVE_A_MODEL = """
+import pathlib, platform, sys, mlflow
+pathlib.Path("doubling.py").write_text(sys.argv[1])
+mlflow.pyfunc.save_model(
+    "model", loader_module="doubling", code_paths=["doubling.py"], pip_requirements=["mlflow"]
+)
+print(platform.python_version())
+"""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that the image under test has saved in its workplace."""
+
+    workplace: Workplace
+    python: str
+    """The version that it was saved with."""
+
+    def generate(self, target: Path, *options: str) -> str:
+        """Have the image write a Dockerfile; copy it here with what it needs, and return it."""
+        what = ("models", "generate-dockerfile", "--output-directory", "out", *options)
+        work = self.workplace.mlflow(*what)
+        assert work.code == 0, f"`mlflow {' '.join(what)}` ended with {work}"
+        for name, content in self.workplace.files().items():
+            if name.startswith("out/"):
+                path = target / name.removeprefix("out/")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+        return (target / "Dockerfile").read_text(encoding="utf-8")
+
+
+class Serve(Protocol):
+    """Start a server of a model; it is removed when the test ends."""
+
+    def __call__(self, *, volume: str | None = None, limit: int | None = None) -> ModelServer:
+        """Start the image `tag` and wait until it is ready, `limit` seconds at most."""
+
+
+@pytest.fixture
+def model(workplace: Workplace) -> Model:
+    """A model of the image's own making."""
+    work = workplace.python(SAVE_A_MODEL, DOUBLING)
+    assert work.code == 0, f"a model can't be saved: {work}"
+    return Model(workplace, work.printed.split()[-1])
+
+
+@pytest.fixture
+def tag(trial: Trial) -> Iterator[str]:
+    """A reference for the image that the test makes; it is gone afterwards."""
+    name = trial.image_tag("built")
+    yield name
+    with suppress(ImageNotFound):
+        trial.client.images.remove(name, force=True)
+
+
+@pytest.fixture
+def serve(trial: Trial, subject: Subject, tag: str) -> Iterator[Serve]:
+    """Start servers from the image that the test makes."""
+    started: list[ModelServer] = []
+
+    def start(*, volume: str | None = None, limit: int | None = None) -> ModelServer:
+        contract = load(STOCK_CONTRACT)
+        if limit:
+            patient = contract.start.model_copy(update={"ready_within": limit})
+            contract = contract.model_copy(update={"start": patient})
+        image = ServedImage(replace(subject, contract=contract), tag, volume)
+        server = start_model_server(image, trial.session, trial.fresh_name("built"), workers=1)
+        started.append(server)
+        trial.touched.append(server)
+        server.wait_ready()
+        return server
+
+    yield start
+    for server in started:
+        server.remove()
+
+
+def require_base(reference: str, trial: Trial) -> None:
+    """See to it that the engine finds what a Dockerfile begins with; skip where it can't."""
+    if match := re.fullmatch(r"python:(.+)-slim", reference):
+        try:
+            base = stock.ensure_base(match[1], console())
+        except stock.NoBaseError as missing:
+            pytest.skip(str(missing))
+        console().print(f"{base.reference} {base.digest}, stand-in: {base.stand_in}")
+    elif not (trial.client.images.list(reference) or registries.resolve(reference)):
+        pytest.skip(f"no registry answers that would give {reference}: runs where one does")
+
+
+def require_sources(dockerfile: str) -> None:
+    """Skip where a build could not reach what its Dockerfile downloads."""
+    steps = "\n".join(line for line in dockerfile.splitlines() if not line.startswith("#"))
+    for url in dict.fromkeys(re.findall(r"https?://[^\s)\"']+", steps)):
+        try:
+            requests.head(url, timeout=10, allow_redirects=True).raise_for_status()
+        except requests.RequestException as error:
+            pytest.skip(f"{url} does not answer ({type(error).__name__}): runs where it does")
+
+
+def build_outside(way: str, model: Model, tag: str, trial: Trial, folder: Path) -> None:
+    """Have a Dockerfile written by the image, and build it as anybody would."""
+    options = ("--model-uri", MODEL, "--env-manager", way)
+    dockerfile = model.generate(folder, *(() if way == AGNOSTIC else options))
+    base = re.search(r"^FROM (\S+)", dockerfile, re.MULTILINE)
+    assert base, f"no Dockerfile:\n{dockerfile}"
+    if way == "local":
+        wanted = f"python:{model.python}-slim"
+        assert base[1] == wanted, f"it begins with {base[1]}, the model's Python is in {wanted}"
+    require_base(base[1], trial)
+    require_sources(dockerfile)
+    stock.build_generated(folder, tag, trial.session.labels)
+
+
+def build_inside(model: Model, tag: str, trial: Trial, subject: Subject) -> None:
+    """The guide's own example: `docker run ... mlflow models build-docker`, with the socket."""
+    endpoint = connection.endpoint()
+    if endpoint.socket is None:
+        pytest.skip(f"the engine is at {endpoint}: runs where it is at a socket of this machine")
+    require_base(f"python:{model.python}-slim", trial)
+    what = ["models", "build-docker", "-m", MODEL, "-n", tag, "--env-manager", "local"]
+    builder = (
+        DockerContainer(subject.configuration.image_id)
+        .with_command([*subject.mlflow_command, *what])
+        .with_volume_mapping(str(endpoint.socket), SOCKET, "rw")
+        .with_volume_mapping(model.workplace.volume, VOLUME_PATH, "ro")
+        # The client keeps notes of its own. Root would need neither these nor the socket's group.
+        .with_env("HOME", "/tmp")
+        .with_kwargs(
+            group_add=[endpoint.socket.stat().st_gid],
+            user=CONFINED_USER,
+            labels=trial.session.labels,
+            network_mode="none",
+            platform=subject.platform,
+        )
+    )
+    with builder:
+        running = builder.get_wrapped_container()
+        code = running.wait(timeout=BUILD_LIMIT)["StatusCode"]
+        said = running.logs().decode(errors="replace")
+    how = f"`mlflow {' '.join(what)}` ended with exit code {code}"
+    assert code == 0, f"{how}: {stock.cause(said.splitlines())}\n{said}"
+    assert trial.client.images.list(tag), f"{how}, and there is no image {tag}:\n{said}"
+
+
+def put_on_volume(model: Model, trial: Trial, subject: Subject) -> str:
+    """A volume with nothing but the model's folder."""
+    volume = trial.fresh_name("model")
+    saved = {
+        name.removeprefix("model/"): content
+        for name, content in model.workplace.files().items()
+        if name.startswith("model/")
+    }
+    prepare_files(trial.client, trial.session, subject, volume, saved)
+    return volume
+
+
+@pytest.mark.promise("command_line.builds_models")
+def test_image_serves_the_model(
+    promised: Promise,
+    model: Model,
+    tag: str,
+    serve: Serve,
+    trial: Trial,
+    subject: Subject,
+    tmp_path: Path,
+) -> None:
+    """However it was built."""
+    way = str(promised.item)
+    if way == INSIDE:
+        build_inside(model, tag, trial, subject)
+    else:
+        build_outside(way, model, tag, trial, tmp_path)
+    if way == AGNOSTIC:
+        server = serve(volume=put_on_volume(model, trial, subject), limit=INSTALL_LIMIT)
+    else:
+        server = serve()
+    frame = {"columns": ["x"], "data": [[number] for number in NUMBERS]}
+    answer = server.ask(json.dumps({"dataframe_split": frame}))
+    assert answer.ok, f"/invocations says {answer.status_code}: {answer.text}"
+    said = answer.json().get("predictions")
+    assert said == [2 * number for number in NUMBERS], f"wrong numbers: {answer.text}"

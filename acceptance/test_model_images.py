@@ -1,0 +1,116 @@
+"""Images of models: what `invoke model` makes, and the way from training to an answer."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from docker.errors import ImageNotFound
+from mlflow import MlflowClient
+
+from acceptance import guides
+from acceptance.predictions import assert_answered
+from seatrial import catalogue
+from seatrial.build import store
+from seatrial.catalogue import ROOT
+from seatrial.engine.connection import PLATFORMS
+from seatrial.stack.model_server import ServedImage, start_model_server
+
+if TYPE_CHECKING:
+    from seatrial.stack.subject import Subject
+    from seatrial.trial.serving import Serving
+    from seatrial.trial.state import Trial
+
+GUIDE = ROOT / "docs" / "serving.md"
+STEP_LIMIT = 600
+"""Seconds for one block of the guide: one of them builds an image."""
+
+
+@pytest.mark.promise("serving.agrees_across_architectures")
+@pytest.mark.native
+def test_one_index_for_both_architectures(trial: Trial, serving: Serving) -> None:
+    """The same model, confined, gives the same predictions on both."""
+    subjects = [one for one in trial.subjects if one.name == serving.subject.name]
+    if len(subjects) < len(PLATFORMS):
+        pytest.skip("builds for both architectures and runs both: with --platform all")
+    for kind in ("pipeline", "affine"):
+        tag = serving.build(kind, "all")
+        stored = store.read(tag)
+        assert stored, f"{tag} is not there"
+        assert stored.index, f"{tag} is no index"
+        assert {one.platform for one in stored.platforms} == set(PLATFORMS)
+        assert all(one.provenance for one in stored.platforms), "a platform has no provenance"
+        for subject in subjects:
+            _assert_predicts(trial, serving, kind, ServedImage(subject, tag))
+
+
+def _assert_predicts(trial: Trial, serving: Serving, kind: str, image: ServedImage) -> None:
+    name = trial.fresh_name(f"both-{kind}")
+    server = start_model_server(image, trial.session, name, workers=1)
+    try:
+        server.wait_ready()
+        for form in serving.exams[kind].forms.values():
+            assert_answered(server.ask(form.body, form.kind), form.predictions, image.subject)
+    finally:
+        server.remove()
+
+
+@pytest.mark.promise("serving.identifies_model")
+def test_labels_say_which_model_it_is(trial: Trial, serving: Serving, subject: Subject) -> None:
+    kind = next(iter(serving.exams))
+    stored = store.read(serving.image(kind).reference)
+    assert stored
+    described = stored.platform(subject.platform)
+    assert described
+    version = _client(trial).get_model_version_by_alias(
+        serving.exams[kind].uri.removeprefix("models:/").partition("@")[0], "trial"
+    )
+    expected = {
+        "org.opencontainers.image.version": version.version,
+        "io.seatrial.model.uri": serving.exams[kind].uri,
+        "io.seatrial.model.run": version.run_id,
+        "io.seatrial.model.name": version.name,
+        "io.seatrial.model.version": version.version,
+    }
+    found = {name: described.labels.get(name) for name in expected}
+    assert found == {name: str(value) for name, value in expected.items()}
+    identity = described.labels.get("io.seatrial.model.id", "")
+    assert version.source == f"models:/{identity}", f"the logged model is {version.source}"
+    digest = described.labels.get("io.seatrial.model.signature", "")
+    assert digest.startswith("sha256:"), f"the signature's digest is {digest!r}"
+
+
+def _client(trial: Trial) -> MlflowClient:
+    server = trial.main(trial.tracking[0])
+    return MlflowClient(server.url, server.url)
+
+
+@pytest.mark.promise("serving.follows_guide")
+@pytest.mark.native
+@pytest.mark.usefixtures("serving")
+def test_guide_leads_from_training_to_an_answer(trial: Trial) -> None:
+    """docs/serving.md, as it is printed."""
+    for name in ("hardened", "hardened-dev"):
+        reference = catalogue.load().variant(name).reference
+        try:
+            trial.client.images.get(reference)
+        except ImageNotFound:
+            pytest.skip(f"{reference} is not there: run `invoke build --variant {name}`")
+    guide = guides.read(GUIDE)
+    try:
+        for step in guide.steps:
+            done = guides.run(step.commands, limit=STEP_LIMIT)
+            assert done.returncode == 0, (
+                f"{step.commands}{done.stdout[-3000:]}{done.stderr[-3000:]}"
+            )
+            if step.answer is not None:
+                found = json.loads(done.stdout.splitlines()[-1])
+                assert _rounded(found) == json.loads(step.answer), f"{step.commands}: {found}"
+    finally:
+        done = guides.run(guide.clean, limit=STEP_LIMIT)
+    assert done.returncode == 0, f"{guide.clean}{done.stderr}"
+
+
+def _rounded(answer: dict[str, list[float]]) -> dict[str, list[float]]:
+    return {name: [round(value, 9) for value in values] for name, values in answer.items()}

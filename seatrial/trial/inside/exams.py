@@ -1,0 +1,197 @@
+"""Train the trial's models, log or save them, and print what a server of them must answer.
+
+The argument is JSON: `server` (a tracking URI; the models are logged there and registered under
+`prefix` and their kind, with the alias `trial`) or `folder` (they are saved below it). `given`
+names a model that exists already instead. Printed, as the last line, is JSON: by kind of model
+`uri`, `python` (the version) and `forms`, which hold by form of input `kind` (the content type),
+`body` and `predictions`.
+"""
+
+import io
+import json
+import platform
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.models import Model, ModelSignature, infer_signature
+from mlflow.pyfunc.scoring_server import predictions_to_json
+from mlflow.types import ParamSchema, ParamSpec
+
+JSON, CSV = "application/json", "text/csv"
+ALIAS = "trial"
+
+AFFINE = """
+import os, signal, time
+from pathlib import Path
+
+import mlflow
+
+class Affine(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        time.sleep(float(os.environ.get("SEATRIAL_LOAD_SECONDS", "0")))
+        if reason := os.environ.get("SEATRIAL_FAIL_TO_LOAD"):
+            raise RuntimeError(reason)
+
+    def predict(self, context, model_input, params=None):
+        said = params or {}
+        time.sleep(said.get("pause", 0.0))
+        if name := said.get("die_once"):
+            # The same request is answered the next time.
+            mark = Path("/tmp", name)
+            if not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return model_input["x"] * said.get("scale", 2.0) + said.get("shift", 0.0)
+"""
+"""Does what faults and slow models do, when it is told to: by variables of the container as it is
+loaded, by parameters of a request."""
+
+
+def requirements(*names: str) -> "list[str]":
+    """The versions that are installed here."""
+    from importlib.metadata import version
+
+    return [f"{name}=={version(name)}" for name in ("mlflow", "numpy", "pandas", *names)]
+
+
+def pipeline() -> "dict[str, Any]":
+    """A pipeline of scikit-learn on a DataFrame."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    points = np.random.default_rng(5).normal(size=(150, 4))
+    frame = pd.DataFrame(points, columns=["length", "width", "height", "weight"])
+    target = points.argmax(axis=1) % 3
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(frame, target)
+    return {
+        "flavor": mlflow.sklearn,
+        "sk_model": model,
+        "pyfunc_predict_fn": "predict_proba",
+        "signature": infer_signature(frame, model.predict_proba(frame)),
+        "input_example": frame.head(5),
+        "pip_requirements": requirements("scikit-learn", "scipy"),
+    }
+
+
+def affine(folder: Path) -> "dict[str, Any]":
+    """A Python function with parameters, in a code file of its own."""
+    code = folder / "seatrial_affine.py"
+    code.write_text(AFFINE, encoding="utf-8")
+    sys.path.insert(0, str(folder))
+    from seatrial_affine import Affine  # type: ignore[import-not-found]
+
+    frame = pd.DataFrame({"x": [1.0, 2.5, -4.0]})
+    numbers = {"scale": 2.0, "shift": 0.0, "pause": 0.0}
+    parameters = ParamSchema(
+        [ParamSpec(name, "double", value) for name, value in numbers.items()]
+        + [ParamSpec("die_once", "string", "")]
+    )
+    columns = infer_signature(frame, frame["x"])
+    return {
+        "flavor": mlflow.pyfunc,
+        "python_model": Affine(),
+        "code_paths": [str(code)],
+        "signature": ModelSignature(columns.inputs, columns.outputs, parameters),
+        "input_example": (frame, {"scale": 3.0, "shift": 0.1}),
+        "pip_requirements": requirements(),
+    }
+
+
+def tensor() -> "dict[str, Any]":
+    """A regression of scikit-learn on an array."""
+    from sklearn.linear_model import LinearRegression
+
+    points = np.random.default_rng(7).normal(size=(40, 3))
+    model = LinearRegression().fit(points, points @ np.array([0.5, -2.0, 1.25]) + 0.1)
+    return {
+        "flavor": mlflow.sklearn,
+        "sk_model": model,
+        "signature": infer_signature(points, model.predict(points)),
+        "input_example": points[:4],
+        "pip_requirements": requirements("scikit-learn", "scipy"),
+    }
+
+
+def forms_of(path: str) -> "dict[str, dict[str, Any]]":
+    """Every form of input that the model's signature takes, made from its input example."""
+    model = mlflow.pyfunc.load_model(path)
+    metadata = Model.load(path)
+    example = metadata.load_input_example(path)
+    if example is None:
+        sys.exit("the model has no input example to try it with: log it with input_example")
+    parameters = metadata.load_input_example_params(path)
+    bare = answers(model.predict(example))
+    if isinstance(example, pd.DataFrame):
+        bodies: dict[str, Any] = {
+            "dataframe_split": {"dataframe_split": example.to_dict(orient="split")},
+            "dataframe_records": {"dataframe_records": example.to_dict(orient="records")},
+            "inputs": {"inputs": example.to_dict(orient="list")},
+            "instances": {"instances": example.to_dict(orient="records")},
+        }
+    else:
+        bodies = {name: {name: np.asarray(example).tolist()} for name in ("inputs", "instances")}
+    forms = {
+        name: {"kind": JSON, "body": json.dumps(body), "predictions": bare}
+        for name, body in bodies.items()
+    }
+    if isinstance(example, pd.DataFrame):
+        table = example.to_csv(index=False)
+        forms["csv"] = {"kind": CSV, "body": table, "predictions": bare}
+    if parameters:
+        first = next(iter(bodies.values()))
+        forms["params"] = {
+            "kind": JSON,
+            "body": json.dumps({**first, "params": parameters}),
+            "predictions": answers(model.predict(example, params=parameters)),
+        }
+    return forms
+
+
+def answers(predictions: object) -> object:
+    """Predictions as MLflow writes them into an answer."""
+    text = io.StringIO()
+    predictions_to_json(predictions, text)  # type: ignore[no-untyped-call]
+    return json.loads(text.getvalue())["predictions"]
+
+
+def main(said: "dict[str, str]") -> None:
+    """Make the models, and print what they answer."""
+    if given := said.get("given"):
+        print(json.dumps({"given": exam(given, given)}))
+        return
+    exams = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        models = {"pipeline": pipeline(), "affine": affine(Path(scratch)), "tensor": tensor()}
+        for kind, words in models.items():
+            flavor, folder = words.pop("flavor"), str(Path(said.get("folder", scratch), kind))
+            flavor.save_model(path=folder, **words)
+            uri = folder
+            if server := said.get("server"):
+                uri = log(server, flavor, words, f"{said['prefix']}-{kind}")
+            exams[kind] = exam(uri, folder)
+    print(json.dumps(exams))
+
+
+def exam(uri: str, path: str) -> "dict[str, Any]":
+    """What is printed of one model."""
+    return {"uri": uri, "python": platform.python_version(), "forms": forms_of(path)}
+
+
+def log(server: str, flavor: Any, words: "dict[str, Any]", name: str) -> str:  # noqa: ANN401
+    """Log and register a model, with an alias that its address names."""
+    mlflow.set_tracking_uri(server)
+    with mlflow.start_run():
+        logged = flavor.log_model(name="model", registered_model_name=name, **words)
+    version = str(logged.registered_model_version)
+    mlflow.MlflowClient().set_registered_model_alias(name, ALIAS, version)
+    return f"models:/{name}@{ALIAS}"
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,256 @@
+"""Models for the servers under test: trained in a container, with what they predict there.
+
+An image that holds no model gets them mounted. Images that hold one are built by the trial from
+models that were logged to the server under test, by `invoke model` (`own`) and by MLflow's own
+`mlflow models build-docker` (`stock`). For an image that somebody already has, the model is given.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seatrial import catalogue
+from seatrial.build import table
+from seatrial.contract import load
+from seatrial.engine.connection import native_platform
+from seatrial.errors import UserError
+from seatrial.model import image as model_image
+from seatrial.model import stock
+from seatrial.stack import oneoff
+from seatrial.stack.model_server import MODEL_PATH, ModelServer, ServedImage, start_model_server
+from seatrial.stack.server import prepare_files
+from seatrial.stack.subject import Subject, configuration_of
+from seatrial.stack.waiting import ContainerError
+from seatrial.stack.workplace import Workplace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from seatrial.trial.state import Trial
+
+OWN, STOCK = "own", "stock"
+SERVER = "model-server"
+"""The variant that takes any model."""
+_EXAMS = Path(__file__).parent / "inside" / "exams.py"
+_TRAINER = "custom"
+"""The variant in which models are trained that are logged: it holds scikit-learn."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """One input, and what it must be answered with."""
+
+    kind: str
+    """The content type."""
+    body: str
+    predictions: object
+    """As JSON has them, from MLflow's `predict` in Python."""
+
+
+@dataclass(frozen=True)
+class Exam:
+    """A model, and its inputs by name of their form."""
+
+    uri: str
+    """`models:/...`; a path in the trainer's container where the model is mounted."""
+    python: str
+    """The version of the interpreter that it was made with."""
+    forms: Mapping[str, Form]
+
+
+@dataclass
+class Serving:
+    """The servers of one image under test, or of the images that one way of building makes."""
+
+    trial: Trial
+    subject: Subject
+    exams: Mapping[str, Exam]
+    """By the kind of model."""
+    images: dict[str, ServedImage | UserError] = field(default_factory=dict)
+    _shared: dict[str, ModelServer | ContainerError] = field(default_factory=dict)
+
+    def image(self, kind: str) -> ServedImage:
+        """What serves that kind of model; built at the first call where it has to be.
+
+        Raises:
+            UserError: it can't be built, now or when it was first asked for: once is enough.
+        """
+        if kind not in self.images:
+            try:
+                self.images[kind] = self._build(kind)
+            except UserError as failure:
+                self.images[kind] = failure
+        found = self.images[kind]
+        if isinstance(found, UserError):
+            raise found
+        return found
+
+    def server(self, kind: str) -> ModelServer:
+        """The server of that kind of model that tests share, started at the first call.
+
+        Raises:
+            ContainerError: it is not ready in time, now or when it was first asked for.
+        """
+        if kind not in self._shared:
+            self._shared[kind] = self._started(kind)
+        found = self._shared[kind]
+        if isinstance(found, ContainerError):
+            raise found
+        self.trial.touched.append(found)
+        return found
+
+    def launch(self, kind: str, *, environment: Mapping[str, str] | None = None) -> ModelServer:
+        """Start a server of its own; it is not waited for."""
+        started = start_model_server(
+            self.image(kind),
+            self.trial.session,
+            self.trial.fresh_name(f"{self.subject.name}-{kind}"),
+            workers=self.subject.workers,
+            environment=environment,
+        )
+        self.trial.touched.append(started)
+        return started
+
+    def _started(self, kind: str) -> ModelServer | ContainerError:
+        server = self.launch(kind)
+        try:
+            server.wait_ready()
+        except ContainerError as failure:
+            return failure
+        return server
+
+    def _build(self, kind: str) -> ServedImage:
+        return ServedImage(self.subject, self.build(kind, self.subject.platform))
+
+    def build(self, kind: str, platform: str) -> str:
+        """Build an image that holds a model.
+
+        Args:
+            kind: of the model.
+            platform: as `invoke model` takes it; MLflow's own way knows none.
+
+        Returns:
+            its reference.
+
+        Raises:
+            UserError: it can't be built.
+        """
+        tag = self.trial.image_tag(f"{self.subject.name}-{kind}")
+        exam, server = self.exams[kind], self.trial.main(self.trial.tracking[0]).url
+        if self.subject.name == STOCK:
+            stock.ensure_base(exam.python, table.console())
+            stock.build(exam.uri, tag, server)
+        else:
+            model_image.run(model_uri=exam.uri, tag=tag, platform=platform, tracking_uri=server)
+        return tag
+
+
+def prepare(trial: Trial, subject: Subject) -> Serving:
+    """Make the models that `subject` is tried with, or take the one that was given.
+
+    Raises:
+        UserError: the models can't be made.
+    """
+    if subject.name in (OWN, STOCK):
+        return Serving(trial, subject, _logged(trial))
+    if trial.options.model_uri:
+        return _given(trial, subject, trial.options.model_uri)
+    return _mounted(trial, subject)
+
+
+def _given(trial: Trial, subject: Subject, uri: str) -> Serving:
+    """What the model predicts in an image of our own, without a server."""
+    tag = trial.image_tag("given")
+    model_image.run(model_uri=uri, tag=tag, allow_unsigned=True)
+    configuration = configuration_of(trial.client, trial.session, tag, native_platform())
+    assert configuration
+    path = Path(catalogue.load().variant(SERVER).contract)
+    own = replace(
+        subject,
+        reference=tag,
+        platform=native_platform(),
+        native=True,
+        contract_path=path,
+        contract=load(path),
+        configuration=configuration,
+    )
+    place = Workplace(trial.client, trial.session, own, trial.fresh_name("given"))
+    place.prepare()
+    work = place.python(_script(), json.dumps({"given": MODEL_PATH}))
+    exams = _exams(work.code, work.printed, str(work))
+    image = ServedImage(subject, subject.configuration.image_id)
+    return Serving(trial, subject, exams, dict.fromkeys(exams, image))
+
+
+def _logged(trial: Trial) -> dict[str, Exam]:
+    """Train beside the server under test, and log there: `localhost` is a host that it serves."""
+    server = trial.main(trial.tracking[0])
+    trainer = _native(trial, catalogue.load().variant(_TRAINER).reference)
+    said = {
+        "server": f"http://localhost:{server.subject.contract.start.port}",
+        "prefix": trial.fresh_name("model"),
+    }
+    command = [trainer.contract.start.interpreter, "-c", _script(), json.dumps(said)]
+    done = oneoff.run_in_image(trainer, trial.session, command, {}, beside=server)
+    return _exams(done.code, done.output, str(done))
+
+
+def _mounted(trial: Trial, subject: Subject) -> Serving:
+    trainer = _native(trial, subject.reference, subject)
+    place = Workplace(trial.client, trial.session, trainer, trial.fresh_name("models"))
+    place.prepare()
+    work = place.python(_script(), json.dumps({"folder": "."}))
+    exams = _exams(work.code, work.printed, str(work))
+    files = place.files()
+    images: dict[str, ServedImage | UserError] = {}
+    for kind in exams:
+        volume = trial.fresh_name(kind)
+        below = {
+            name.removeprefix(f"{kind}/"): content
+            for name, content in files.items()
+            if name.startswith(f"{kind}/")
+        }
+        prepare_files(trial.client, trial.session, trainer, volume, below)
+        images[kind] = ServedImage(subject, subject.configuration.image_id, volume)
+    return Serving(trial, subject, exams, images)
+
+
+def _native(trial: Trial, reference: str, subject: Subject | None = None) -> Subject:
+    """The image on the engine's own platform: training under emulation takes minutes."""
+    native = native_platform()
+    if subject is not None and subject.native:
+        return subject
+    configuration = configuration_of(trial.client, trial.session, reference, native)
+    if configuration is None:
+        raise UserError(f"{reference} is not there for {native}: run `invoke build --platform all`")
+    path = subject.contract_path if subject else catalogue.load().variant(_TRAINER).contract
+    return Subject(
+        name=subject.name if subject else _TRAINER,
+        reference=reference,
+        platform=native,
+        native=True,
+        contract_path=path,
+        contract=load(path),
+        configuration=configuration,
+    )
+
+
+def _script() -> str:
+    return _EXAMS.read_text(encoding="utf-8")
+
+
+def _exams(code: int, printed: str, whole: str) -> dict[str, Exam]:
+    if code:
+        raise UserError(f"the models of the trial could not be made: {whole}")
+    made: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return {
+        kind: Exam(
+            uri=each["uri"],
+            python=each["python"],
+            forms={name: Form(**form) for name, form in each["forms"].items()},
+        )
+        for kind, each in made.items()
+    }
