@@ -16,6 +16,18 @@ function "tags" {
   result = ["${REGISTRY}/mutant-${name}:latest"]
 }
 
+variable "SERVED" {
+  default = join("; ", [
+    "image.healthcheck", "image.user", "process.exits_with_server",
+    "serving.inputs[dataframe_split]", "serving.inputs[dataframe_records]",
+    "serving.inputs[instances]", "serving.inputs[inputs]", "serving.inputs[csv]",
+    "serving.inputs[params]", "serving.refuses_bad_input", "serving.ready_when_loaded",
+    "serving.finishes_requests", "serving.survives_workers", "serving.reports_unloadable",
+    "serving.limits_requests", "serving.keeps_input_private", "serving.answers_at_once",
+    "serving.metrics",
+  ])
+}
+
 # `also` names promises that can't be told apart from the broken one, with "; " between them.
 function "labels" {
   params = [name, variant, promise, also]
@@ -30,7 +42,7 @@ function "labels" {
 }
 
 group "mutants" {
-  targets = ["patched", "staged", "has-no-provenance", "is-amd64-everywhere", "has-a-secret-in-a-build-argument"]
+  targets = ["patched", "patched-models", "staged", "has-no-provenance", "is-amd64-everywhere", "has-a-secret-in-a-build-argument"]
 }
 
 target "mutant" {
@@ -72,6 +84,7 @@ target "patched" {
       { name = "has-no-doctor", breaks = "command_line.complete" },
       { name = "lacks-a-subcommand", breaks = "command_line.complete" },
       { name = "wants-a-shell-for-models", breaks = "command_line.serves_models" },
+      { name = "mixes-up-environments", breaks = "command_line.builds_models[local]" },
 
       # The server.
       { name = "lies-about-its-version", breaks = "server.version_label" },
@@ -101,10 +114,76 @@ target "patched" {
     ]
   }
   dockerfile = "patched.Dockerfile"
-  contexts   = { hardened = "docker-image://${REGISTRY}/hardened:latest" }
+  contexts   = { unbroken = "docker-image://${REGISTRY}/hardened:latest" }
   args       = { PATCH = mutant.name }
   tags       = tags(mutant.name)
   labels     = labels(mutant.name, "hardened", mutant.breaks, try(mutant.also, ""))
+}
+
+# The server of models, likewise.
+target "patched-models" {
+  inherits = ["mutant"]
+  name     = mutant.name
+  matrix = {
+    mutant = [
+      # Predictions.
+      { name = "reads-split-frames-in-single-precision", breaks = "serving.inputs[dataframe_split]" },
+      { name = "sorts-records", breaks = "serving.inputs[dataframe_records]" },
+      { name = "rounds-instances", breaks = "serving.inputs[instances]" },
+      { name = "answers-four-rows", breaks = "serving.inputs[inputs]" },
+      { name = "reads-csv-nearly-right", breaks = "serving.inputs[csv]" },
+      { name = "ignores-parameters", breaks = "serving.inputs[params]" },
+      { name = "remembers-parameters", breaks = "serving.inputs[params]" },
+      { name = "rounds-predictions", breaks = "serving.inputs[params]" },
+      { name = "mixes-up-answers", breaks = "serving.inputs[params]" },
+
+      # Input.
+      { name = "fills-missing-columns", breaks = "serving.refuses_bad_input" },
+      { name = "blames-itself-for-bytes", breaks = "serving.refuses_bad_input" },
+      { name = "is-stuck-after-bad-input", breaks = "serving.refuses_bad_input" },
+      { name = "takes-any-size", breaks = "serving.limits_requests" },
+      { name = "trusts-the-length", breaks = "serving.limits_requests" },
+      { name = "cuts-long-uploads-off", breaks = "serving.limits_requests" },
+      { name = "echoes-input", breaks = "serving.keeps_input_private" },
+      { name = "quotes-bad-csv", breaks = "serving.keeps_input_private" },
+      { name = "logs-stack-traces", breaks = "serving.keeps_input_private" },
+      { name = "logs-warnings-about-input", breaks = "serving.keeps_input_private" },
+      { name = "logs-what-it-answers", breaks = "serving.keeps_input_private" },
+      { name = "logs-queries", breaks = "serving.keeps_input_private" },
+
+      # From the start to the end.
+      { name = "pings-before-the-model-is-ready", breaks = "serving.ready_when_loaded", also = "image.healthcheck" },
+      { name = "counts-on-workers-that-load", breaks = "serving.ready_when_loaded", also = "image.healthcheck" },
+      { name = "loads-a-broken-model-for-ever", breaks = "serving.reports_unloadable" },
+      { name = "ends-well-without-a-model", breaks = "serving.reports_unloadable" },
+      { name = "hides-why-nothing-loads", breaks = "serving.reports_unloadable" },
+      { name = "shows-a-traceback-of-the-model", breaks = "serving.reports_unloadable" },
+      { name = "drops-requests-on-sigterm", breaks = "serving.finishes_requests" },
+      { name = "drops-requests-after-its-doors-close", breaks = "serving.finishes_requests" },
+      { name = "turns-away-those-that-wait", breaks = "serving.finishes_requests" },
+      { name = "ends-with-143", breaks = "serving.finishes_requests" },
+      { name = "tries-once", breaks = "serving.survives_workers" },
+      { name = "gives-neighbours-up", breaks = "serving.survives_workers" },
+      { name = "replaces-no-worker", breaks = "serving.survives_workers" },
+      { name = "exits-0-on-crash", breaks = "process.exits_with_server" },
+      { name = "outlives-its-front", breaks = "process.exits_with_server" },
+      { name = "writes-beside-its-model", breaks = "process.confined", also = SERVED },
+      { name = "knows-its-own-users-only", breaks = "process.confined", also = SERVED },
+      { name = "is-healthy-without-a-model", breaks = "image.healthcheck" },
+      { name = "asks-another-port-for-health", breaks = "image.healthcheck" },
+
+      # Beside predictions.
+      { name = "holds-small-answers-back", breaks = "serving.answers_at_once" },
+      { name = "counts-no-predictions", breaks = "serving.metrics" },
+      { name = "counts-predictions-twice", breaks = "serving.metrics" },
+      { name = "measures-no-durations", breaks = "serving.metrics" },
+    ]
+  }
+  dockerfile = "patched.Dockerfile"
+  contexts   = { unbroken = "docker-image://${REGISTRY}/model-server:latest" }
+  args       = { PATCH = mutant.name }
+  tags       = tags(mutant.name)
+  labels     = labels(mutant.name, "model-server", mutant.breaks, try(mutant.also, ""))
 }
 
 # Those that have a stage of their own, under their name.
@@ -123,6 +202,7 @@ target "staged" {
       { name = "exposes-nothing", breaks = "image.exposed_ports[5000]" },
       { name = "starts-otherwise", breaks = "image.entrypoint" },
       { name = "runs-as-root", breaks = "image.user" },
+      { name = "serves-models-as-root", breaks = "image.user", of = "model-server" },
       { name = "exposes-port-80", breaks = "image.unprivileged_ports" },
       { name = "listens-on-port-80", breaks = "image.unprivileged_ports" },
       { name = "has-no-health-check", breaks = "image.healthcheck" },
@@ -167,6 +247,7 @@ target "staged" {
       { name = "is-for-its-own-users", breaks = "process.arbitrary_user" },
       { name = "can-not-write-its-data", breaks = "entrypoint.forms[server]" },
       { name = "trusts-any-authority", breaks = "server.tls[s3]" },
+      { name = "builds-no-models", breaks = "command_line.builds_models[inside]", of = "hardened-dev" },
     ]
   }
   # All of them are looked up, whichever the stage is made from.
@@ -174,6 +255,7 @@ target "staged" {
     custom       = "docker-image://${REGISTRY}/custom:latest"
     hardened     = "docker-image://${REGISTRY}/hardened:latest"
     hardened-dev = "docker-image://${REGISTRY}/hardened-dev:latest"
+    model-server = "docker-image://${REGISTRY}/model-server:latest"
     slim         = "docker-image://${REGISTRY}/slim:latest"
     tools        = "docker/bases/tools"
   }

@@ -1,5 +1,5 @@
-# The hardened image with a module changed, as the file in patches/ says.
-FROM hardened
+# An image with a module changed, as the file in patches/ says.
+FROM unbroken
 ARG PATCH
 USER 0
 RUN --mount=type=bind,source=apply.py,target=/tmp/apply.py \

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ALIKE = frozenset(
     {
+        "command_line.builds_models",
         "contents.tools",
         "image.architectures",
         "image.environment",
