@@ -206,6 +206,18 @@ def test_lock_keeps_what_the_one_before_said(tmp_path: Path) -> None:
     assert "six==1.16.0" in locked, "a newer version took its place, though nothing asks for it"
 
 
+def test_lock_is_made_once_for_the_same_requirements(tmp_path: Path) -> None:
+    """Without a look at the index, which may have newer versions by now."""
+    target = tmp_path / "lists"
+    lock(save(tmp_path / "a", "mlflow==3.17.2", "six"), target)
+    file = target / "amd64" / "requirements.txt"
+    file.write_text("six==1.0\n", encoding="utf-8")
+    lock(save(tmp_path / "b", "mlflow==3.17.2", "six"), target)
+    assert file.read_text(encoding="utf-8") == "six==1.0\n"
+    lock(save(tmp_path / "c", "mlflow==3.17.2", "six>1.0"), target)
+    assert "uvloop==" in file.read_text(encoding="utf-8")
+
+
 def test_mlflow_is_added_where_the_model_does_not_ask_for_it(tmp_path: Path) -> None:
     folder = save(tmp_path / "m")
     (folder / "requirements.txt").write_text("six\n", encoding="utf-8")

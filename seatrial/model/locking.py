@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import subprocess
 import tempfile
@@ -13,7 +15,7 @@ from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
 from seatrial.build.locks import IMAGE_PYTHON, versions
-from seatrial.build.network import variables
+from seatrial.build.network import indexes, variables
 from seatrial.catalogue import ROOT
 from seatrial.errors import UserError
 from seatrial.model.description import REQUIREMENTS
@@ -28,6 +30,8 @@ SERVER = ROOT / "docker" / "model-server" / "server.in"
 INDEX = "index.txt"
 LOCK = "requirements.txt"
 SOURCES = "sources.txt"
+MADE_FROM = "made-from.txt"
+"""A digest of what the lock was made from: as long as that is the same, so is the lock."""
 
 _MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 _MLFLOW = ("mlflow", "mlflow-skinny")
@@ -59,7 +63,8 @@ def lock(
 ) -> bool:
     """Write the lists from which the environment of a model's image is installed.
 
-    What an earlier lock in `target` says is kept wherever it still fits.
+    What an earlier lock in `target` says is kept wherever it still fits; where nothing has changed
+    that it was made from, it is taken as it is.
 
     Args:
         model: what the folder holds.
@@ -94,19 +99,35 @@ def _lock(
 ) -> bool:
     folder = target / platform.partition("/")[2]
     folder.mkdir(exist_ok=True)
-    wanted = [str(requirements), str(SERVER)]
-    with tempfile.NamedTemporaryFile("w", suffix=".in", encoding="utf-8") as added:
-        if not names(requirements.read_text(encoding="utf-8")).intersection(_MLFLOW):
-            # Nothing serves a model without it, and log_model's pip_requirements may leave it out.
-            added.write(f"mlflow=={model.mlflow}\n" if model.mlflow else "mlflow\n")
-            added.flush()
-            wanted.append(added.name)
-        if not build_sources:
+    own = requirements.read_text(encoding="utf-8")
+    added = ""
+    if not names(own).intersection(_MLFLOW):
+        # Nothing serves a model without it, and log_model's pip_requirements may leave it out.
+        added = f"mlflow=={model.mlflow}\n" if model.mlflow else "mlflow\n"
+    made_from = _digest(own, added, SERVER.read_text(encoding="utf-8"), str(build_sources))
+    kept = folder / MADE_FROM
+    if kept.is_file() and kept.read_text(encoding="utf-8") == made_from:
+        return bool((folder / SOURCES).read_text(encoding="utf-8"))
+    kept.unlink(missing_ok=True)
+    with tempfile.NamedTemporaryFile("w", suffix=".in", encoding="utf-8") as more:
+        more.write(added)
+        more.flush()
+        wanted = [str(requirements), str(SERVER), more.name]
+        if build_sources:
+            _compile(wanted, folder / LOCK, platform)
+            sources = _separate(folder, target / INDEX, platform)
+        else:
             _compile(wanted, folder / LOCK, platform, "--only-binary", ":all:")
             (folder / SOURCES).write_text("", encoding="utf-8")
-            return False
-        _compile(wanted, folder / LOCK, platform)
-    return _separate(folder, target / INDEX, platform)
+            sources = False
+    kept.write_text(made_from, encoding="utf-8")
+    return sources
+
+
+def _digest(*texts: str) -> str:
+    """Of everything that a lock depends on, but for what is published meanwhile."""
+    whole = "\0".join((*texts, IMAGE_PYTHON, *sorted(indexes(os.environ).values())))
+    return hashlib.sha256(whole.encode()).hexdigest()
 
 
 def names(requirements: str) -> set[str]:
