@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bench import baking, emulation, image, session, table, warm
+from bench import baking, emulation, image, serving, session, table, warm
 from bench.figures import FOLDER, Report
 from bench.machine import describe
 from bench.measuring import Stopwatch
@@ -21,9 +21,13 @@ if TYPE_CHECKING:
 
     from bench.figures import Figure
 
-SUITES = {"build": ("emulation", "warm", "session"), "image": image.PARTS}
+SUITES = {
+    "build": ("emulation", "warm", "session"),
+    "image": image.PARTS,
+    "serving": serving.PARTS,
+}
 """The parts of each suite."""
-_REPEAT = {"build": 1, "image": image.REPEAT}
+_REPEAT = {"build": 1, "image": image.REPEAT, "serving": serving.REPEAT}
 _IDLE_SECONDS = 10.0
 
 
@@ -72,6 +76,8 @@ def run(
         figures += session.measure(watch, runner, full=full)
     if suite == "image":
         figures += image.measure(watch, chosen, repeat)
+    if suite == "serving":
+        figures += serving.measure(watch, runner, chosen, repeat)
     report = replace(report, figures=tuple(figures), samples=tuple(watch.samples))
     table.show(report, console)
     console.print(f"written to {report.write().relative_to(ROOT)}", highlight=False)

@@ -12,13 +12,13 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from seatrial.errors import UserError
 from seatrial.stack.waiting import ContainerError, until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from docker import DockerClient
     from docker.models.containers import Container
@@ -29,6 +29,8 @@ PORT = 5000
 START_LIMIT = 240.0
 """Seconds."""
 _PROCESSES = Path("/proc")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class Contestant:
     """In place of the image's own."""
     path: str = "/health"
     """What is answered with 200 once it works."""
+    port: int = PORT
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    """What it may use, in the words of the engine's client."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class Running:
             raise UserError(
                 f"{contestant.reference} is not there: run `invoke build --variant {name}`"
             )
-        options: dict[str, Any] = {}
+        options = dict(contestant.limits)
         if contestant.entrypoint:
             options["entrypoint"] = list(contestant.entrypoint)
         container = client.containers.create(
@@ -86,6 +91,11 @@ class Running:
         networks = self.container.attrs["NetworkSettings"]["Networks"]
         found: str = networks[self.session.network]["IPAddress"]
         return found
+
+    @property
+    def base(self) -> str:
+        """Where it answers, as a URL."""
+        return f"http://{self.address}:{self.contestant.port}"
 
     def start(self) -> float:
         """Start it and wait for its first answer.
@@ -121,25 +131,46 @@ class Running:
         Raises:
             UserError: the processes are not on this machine, or this user may not look at them.
         """
-        rows = self.container.top()
-        column = rows["Titles"].index("PID")
-        sizes = []
+        sizes = self._look(proportional_size)
+        return sum(sizes.values()), len(sizes)
+
+    def holders(self, library: str) -> list[int]:
+        """Its processes that have mapped a library and started no other process.
+
+        Args:
+            library: part of the paths of its files.
+
+        Raises:
+            UserError: the processes are not on this machine, or this user may not look at them.
+        """
+        parents = self.parents()
+        maps = self._look(lambda process: (process / "maps").read_text(encoding="utf-8"))
+        return [pid for pid in leaves(parents) if library in maps.get(pid, "")]
+
+    def parents(self) -> dict[int, int]:
+        """Its processes, each with its parent, by their ids on the machine that it runs on."""
+        rows = self.container.top(ps_args="-eo pid,ppid")
+        return {int(pid): int(parent) for pid, parent in rows["Processes"]}
+
+    def _look(self, read: Callable[[Path], T]) -> dict[int, T]:
+        """Read something of each process, from its folder in /proc."""
+        found = {}
         try:
-            for row in rows["Processes"]:
-                # One that has ended since, such as a health check, has no memory.
+            for pid in self.parents():
+                # One that has ended since, such as a health check, has nothing any more.
                 with suppress(FileNotFoundError, ProcessLookupError):
-                    sizes.append(proportional_size(_PROCESSES / row[column]))
+                    found[pid] = read(_PROCESSES / str(pid))
         except PermissionError:
             raise UserError(
-                "this user may not read /proc/PID/smaps_rollup of the container's processes: run"
-                " the benchmark as root"
+                "this user may not look at the container's processes in /proc: run the benchmark"
+                " as root"
             ) from None
-        if not sizes:
+        if not found:
             raise UserError(
-                "the container's processes are not on this machine: its memory can be measured"
-                " where the engine runs"
+                "the container's processes are not on this machine: they can be measured where the"
+                " engine runs"
             )
-        return sum(sizes), len(sizes)
+        return found
 
     def remove(self) -> None:
         """Remove the container."""
@@ -148,12 +179,17 @@ class Running:
     def _answers(self) -> bool:
         if not (address := self.address):
             return False
-        with closing(HTTPConnection(address, PORT, timeout=5)) as connection:
+        with closing(HTTPConnection(address, self.contestant.port, timeout=5)) as connection:
             try:
                 connection.request("GET", self.contestant.path, headers={"Host": "localhost"})
                 return connection.getresponse().status == 200
             except (OSError, HTTPException):
                 return False
+
+
+def leaves(parents: Mapping[int, int]) -> list[int]:
+    """Those of some processes that are nobody's parent, by their parents."""
+    return sorted(set(parents) - set(parents.values()))
 
 
 def proportional_size(process: Path) -> float:

@@ -7,7 +7,7 @@ was measured against, and a bar in seconds is reported, never enforced.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from statistics import median
@@ -19,7 +19,7 @@ from seatrial.catalogue import ROOT
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
 FOLDER = ROOT / ".seatrial" / "bench"
@@ -176,6 +176,21 @@ class Report:
 def middle(samples: Sequence[Sample]) -> float:
     """Take the median of the seconds: one slow run of several says nothing."""
     return median(sample.seconds for sample in samples)
+
+
+def medians(rounds: Sequence[Any], *, summed: Collection[str] = ()) -> dict[str, float]:
+    """Take the median of each field over some rounds, or the sum: of faults every one counts.
+
+    Args:
+        rounds: instances of one dataclass, whose fields are numbers.
+        summed: the fields whose sum is taken.
+    """
+    columns = {
+        field.name: [getattr(each, field.name) for each in rounds] for field in fields(rounds[0])
+    }
+    return {
+        name: sum(column) if name in summed else median(column) for name, column in columns.items()
+    }
 
 
 def middle_cpu(samples: Sequence[Sample]) -> Times:

@@ -1,4 +1,4 @@
-"""What no MLflow server could do better: a handler that does nothing, and the SQL alone."""
+"""What no server could do better: a handler that does nothing, and the work of an answer alone."""
 
 from __future__ import annotations
 
@@ -18,23 +18,49 @@ import uvicorn
 async def app(scope, receive, send):
     if scope["type"] != "http":
         return
-    start = {{"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}}
-    await send(start)
-    await send({{"type": "http.response.body", "body": b"OK"}})
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({{"type": "http.response.start", "status": 200, "headers": headers}})
+    await send({{"type": "http.response.body", "body": body}})
 uvicorn.run(app, host="0.0.0.0", port={PORT}, log_level="warning", lifespan="off")
 """
 
 
 def handler(reference: str, interpreter: str) -> Contestant:
-    """The bare handler: one process of the image's own uvicorn, with its own defaults.
+    """The bare handler, which gives back what it gets: one process of the image's own uvicorn.
 
     Args:
         reference: of the image.
         interpreter: the image's Python.
     """
     return Contestant(
-        f"bare uvicorn in {reference}", reference, ("-c", HANDLER), entrypoint=(interpreter,)
+        f"bare uvicorn in {reference}",
+        reference,
+        ("-c", HANDLER),
+        entrypoint=(interpreter,),
+        path="/",
     )
+
+
+IN_PROCESS = """
+import json, sys, time
+from statistics import median
+import mlflow
+from mlflow.pyfunc import scoring_server
+body, warm, count = sys.argv[1].encode(), int(sys.argv[2]), int(sys.argv[3])
+model = mlflow.pyfunc.load_model("/opt/ml/model")
+schema = model.metadata.get_input_schema()
+took = []
+for _ in range(warm + count):
+    before = time.perf_counter()
+    answer = scoring_server.invocations(body, "application/json", model, schema)
+    took.append(time.perf_counter() - before)
+print(json.dumps({"milliseconds": median(took[warm:]) * 1000, "answer": answer.response}))
+"""
+"""What a worker does for an answer, without HTTP: MLflow's own function, on the model."""
 
 
 def statements(url: str, run: str) -> list[tuple[str, Any]]:

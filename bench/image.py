@@ -19,7 +19,7 @@ import requests
 
 from bench import floor, load, size
 from bench.contestant import PORT, Contestant, Running
-from bench.figures import SECONDS, Bar, Figure, Meaning
+from bench.figures import SECONDS, Bar, Figure, Meaning, medians
 from bench.load import Call
 from seatrial import catalogue
 from seatrial.contract import load as load_contract
@@ -221,9 +221,7 @@ def compare(name: str, found: Measured, baseline: Measured) -> Iterator[Figure]:
 
 def middle(rounds: Sequence[Measured]) -> Measured:
     """Take the median of each measure, and the sum of the errors: every one counts."""
-    names = Measured.__dataclass_fields__
-    values = {name: median(getattr(each, name) for each in rounds) for name in names}
-    return Measured(**{**values, "errors": sum(each.errors for each in rounds)})
+    return Measured(**medians(rounds, summed=("errors",)))
 
 
 @dataclass(frozen=True)
@@ -272,7 +270,7 @@ class Stage:
             detail["seconds"] = start = running.start()
             # A tag may move between two rounds.
             detail["image"] = running.container.attrs["Image"]
-        base = f"http://{running.address}:{PORT}"
+        base = running.base
         run = create_run(base)
         read = Call(READ.format(run))
         # Each to a run of its own: writers of one run would wait for each other in the database.
@@ -352,7 +350,7 @@ class Stage:
 
     def _bare(self, watch: Stopwatch, contestant: Contestant) -> tuple[float, float]:
         """Milliseconds of one answer, and answers in a second to many clients."""
-        running = Running.create(self.client, self.session, replace(contestant, path="/"))
+        running = Running.create(self.client, self.session, contestant)
         own = self._own(running)
         try:
             running.start()
@@ -361,7 +359,7 @@ class Stage:
                     running.address, PORT, Call("/"), warm=WARM, count=COUNT
                 )
                 outcome = load.many_at_once(
-                    f"http://{running.address}:{PORT}", [Call("/")], clients=CLIENTS, requests=READS
+                    running.base, [Call("/")], clients=CLIENTS, requests=READS
                 )
                 detail |= {"milliseconds": answer, **vars(outcome)}
         finally:

@@ -1,4 +1,4 @@
-"""What a pull of an image transfers, with every layer compressed in the same way.
+"""What an image takes: on a disk, and in a pull, with every layer compressed in the same way.
 
 Layers come into the engine's store as they were compressed by whoever made them: with gzip in an
 official image, with zstd in one that was built here. Compared as they are, half of a difference
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MEGABYTES = "MB"
 LEVEL = 3
 """Of zstd: its default, and BuildKit's."""
-_KEPT = FOLDER / "layers.json"
+_KEPT = FOLDER / "weights.json"
 _CHUNK = 1 << 20
 
 
@@ -42,6 +42,8 @@ class Weight:
     """As they are in the store, with the configuration."""
     alike: int
     """Compressed again."""
+    unpacked: int
+    """As archives that are not compressed."""
     kinds: tuple[str, ...]
     """How the stored ones are compressed, such as `tar+zstd`."""
 
@@ -57,28 +59,46 @@ def measure(watch: Stopwatch, baseline: str, bars: Mapping[str, float]) -> list[
     Raises:
         UserError: an image is not there.
     """
-    weights = {}
-    for reference in (baseline, *bars):
-        with watch.measure(f"weighing {reference}") as detail:
-            weights[reference] = found = weigh(reference)
-            detail |= {"stored": found.stored, "alike": found.alike, "layers": list(found.kinds)}
-    against = weights[baseline]
+    weights = {reference: weighed(watch, reference) for reference in (baseline, *bars)}
     return [
-        Figure(
-            f"{reference}: compressed",
-            MEGABYTES,
-            weights[reference].alike / 1e6,
-            baseline,
-            against.alike / 1e6,
-            Bar(share=share),
-            f"all layers compressed again with zstd {LEVEL}; in the store they weigh"
-            f" {weights[reference].stored / 1e6:.0f} MB"
-            f" ({', '.join(sorted(set(weights[reference].kinds)))}) against"
-            f" {against.stored / 1e6:.0f} MB ({', '.join(sorted(set(against.kinds)))})",
-            meaning=Meaning.SHARE,
-        )
+        transferred(reference, weights[reference], baseline, weights[baseline], Bar(share=share))
         for reference, share in bars.items()
     ]
+
+
+def weighed(watch: Stopwatch, reference: str) -> Weight:
+    """Weigh one image, and keep the sample.
+
+    Raises:
+        UserError: it is not there.
+    """
+    with watch.measure(f"weighing {reference}") as detail:
+        found = weigh(reference)
+        detail |= {
+            "stored": found.stored,
+            "alike": found.alike,
+            "unpacked": found.unpacked,
+            "layers": list(found.kinds),
+        }
+    return found
+
+
+def transferred(
+    name: str, weight: Weight, baseline: str, against: Weight, bar: Bar | None
+) -> Figure:
+    """Set what a pull of an image transfers against that of another."""
+    return Figure(
+        f"{name}: compressed",
+        MEGABYTES,
+        weight.alike / 1e6,
+        baseline,
+        against.alike / 1e6,
+        bar,
+        f"all layers compressed again with zstd {LEVEL}; in the store they weigh"
+        f" {weight.stored / 1e6:.0f} MB ({', '.join(sorted(set(weight.kinds)))}) against"
+        f" {against.stored / 1e6:.0f} MB ({', '.join(sorted(set(against.kinds)))})",
+        meaning=Meaning.SHARE,
+    )
 
 
 def weigh(reference: str) -> Weight:
@@ -95,7 +115,7 @@ def weigh(reference: str) -> Weight:
         raise UserError(
             f"{reference} is not there for {platform}: run `invoke build --variant {name}`"
         )
-    known: dict[str, int] = json.loads(_KEPT.read_text()) if _KEPT.is_file() else {}
+    known: dict[str, list[int]] = json.loads(_KEPT.read_text()) if _KEPT.is_file() else {}
     manifest, found = _layers(reference, described.digest, known)
     known |= found
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -103,17 +123,18 @@ def weigh(reference: str) -> Weight:
     layers = manifest["layers"]
     return Weight(
         stored=described.size,
-        alike=manifest["config"]["size"] + sum(known[layer["digest"]] for layer in layers),
+        alike=manifest["config"]["size"] + sum(known[layer["digest"]][0] for layer in layers),
+        unpacked=manifest["config"]["size"] + sum(known[layer["digest"]][1] for layer in layers),
         kinds=tuple(str(layer["mediaType"]).rpartition(".")[2] for layer in layers),
     )
 
 
 def _layers(
-    reference: str, digest: str, known: Mapping[str, int]
-) -> tuple[dict[str, Any], dict[str, int]]:
-    """Export an image: the manifest with `digest`, and the new weight of every unknown layer."""
+    reference: str, digest: str, known: Mapping[str, list[int]]
+) -> tuple[dict[str, Any], dict[str, list[int]]]:
+    """Export an image: the manifest with `digest`, and both weights of every unknown layer."""
     manifest: dict[str, Any] = {}
-    weights: dict[str, int] = {}
+    weights: dict[str, list[int]] = {}
     with subprocess.Popen(["docker", "save", reference], stdout=subprocess.PIPE) as export:
         assert export.stdout
         with tarfile.open(fileobj=export.stdout, mode="r|") as archive:
@@ -126,7 +147,7 @@ def _layers(
                 if name == digest:
                     manifest = json.loads(content.read())
                 elif opened := opened_layer(content):
-                    weights[name] = compressed(opened)
+                    weights[name] = list(compressed(opened))
     return manifest, weights
 
 
@@ -140,10 +161,11 @@ def opened_layer(stream: io.BufferedReader[Any]) -> IO[bytes] | None:
     return None
 
 
-def compressed(stream: IO[bytes]) -> int:
-    """How many bytes the rest of `stream` takes when compressed."""
+def compressed(stream: IO[bytes]) -> tuple[int, int]:
+    """How many bytes the rest of `stream` takes when compressed, and as it is."""
     compressor = zstandard.ZstdCompressor(level=LEVEL).compressobj()
-    size = 0
+    size = whole = 0
     while chunk := stream.read(_CHUNK):
+        whole += len(chunk)
         size += len(compressor.compress(chunk))
-    return size + len(compressor.flush())
+    return size + len(compressor.flush()), whole

@@ -1,0 +1,38 @@
+"""Save versions of the trial's pipeline, and print how the first is asked and what it answers.
+
+The arguments are a folder, which gets each version in a folder of its own, and their number. They
+need the same environment and differ in their weights. Beside this file lies the trial's `exams.py`.
+"""
+
+import json
+import platform
+import sys
+from pathlib import Path
+
+import exams  # type: ignore[import-not-found]
+import mlflow
+
+
+def main(folder: Path, count: int) -> None:
+    """Make the versions."""
+    words = exams.pipeline()
+    flavor = words.pop("flavor")
+    weights = words["sk_model"][-1].coef_
+    row = words["input_example"].head(1)
+    said: dict[str, object] = {}
+    for number in range(1, count + 1):
+        path = str(folder / str(number))
+        flavor.save_model(path=path, **words)
+        if not said:
+            split = row.to_dict(orient="split")
+            said = {
+                "python": platform.python_version(),
+                "body": {"dataframe_split": {key: split[key] for key in ("columns", "data")}},
+                "predictions": exams.answers(mlflow.pyfunc.load_model(path).predict(row)),
+            }
+        weights *= 1.25
+    print(json.dumps(said))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,237 @@
+"""A model in several versions, and its images: of `invoke model`, and MLflow's own.
+
+The images have the measurements' registry: nothing that a person built is replaced.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+import tarfile
+import tempfile
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from docker.errors import ImageNotFound
+
+from bench import baking, script
+from bench.baking import REGISTRY
+from seatrial import catalogue
+from seatrial.build import record, table
+from seatrial.catalogue import ROOT
+from seatrial.errors import UserError
+from seatrial.model import stock
+from seatrial.model.image import LOCKS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from docker import DockerClient
+
+    from bench.running import Runner
+    from seatrial.stack.ownership import Session
+
+TRAINER = "model-server"
+"""The variant in which the model is made: it holds scikit-learn on the Python of the images."""
+_SCRIPTS = (
+    ROOT / "bench" / "inside" / "versions.py",
+    ROOT / "seatrial" / "trial" / "inside" / "exams.py",
+)
+PLATFORM = "linux/amd64"
+"""MLflow builds images for no other."""
+ANEW = ROOT / "bench" / "anew.hcl"
+"""Makes what stands on the environment run, whatever the cache holds."""
+_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true"}
+_STEP = re.compile(r"#(\d+) \[\d+/\d+\] (.+)")
+_DONE = re.compile(r"#(\d+) DONE (\d+\.\d+)s")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The model's versions, from 1."""
+
+    folder: Path
+    python: str
+    """The version of the interpreter that they were made with."""
+    body: Mapping[str, Any]
+    """A request with one row."""
+    predictions: object
+    """What the first version predicts for it, as JSON."""
+
+    def version(self, number: int) -> Path:
+        """The folder of a version."""
+        return self.folder / str(number)
+
+
+def train(
+    client: DockerClient,
+    session: Session,
+    reference: str,
+    interpreter: str,
+    target: Path,
+    count: int,
+) -> Trained:
+    """Make versions of the model in a container.
+
+    Args:
+        client: of the engine.
+        session: whose the container is.
+        reference: of the image that it is a container of.
+        interpreter: the image's Python.
+        target: an empty folder, which gets them.
+        count: how many.
+
+    Raises:
+        UserError: the image is not there, or the model can't be made in it.
+    """
+    if not client.images.list(reference):
+        raise UserError(f"{reference} is not there: run `invoke build --variant {TRAINER}`")
+    place = f"{script.PLACE}/models"
+    command = [interpreter, f"{script.PLACE}/{_SCRIPTS[0].name}", place, str(count)]
+    with script.ended(client, session, reference, command, files=_SCRIPTS, environment=_QUIET) as (
+        container,
+        printed,
+    ):
+        chunks, _ = container.get_archive(place)
+    with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+        archive.extractall(target, filter="data")
+    return Trained(target / "models", **json.loads(printed))
+
+
+@dataclass(frozen=True)
+class Builds:
+    """Builds of the model's images, as a user does them."""
+
+    runner: Runner
+    trained: Trained
+    base: stock.Base
+    """What MLflow's own image begins with."""
+
+    def own(
+        self, version: int, name: str = "own", variables: Mapping[str, str] | None = None
+    ) -> float:
+        """Build the image of `invoke model`.
+
+        Args:
+            version: of the model.
+            name: of the image.
+            variables: of the environment.
+
+        Returns:
+            Seconds of the build alone, from the choice of its bases to the image in the store.
+        """
+        tag = reference(name, version)
+        folder = str(self.trained.version(version))
+        what = ["invoke", "model", "--model-uri", folder, "--tag", tag]
+        self.runner.run([sys.executable, "-m", *what], {**_QUIET, **(variables or {})})
+        return _recorded_seconds(tag)
+
+    def own_anew(self, version: int) -> float:
+        """The same, with the environment locked and made anew."""
+        folder = LOCKS / f"{REGISTRY}_own"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        # An input of the step that makes the environment: the whole folder is mounted there.
+        # With --no-cache, BuildKit would empty the downloads of every other build as well.
+        (folder / "moment").write_text(datetime.now(UTC).isoformat(), encoding="utf-8")
+        with _docker_with("--file", str(ANEW)) as variables:
+            return self.own(version, variables=variables)
+
+    def stock(self, version: int, variables: Mapping[str, str] | None = None) -> str:
+        """Build MLflow's own image, and give back what the build said."""
+        folder, tag = str(self.trained.version(version)), reference("stock", version)
+        what = ["models", "build-docker", "-m", folder, "-n", tag, "--env-manager", "local"]
+        command = [sys.executable, "-m", "mlflow", *what]
+        return self.runner.run(command, {**_QUIET, **(variables or {})})
+
+    def stock_anew(self, version: int) -> dict[str, float]:
+        """The same, with every step run.
+
+        Its Dockerfile mounts no caches, so there are none that --no-cache could empty.
+
+        Returns:
+            Seconds of each step.
+        """
+        with _docker_with("--no-cache") as variables:
+            return steps(self.stock(version, variables))
+
+
+@contextmanager
+def _docker_with(*options: str) -> Iterator[dict[str, str]]:
+    """Have `docker` build with options that the commands of a user have no way to hand on.
+
+    Yields:
+        variables for those commands.
+    """
+    with tempfile.TemporaryDirectory(prefix="seatrial-bench-") as folder:
+        program = Path(folder, "docker")
+        program.write_text(wrapper(shutil.which("docker") or "docker", options), encoding="utf-8")
+        program.chmod(0o755)
+        yield {"PATH": os.pathsep.join((folder, os.environ["PATH"]))}
+
+
+def wrapper(program: str, options: Sequence[str]) -> str:
+    """A shell script that runs docker, its builds with options."""
+    docker, more = shlex.quote(program), shlex.join(options)
+    builds = f'"build "* | "buildx bake") exec {docker} "$@" {more} ;;'
+    return f'#!/bin/sh\ncase "$1 $2" in {builds} esac\nexec {docker} "$@"\n'
+
+
+def reference(name: str, version: int) -> str:
+    """What an image is called that a measurement builds."""
+    return f"{REGISTRY}/{name}:{version}"
+
+
+def steps(output: str) -> dict[str, float]:
+    """Read from the output of a build how long each of its steps took, in seconds."""
+    names = dict(_STEP.findall(output))
+    return {names[number]: float(took) for number, took in _DONE.findall(output) if number in names}
+
+
+def remove() -> None:
+    """Remove what was built, and what it was locked to."""
+    baking.remove_images()
+    for folder in LOCKS.glob(f"{REGISTRY}_*"):
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def base(client: DockerClient, version: str) -> Iterator[stock.Base]:
+    """See to it that MLflow's own image has something to begin with.
+
+    What was not there before is removed after the block.
+
+    Args:
+        client: of the engine.
+        version: of the model's Python.
+
+    Raises:
+        UserError: there is none to be had.
+    """
+    stand_in = catalogue.load().images[stock.TARGET].reference
+    absent = [name for name in (f"python:{version}-slim", stand_in) if not client.images.list(name)]
+    try:
+        yield stock.ensure_base(version, table.console())
+    finally:
+        for name in absent:
+            with suppress(ImageNotFound):
+                client.images.remove(name)
+
+
+def _recorded_seconds(tag: str) -> float:
+    """Read how long the newest build of an image took."""
+    records = sorted(record.FOLDER.glob("*.json"), key=lambda path: path.stat().st_mtime)
+    for path in reversed(records):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if any(image["reference"] == tag for image in document["images"]):
+            return float(document["seconds"])
+    msg = f"`invoke model` leaves a record of what it builds, and there is none of {tag}"
+    raise LookupError(msg)
