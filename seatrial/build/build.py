@@ -122,6 +122,8 @@ class Order:
     """Its name, where it is not the one in use."""
     no_cache: bool = False
     push: bool = False
+    weigh: bool = True
+    """Say what each image weighs; to read that costs seconds for each hundred megabytes."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Of the bake file, beside those that every build fills in."""
 
@@ -160,11 +162,7 @@ def make(order: Order) -> list[record.Made]:
             no_cache=order.no_cache,
             console=console,
         )
-    made = [
-        each
-        for image in images
-        for each in _made(chosen, image, platforms[image.name], baked, kept=host.inside_engine)
-    ]
+    made = [each for image in images for each in _made(order, image, platforms[image.name], baked)]
     seconds = time.monotonic() - clock
     record.write(
         record.BuildRecord(
@@ -288,11 +286,11 @@ def _bases(
 
 
 def _made(
-    chosen: Catalogue, image: Image, platforms: Sequence[str], baked: bake.Baked, *, kept: bool
+    order: Order, image: Image, platforms: Sequence[str], baked: bake.Baked
 ) -> list[record.Made]:
     index = baked.digests.get(image.name, "")
-    parts = chosen.needed([image])
-    held = {each.platform: each for each in _held(image, baked, index, kept=kept)}
+    parts = order.chosen.needed([image])
+    held = {each.platform: each for each in _held(order, image, baked, index)}
     made = []
     for platform in platforms:
         steps = baked.build.of(parts, platform)
@@ -314,11 +312,14 @@ def _made(
 
 
 def _held(
-    image: Image, baked: bake.Baked, index: str, *, kept: bool
+    order: Order, image: Image, baked: bake.Baked, index: str
 ) -> tuple[store.StoredPlatform, ...]:
     """What the engine holds of an image that was just built."""
     if known := store.recall(baked.build.manifests(image.name)):
         return known
+    if not order.weigh:
+        return ()
     stored = store.read(image.reference)
     # A builder elsewhere that pushed has put nothing into this engine's store.
-    return stored.platforms if stored and (kept or stored.digest == index) else ()
+    here = stored and (order.host.inside_engine or stored.digest == index)
+    return stored.platforms if stored and here else ()

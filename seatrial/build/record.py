@@ -28,9 +28,9 @@ class Made:
     """Digest over all platforms and attestations."""
     platform: str
     digest: str
-    """Of this platform's manifest; empty where the image was pushed and not kept here."""
+    """Of this platform's manifest; empty where the image is not here, or was not read."""
     size: int
-    """Bytes that a pull transfers; 0 where the image is not here."""
+    """Bytes that a pull transfers; 0 where the image is not here, or was not weighed."""
     stand_in: bool
     seconds: float
     """How long at least one of its steps, or of its parts', was at work."""

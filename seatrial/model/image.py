@@ -111,6 +111,7 @@ def run(
             host=host,
             builder=builder or None,
             push=push,
+            weigh=False,
             variables=variables,
         )
         try:

@@ -77,8 +77,8 @@ SHARED_FIXTURES = {
 }
 """Fixtures whose server is shared: their tests go to one worker, so that it starts once."""
 
-TRACKING_FIXTURES = {"server", "embedded_server", "direct_server", "launch"}
-"""Fixtures, directly or by way of others, of tests that need MLflow's own server."""
+TRACKING_FIXTURES = {"server", "embedded_server", "direct_server", "launch", "confined_server"}
+"""Fixtures, asked for by tests or by way of others, that need MLflow's own server."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
