@@ -123,6 +123,14 @@ def test_unknown_model_is_one_line(uri: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_server_that_is_named_is_asked_for_registered_models_too(
+    broken_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"sqlite:///{tmp_path}/other.db")
+    with pytest.raises(UserError, match="it answers 503"):
+        fetch("models:/wine@champion", broken_server, tmp_path)
+
+
 def test_description_of_a_model(tmp_path: Path) -> None:
     model = description.read(save(tmp_path / "m"), "m")
     assert model.mlflow == mlflow.__version__

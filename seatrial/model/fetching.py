@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SECONDS = 10
-_OF_A_SERVER = ("models", "runs", "mlflow-artifacts")
+_REGISTERED = "models"
+_OF_A_SERVER = (_REGISTERED, "runs", "mlflow-artifacts")
 _READABLE, _SEARCHABLE = 0o644, 0o755
 
 
@@ -60,8 +61,11 @@ def _downloaded(uri: str, scheme: str, tracking_uri: str, target: Path) -> Path:
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     if tracking_uri:
         mlflow.set_tracking_uri(tracking_uri)
+        # One that MLFLOW_REGISTRY_URI names is another server's.
+        mlflow.set_registry_uri(tracking_uri)
     if scheme in _OF_A_SERVER:
-        _require_server(mlflow.get_tracking_uri())
+        registered = scheme == _REGISTERED
+        _require_server(mlflow.get_registry_uri() if registered else mlflow.get_tracking_uri())
     try:
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(target)))
     except (MlflowException, BotoCoreError, ClientError, OSError) as error:

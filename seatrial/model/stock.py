@@ -115,7 +115,12 @@ def build(model_uri: str, tag: str, tracking_uri: str, *, env_manager: str = "lo
     what = ["models", "build-docker", "-m", model_uri, "-n", tag, "--env-manager", env_manager]
     _run(
         [sys.executable, "-m", "mlflow", *what],
-        {"MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        {
+            "MLFLOW_TRACKING_URI": tracking_uri,
+            # A process may have been told of another server's.
+            "MLFLOW_REGISTRY_URI": tracking_uri,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        },
         f"mlflow {' '.join(what)}",
     )
 
