@@ -115,7 +115,7 @@ def serve(trial: Trial, subject: Subject, tag: str) -> Iterator[Serve]:
         image = ServedImage(replace(subject, contract=contract), tag, volume)
         server = start_model_server(image, trial.session, trial.fresh_name("built"), workers=1)
         started.append(server)
-        trial.touched.append(server)
+        trial.touch(server)
         server.wait_ready()
         return server
 

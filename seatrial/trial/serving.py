@@ -99,7 +99,7 @@ class Serving:
         found = self._shared[kind]
         if isinstance(found, ContainerError):
             raise found
-        self.trial.touched.append(found)
+        self.trial.touch(found)
         return found
 
     def launch(self, kind: str, *, environment: Mapping[str, str] | None = None) -> ModelServer:
@@ -111,7 +111,7 @@ class Serving:
             workers=self.subject.workers,
             environment=environment,
         )
-        self.trial.touched.append(started)
+        self.trial.touch(started)
         return started
 
     def _started(self, kind: str) -> ModelServer | ContainerError:

@@ -183,7 +183,7 @@ class Trial:
             working = next(filter(None, tried), None)
             self._main[subject.label] = working or self.shared(subject, EMBEDDED)
         found = self._main[subject.label]
-        self._touch(found)
+        self.touch(found)
         return found
 
     def on(
@@ -236,7 +236,7 @@ class Trial:
         found = self._shared[key]
         if isinstance(found, ContainerError):
             raise found
-        self._touch(found)
+        self.touch(found)
         return found
 
     def launch(
@@ -265,7 +265,7 @@ class Trial:
             services=self.services,
             name=name,
         )
-        self._touch(server)
+        self.touch(server)
         if wait:
             server.wait_healthy()
         return server
@@ -300,7 +300,8 @@ class Trial:
         plain = re.sub(r"[^a-z0-9]+", "-", purpose.lower()).strip("-")[:24]
         return f"seatrial-{self.session.id}-{plain}-{worker}-{next(self._numbers)}"
 
-    def _touch(self, server: Server) -> None:
+    def touch(self, server: Server | ModelServer) -> None:
+        """Note that the running test has to do with a server: its report shows the log."""
         if server not in self.touched:
             self.touched.append(server)
 
