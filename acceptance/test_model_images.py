@@ -15,9 +15,13 @@ from seatrial import catalogue
 from seatrial.build import store
 from seatrial.catalogue import ROOT
 from seatrial.engine.connection import PLATFORMS
+from seatrial.model import description, fetching
 from seatrial.stack.model_server import ServedImage, start_model_server
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from seatrial.stack.services import ServiceAddresses
     from seatrial.stack.subject import Subject
     from seatrial.trial.serving import Serving
     from seatrial.trial.state import Trial
@@ -79,6 +83,39 @@ def test_labels_say_which_model_it_is(trial: Trial, serving: Serving, subject: S
     assert version.source == f"models:/{identity}", f"the logged model is {version.source}"
     digest = described.labels.get("io.seatrial.model.signature", "")
     assert digest.startswith("sha256:"), f"the signature's digest is {digest!r}"
+
+
+@pytest.mark.promise("serving.identifies_model")
+@pytest.mark.parametrize("way", ["models", "runs", "s3"])
+def test_model_is_had_by_every_address(
+    trial: Trial,
+    serving: Serving,
+    services: ServiceAddresses,
+    way: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From the registry, from its run, and from the bucket without the server."""
+    kind = next(iter(serving.exams))
+    server = trial.main(trial.tracking[0])
+    name = serving.exams[kind].uri.removeprefix("models:/").partition("@")[0]
+    version = _client(trial).get_model_version_by_alias(name, "trial")
+    identity = str(version.source).removeprefix("models:/")
+    if way == "s3" and server.settings.store != "s3":
+        pytest.skip("the server under test keeps its artifacts elsewhere")
+    (key, *_) = [*server.object_keys(containing=f"{identity}/artifacts/MLmodel"), ""]
+    addresses = {
+        "models": f"models:/{name}/{version.version}",
+        "runs": f"runs:/{version.run_id}/model",
+        "s3": f"s3://{server.stores.bucket}/{key.removesuffix('/MLmodel')}",
+    }
+    if way == "s3":
+        for variable, value in services.client_environment().items():
+            monkeypatch.setenv(variable, value)
+    folder = fetching.fetch(addresses[way], server.url, tmp_path)
+    model = description.read(folder, addresses[way])
+    assert (model.identity, model.run) == (identity, version.run_id)
+    assert (model.name, model.version) == ((name, version.version) if way == "models" else ("", ""))
 
 
 def _client(trial: Trial) -> MlflowClient:

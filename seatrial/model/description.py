@@ -77,19 +77,22 @@ def read(folder: Path, uri: str) -> Description:
         mlflow=str(model.mlflow_version or ""),
         run=model.run_id or "",
         identity=str(model.model_id or ""),
-        name=str(registered.get("model_name", "")),
-        version=str(registered.get("model_version", "")),
+        name=registered.get("model_name", ""),
+        version=registered.get("model_version", ""),
         signature=_digest(model),
     )
 
 
-def _registered(folder: Path) -> dict[str, object]:
+def _registered(folder: Path) -> dict[str, str]:
     """What MLflow writes beside a model that it takes from the registry."""
     path = folder / REGISTERED_MODEL_META_FILE_NAME
     if not path.is_file():
         return {}
     read = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return read if isinstance(read, dict) else {}
+    if not isinstance(read, dict):
+        return {}
+    # MLflow writes null, or the word, where it knows of none.
+    return {name: str(value) for name, value in read.items() if value not in (None, "None")}
 
 
 def _digest(model: Model) -> str:
