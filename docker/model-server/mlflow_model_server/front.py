@@ -134,16 +134,18 @@ class _Front:
 
     async def _drain(self) -> None:
         """Send clients away before the doors are closed, so that none runs into them."""
-        if self._dispatcher.was_ready:
-            await asyncio.sleep(self._settings.drain_wait)
-            kept = self._listener.dup()
-            for server in self._server.servers:
-                server.close()
-            # So that their event loop accepts no more.
-            await asyncio.sleep(_TICK)
-            await listening.shut(kept, self._admit)
-            await self._first_requests()
-        self._server.should_exit = True
+        try:
+            if self._dispatcher.was_ready:
+                await asyncio.sleep(self._settings.drain_wait)
+                kept = self._listener.dup()
+                for server in self._server.servers:
+                    server.close()
+                # So that their event loop accepts no more.
+                await asyncio.sleep(_TICK)
+                await listening.shut(kept, self._admit)
+                await self._first_requests()
+        finally:
+            self._server.should_exit = True
 
     async def _admit(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()

@@ -9,6 +9,7 @@ import fcntl
 import socket
 import struct
 import termios
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_entrypoint.errors import EntrypointError
@@ -17,13 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 _BACKLOG = 2048
-_TRIES = 50
+_PATIENCE = 2.5
+"""Seconds."""
 _LOOKS = 10
 _TICK = 0.002
 """Seconds between two looks."""
 _INFO_SIZE = 104
 _INFO_UNACKED = 24
 """Where tcp_info (linux/tcp.h) has, for a socket that listens, the length of its queue."""
+_TABLE = Path("/proc/net/tcp")
+"""The sockets of the network namespace: number, local and remote address, state, and more."""
+_SYN_RECEIVED = "03"
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -55,43 +60,64 @@ async def shut(listener: socket.socket, admit: Callable[[socket.socket], Awaitab
     Between the last accept() and close() somebody may always come. So the queue is made one place
     long, and a connection of our own takes that place: the kernel then drops the others' SYNs. They
     try again after a second, and find nobody listening. (A packet filter would do it too, but
-    takes privileges.)
+    takes privileges.) A handshake whose last packet has found the queue full is complete on the
+    client's side only, and goes on after a second: while there are such, the queue stays open.
 
     Args:
         listener: nobody else accepts from it.
         admit: takes those who have come before.
     """
     listener.settimeout(0)
-    listener.listen(0)
-    address = ("127.0.0.1", listener.getsockname()[1])
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _PATIENCE
     with listener:
-        for _ in range(_TRIES):
+        while loop.time() < deadline:
             with contextlib.suppress(BlockingIOError):
                 while True:
                     await admit(listener.accept()[0])
-            with socket.socket() as plug:
-                plug.settimeout(0)
-                if await _fills(listener, plug, address):
-                    listener.close()
-                    return
+            if _waiting(listener) is None:
+                return  # nothing better can be done where the length of the queue isn't told
+            if not _handshakes(listener):
+                listener.listen(0)
+                with socket.socket() as plug:
+                    plug.settimeout(0)
+                    if await _fills(listener, plug) and not _handshakes(listener):
+                        listener.close()
+                        return
+                listener.listen(_BACKLOG)
+            await asyncio.sleep(_TICK)
 
 
-async def _fills(listener: socket.socket, plug: socket.socket, address: tuple[str, int]) -> bool:
+async def _fills(listener: socket.socket, plug: socket.socket) -> bool:
     """Connect, and see whether it is the one connection that waits to be accepted."""
-    # It doesn't wait; and where there is no loopback, the listener is closed without it.
-    with contextlib.suppress(OSError):
-        plug.connect(address)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # it doesn't wait; and there may be no loopback
+        plug.connect(("127.0.0.1", listener.getsockname()[1]))
+    await asyncio.sleep(_TICK)
+    try:
         plug.send(b"\n")
+    except OSError:
+        return False  # somebody else has the place
     for _ in range(_LOOKS):
+        await asyncio.sleep(_TICK)
         # What was sent is acknowledged only to who is in the queue.
         unsent = array.array("i", [0])
         fcntl.ioctl(plug, termios.TIOCOUTQ, unsent)
-        info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
-        if len(info) < _INFO_UNACKED + 4:
-            return False  # QEMU hands out a part of it
-        (waiting,) = struct.unpack_from("I", info, _INFO_UNACKED)
-        if (waiting, unsent[0]) == (1, 0):
+        if (_waiting(listener), unsent[0]) == (1, 0):
             return True
-        await asyncio.sleep(_TICK)
     return False
+
+
+def _waiting(listener: socket.socket) -> int | None:
+    """How many connections wait to be accepted; None under QEMU, which tells less of tcp_info."""
+    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
+    if len(info) < _INFO_UNACKED + 4:
+        return None
+    (waiting,) = struct.unpack_from("I", info, _INFO_UNACKED)
+    return int(waiting)
+
+
+def _handshakes(listener: socket.socket) -> bool:
+    """Whether clients of this port are between SYN and the queue."""
+    port = f":{listener.getsockname()[1]:04X}"
+    sockets = (line.split(maxsplit=4) for line in _TABLE.read_text("ascii").splitlines())
+    return any(local.endswith(port) and state == _SYN_RECEIVED for _, local, _, state, _ in sockets)
