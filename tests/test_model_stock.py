@@ -161,12 +161,29 @@ def test_settings_are_empty_where_the_machine_has_none(tmp_path: Path) -> None:
     assert not list(folder.iterdir())
 
 
+FULL_DISK = """\
+#11 1.539 Successfully installed gevent-26.9.0
+#11 DONE 1.9s
+#14 exporting to image
+#14 exporting layers 21.4s done
+#14 ERROR: failed to extract layer: no space left
+------
+ > exporting to image:
+------
+ERROR: failed to solve: failed to extract layer: no space left
+"""
+
+
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
         (
             FAILED_STEP,
             "mlflow==0.0.1: ERROR: No matching distribution found for mlflow==0.0.1",
+        ),
+        (
+            FULL_DISK,
+            "exporting to image: ERROR: failed to solve: failed to extract layer: no space left",
         ),
         (
             "ERROR: failed to solve: no such image\nRuntimeError: Docker build failed.",

@@ -42,8 +42,10 @@ _STAND_IN_LABEL = "io.seatrial.stand-in"
 _MACHINE = ROOT / ".seatrial" / "bases" / TARGET
 _AUTHORITIES = "ssl/host-authorities.pem"
 _KEPT_LINES = 60
-_OUTPUT = re.compile(r"(?:#\d+ )?\d+\.\d+ (.*)")
+_OUTPUT = re.compile(r"(#\d+ )?\d+\.\d+ (.*)")
 """A line of a step, as docker shows it: with the step's number, in the end without."""
+_FAILED = re.compile(r"(#\d+ )ERROR: ")
+"""That a step failed."""
 _RULE = "------"
 """What docker draws before and after the last lines of a step that failed."""
 
@@ -239,7 +241,9 @@ def cause(lines: Sequence[str]) -> str:
     if final and len(rules) > 1:
         # Of the step that failed: " > [4/7] RUN ...:", and its last lines, with the seconds before.
         step, *output = lines[rules[-2] + 1 : rules[-1]]
-        said = [match[1] for line in lines if (match := _OUTPUT.match(line))]
+        number = next((match[1] for line in lines if (match := _FAILED.match(line))), None)
+        matches = [match for line in lines if (match := _OUTPUT.match(line))]
+        said = [match[2] for match in matches if match[1] in (None, number)]
         # pip says why, and MLflow's traceback after that only that it failed.
         errors = [line for line in said if line.startswith("ERROR: ")]
         why = [*output[-1:], *said[-1:], *errors[-1:]]
