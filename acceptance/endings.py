@@ -8,8 +8,7 @@ import pytest
 import requests
 
 if TYPE_CHECKING:
-    from seatrial.stack.model_server import ModelServer
-    from seatrial.stack.server import Server
+    from seatrial.stack.running import RunningServer
 
 START = 60
 """Seconds in which a container ends that has nothing to wait for, natively."""
@@ -22,11 +21,10 @@ for name in os.listdir("/proc"):
     if name.isdigit() and int(name) not in (1, os.getpid()):
         os.kill(int(name), signal.SIGKILL)
 """
-
 """Kills every process but the first one, which nothing inside a container can."""
 
 
-def ended(server: Server | ModelServer, what: str, limit: float) -> int:
+def ended(server: RunningServer, what: str, limit: float) -> int:
     """Wait for the end of the container, and give back its exit code."""
     longest = limit * server.subject.scale
     try:
@@ -38,9 +36,7 @@ def ended(server: Server | ModelServer, what: str, limit: float) -> int:
     return code
 
 
-def assert_clear_end(
-    server: Server | ModelServer, what: str, *named: str, limit: float = START
-) -> None:
+def assert_clear_end(server: RunningServer, what: str, *named: str, limit: float = START) -> None:
     """It ends as a failure, and its log names the cause without a traceback."""
     code = ended(server, what, limit)
     log = server.logs(1000)

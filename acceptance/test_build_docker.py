@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 import requests
-from docker.errors import ImageNotFound
 from testcontainers.core.container import DockerContainer
 
 from acceptance.models import DOUBLING
@@ -70,11 +68,10 @@ class Model:
         what = ("models", "generate-dockerfile", "--output-directory", "out", *options)
         work = self.workplace.mlflow(*what)
         assert work.code == 0, f"`mlflow {' '.join(what)}` ended with {work}"
-        for name, content in self.workplace.files().items():
-            if name.startswith("out/"):
-                path = target / name.removeprefix("out/")
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
+        for name, content in self.workplace.files("out").items():
+            path = target / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
         return (target / "Dockerfile").read_text(encoding="utf-8")
 
 
@@ -94,12 +91,9 @@ def model(workplace: Workplace) -> Model:
 
 
 @pytest.fixture
-def tag(trial: Trial) -> Iterator[str]:
-    """A reference for the image that the test makes; it is gone afterwards."""
-    name = trial.image_tag("built")
-    yield name
-    with suppress(ImageNotFound):
-        trial.client.images.remove(name, force=True)
+def tag(trial: Trial) -> str:
+    """A reference for the image that the test makes; it goes when the trial ends."""
+    return trial.image_tag("built")
 
 
 @pytest.fixture
@@ -194,11 +188,7 @@ def build_inside(model: Model, tag: str, trial: Trial, subject: Subject) -> None
 def put_on_volume(model: Model, trial: Trial, subject: Subject) -> str:
     """A volume with nothing but the model's folder."""
     volume = trial.fresh_name("model")
-    saved = {
-        name.removeprefix("model/"): content
-        for name, content in model.workplace.files().items()
-        if name.startswith("model/")
-    }
+    saved = model.workplace.files("model")
     prepare_files(trial.client, trial.session, subject, volume, saved)
     return volume
 

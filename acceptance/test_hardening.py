@@ -15,7 +15,7 @@ from seatrial.inspection import authorities, bill, declared, programs
 from seatrial.inspection.image import lay_open
 from seatrial.inspection.search import search
 from seatrial.stack.oneoff import Outcome
-from seatrial.stack.server import MlflowContainer
+from seatrial.stack.running import SubjectContainer
 from seatrial.stack.settings import EMBEDDED
 from seatrial.stack.waiting import until
 
@@ -240,7 +240,7 @@ def untold(trial: Trial, subject: Subject) -> Iterator[Container]:
     """A server that was not told where to listen."""
     command = [*subject.server_command, "--backend-store-uri", "sqlite:////tmp/untold.db"]
     name = f"{trial.session.network}-untold-{token_hex(3)}"
-    container = MlflowContainer(subject, trial.session, name, command)
+    container = SubjectContainer(subject, trial.session, name, command)
     container.with_envs(**dict(EMBEDDED.environment))
     started = container.start().get_wrapped_container()
     yield started

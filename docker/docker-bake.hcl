@@ -311,8 +311,8 @@ target "slim" {
 
 # --- Models: their server without one, and with one. ---
 
-target "model-server" {
-  inherits = ["shipped"]
+target "serving" {
+  inherits = ["common"]
   context  = "docker/model-server"
   contexts = {
     minimal    = "target:minimal"
@@ -320,11 +320,15 @@ target "model-server" {
     scripts    = "docker/bases/scripts"
     entrypoint = "docker/entrypoint"
   }
-  target    = "model-server"
   platforms = ["linux/amd64", "linux/arm64"]
-  tags      = tags("model-server", version())
   args      = { MLFLOW_VERSION = version() }
-  labels    = labels("model-server", version(), "scratch", "", {})
+}
+
+target "model-server" {
+  inherits = ["shipped", "serving"]
+  target   = "model-server"
+  tags     = tags("model-server", version())
+  labels   = labels("model-server", version(), "scratch", "", {})
 }
 
 target "wheels" {
@@ -338,31 +342,29 @@ target "wheels" {
   platforms = ["linux/amd64", "linux/arm64"]
 }
 
+# With the environment of one model.
+target "locked" {
+  inherits = ["serving"]
+  contexts = {
+    lists  = MODEL_LISTS
+    wheels = MODEL_SOURCES == "" ? MODEL_LISTS : "target:wheels"
+  }
+}
+
 # Whether the model loads and answers is tried natively, whatever platforms the image is for.
 target "model-tried" {
-  inherits  = ["model-server"]
-  contexts = {
-    lists       = MODEL_LISTS
-    wheels      = MODEL_SOURCES == "" ? MODEL_LISTS : "target:wheels"
-    model-files = MODEL_FILES
-  }
+  inherits  = ["locked"]
+  contexts  = { model-files = MODEL_FILES }
   target    = "tried"
   platforms = [BUILD_PLATFORM]
-  tags      = []
-  labels    = {}
-  attest    = []
 }
 
 target "model" {
-  inherits = ["model-server"]
-  contexts = {
-    lists         = MODEL_LISTS
-    wheels        = MODEL_SOURCES == "" ? MODEL_LISTS : "target:wheels"
-    model-checked = "target:model-tried"
-  }
-  target = "model"
-  tags   = [MODEL_TAG]
-  labels = labels("model", coalesce(MODEL_VERSION, MODEL_ID, "unregistered"), "scratch", "", {
+  inherits = ["shipped", "locked"]
+  contexts = { model-checked = "target:model-tried" }
+  target   = "model"
+  tags     = [MODEL_TAG]
+  labels   = labels("model", compact([MODEL_VERSION, MODEL_ID, "unregistered"])[0], "scratch", "", {
     "io.seatrial.model.uri"       = MODEL_URI
     "io.seatrial.model.run"       = MODEL_RUN
     "io.seatrial.model.id"        = MODEL_ID

@@ -6,3 +6,8 @@ class UserError(Exception):
 
     The tasks and the pytest plugin print it as it is, without a traceback, and exit non-zero.
     """
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, on one line; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

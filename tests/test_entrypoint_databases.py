@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from mlflow_entrypoint.databases import Database
 from mlflow_entrypoint.errors import EntrypointError
 from mlflow_entrypoint.locks import lock_of
 from mlflow_entrypoint.schema import REGISTRY, TRACKING, USERS, State
+from ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -258,14 +258,8 @@ def test_no_sqlite_file(tmp_path: Path) -> None:
         readiness.prepare(_server(f"sqlite:///{tmp_path}/text.db"), {}, _no_upgrade)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_wait_ends(capsys: pytest.CaptureFixture[str]) -> None:
-    port = _free_port()
+    port = free_port()
     url = f"postgresql+psycopg://u:s3cret@127.0.0.1:{port}/x"
     with pytest.raises(
         EntrypointError, match=rf"u:\*\*\*@127.0.0.1:{port}/x did not answer"

@@ -19,6 +19,7 @@ import psutil
 import pytest
 from mlflow_entrypoint import health
 from mlflow_entrypoint.health import Address
+from ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -269,12 +270,6 @@ def test_address_of_the_running_server(
     assert health.find(str(tmp_path)) == address
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _mlflow(*words: str, cwd: Path, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, str(FOLDER / "bin" / "mlflow"), *words],
@@ -313,7 +308,7 @@ def test_faults_are_one_line(words: list[str], message: str, tmp_path: Path) -> 
 
 
 def test_control_c_while_a_database_is_awaited(tmp_path: Path) -> None:
-    url = f"postgresql+psycopg://u@127.0.0.1:{_free_port()}/x"
+    url = f"postgresql+psycopg://u@127.0.0.1:{free_port()}/x"
     with _mlflow("server", "--backend-store-uri", url, cwd=tmp_path) as process:
         assert process.stdout is not None
         assert "waiting up to 60 s for the database" in process.stdout.readline()
@@ -333,7 +328,7 @@ def test_what_uvicorn_must_read_first(tmp_path: Path, option: str) -> None:
 
 def test_secrets_leave_the_process_list(tmp_path: Path) -> None:
     """While it waits for a database that never comes."""
-    url = f"postgresql+psycopg://u:s3cret@127.0.0.1:{_free_port()}/x"
+    url = f"postgresql+psycopg://u:s3cret@127.0.0.1:{free_port()}/x"
     with _mlflow(
         "server", "--backend-store-uri", url, cwd=tmp_path, MLFLOW_DATABASE_WAIT="30"
     ) as process:
@@ -351,7 +346,7 @@ def test_secrets_leave_the_process_list(tmp_path: Path) -> None:
 @contextmanager
 def _served(cwd: Path, **variables: str) -> Iterator[tuple[subprocess.Popen[str], psutil.Process]]:
     """A server, from the environment alone: the entry point, and the process that serves."""
-    port = _free_port()
+    port = free_port()
     with _mlflow(
         cwd=cwd, MLFLOW_SERVER_PORT=str(port), MLFLOW_HOST="127.0.0.1", **variables
     ) as process:

@@ -241,7 +241,7 @@ def test_origin_of_an_exception() -> None:
         ("mlflow==0.1\nmlflow_skinny==0.1", None),
         ("pytest>=1 --hash=sha256:0 # pinned\n-r other.txt\n--find-links x\nhttps://x/y.whl", None),
         ("./local\npytest @ https://example.org/p.whl", None),
-        ("PyTest<1", "PyTest<1 (is "),
+        ("PyTest<1", "requirements: PyTest<1 (is "),
         ("nothing-a\nnothing-b[extra]>=1", "nothing-a (is not installed), nothing-b>=1 (is not"),
         ("nothing-a; sys_platform == 'win32'", None),
         ("pytest>=1,\\\n  <2", "pytest<2,>=1 (is "),
@@ -250,14 +250,14 @@ def test_origin_of_an_exception() -> None:
 def test_requirements(tmp_path: Path, lines: str, unmet: str | None) -> None:
     (tmp_path / "requirements.txt").write_text(lines)
     said = fitness.unmet(tmp_path, {})
-    assert said is None if unmet is None else (said or "").startswith(unmet)
+    assert said is None if unmet is None else unmet in (said or "")
 
 
 def test_many_unmet_requirements(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("\n".join(f"nothing-{n}" for n in range(9)))
     said = fitness.unmet(tmp_path, {"python_version": "3.8.10"})
     assert said is not None
-    assert said.startswith("Python 3.8 (is 3.")
+    assert said.startswith("the image doesn't meet the model's requirements: Python 3.8 (is 3.")
     assert said.endswith(" and 5 more")
 
 

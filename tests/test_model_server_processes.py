@@ -23,6 +23,7 @@ import psutil
 import pytest
 import requests
 from mlflow.models import infer_signature
+from ports import free_port
 from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
@@ -123,16 +124,10 @@ def _frame(words: tuple[str, ...]) -> dict[str, Any]:
     return {"columns": ["do"], "data": [[word] for word in words]}
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def started(model: Path, folder: Path, **variables: str) -> Iterator[Server]:
     """A server, not ready yet."""
-    port = _free_port()
+    port = free_port()
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(map(str, FOLDERS)),
@@ -271,7 +266,7 @@ def test_the_front_stays_small(server: Server) -> None:
 def test_health_program(server: Server) -> None:
     program = FOLDERS[1] / "bin" / "mlflow-model-health"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, FOLDERS))}
-    for port, code, said in ((server.port, 0, "healthy: "), (_free_port(), 1, "unhealthy: ")):
+    for port, code, said in ((server.port, 0, "healthy: "), (free_port(), 1, "unhealthy: ")):
         environment["MLFLOW_MODELS_PORT"] = str(port)
         asked = subprocess.run(
             [sys.executable, program], env=environment, capture_output=True, text=True, check=False

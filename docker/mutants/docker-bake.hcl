@@ -42,7 +42,7 @@ function "labels" {
 }
 
 group "mutants" {
-  targets = ["patched", "patched-models", "staged", "has-no-provenance", "is-amd64-everywhere", "has-a-secret-in-a-build-argument"]
+  targets = ["patched", "staged", "has-no-provenance", "is-amd64-everywhere", "has-a-secret-in-a-build-argument"]
 }
 
 target "mutant" {
@@ -51,7 +51,7 @@ target "mutant" {
   output  = ["type=docker,compression=zstd"]
 }
 
-# Hardened, with a module changed as patches/NAME.toml says.
+# With a module changed as patches/NAME.toml says.
 target "patched" {
   inherits = ["mutant"]
   name     = mutant.name
@@ -111,79 +111,65 @@ target "patched" {
       { name = "takes-any-password", breaks = "server.authentication[basic]" },
       { name = "counts-nothing", breaks = "server.metrics" },
       { name = "logs-tracebacks", breaks = "server.quiet" },
+
+      # The server of models: predictions.
+      { name = "reads-split-frames-in-single-precision", breaks = "serving.inputs[dataframe_split]", of = "model-server" },
+      { name = "sorts-records", breaks = "serving.inputs[dataframe_records]", of = "model-server" },
+      { name = "rounds-instances", breaks = "serving.inputs[instances]", of = "model-server" },
+      { name = "answers-four-rows", breaks = "serving.inputs[inputs]", of = "model-server" },
+      { name = "reads-csv-nearly-right", breaks = "serving.inputs[csv]", of = "model-server" },
+      { name = "ignores-parameters", breaks = "serving.inputs[params]", of = "model-server" },
+      { name = "remembers-parameters", breaks = "serving.inputs[params]", of = "model-server" },
+      { name = "rounds-predictions", breaks = "serving.inputs[params]", of = "model-server" },
+      { name = "mixes-up-answers", breaks = "serving.inputs[params]", of = "model-server" },
+
+      # Its input.
+      { name = "fills-missing-columns", breaks = "serving.refuses_bad_input", of = "model-server" },
+      { name = "blames-itself-for-bytes", breaks = "serving.refuses_bad_input", of = "model-server" },
+      { name = "is-stuck-after-bad-input", breaks = "serving.refuses_bad_input", of = "model-server" },
+      { name = "takes-any-size", breaks = "serving.limits_requests", of = "model-server" },
+      { name = "trusts-the-length", breaks = "serving.limits_requests", of = "model-server" },
+      { name = "cuts-long-uploads-off", breaks = "serving.limits_requests", of = "model-server" },
+      { name = "echoes-input", breaks = "serving.keeps_input_private", of = "model-server" },
+      { name = "quotes-bad-csv", breaks = "serving.keeps_input_private", of = "model-server" },
+      { name = "logs-stack-traces", breaks = "serving.keeps_input_private", of = "model-server" },
+      { name = "logs-warnings-about-input", breaks = "serving.keeps_input_private", of = "model-server" },
+      { name = "logs-what-it-answers", breaks = "serving.keeps_input_private", of = "model-server" },
+      { name = "logs-queries", breaks = "serving.keeps_input_private", of = "model-server" },
+
+      # Its life, from the start to the end.
+      { name = "pings-before-the-model-is-ready", breaks = "serving.ready_when_loaded", of = "model-server", also = "image.healthcheck" },
+      { name = "counts-on-workers-that-load", breaks = "serving.ready_when_loaded", of = "model-server", also = "image.healthcheck" },
+      { name = "loads-a-broken-model-for-ever", breaks = "serving.reports_unloadable", of = "model-server" },
+      { name = "ends-well-without-a-model", breaks = "serving.reports_unloadable", of = "model-server" },
+      { name = "hides-why-nothing-loads", breaks = "serving.reports_unloadable", of = "model-server" },
+      { name = "shows-a-traceback-of-the-model", breaks = "serving.reports_unloadable", of = "model-server" },
+      { name = "drops-requests-on-sigterm", breaks = "serving.finishes_requests", of = "model-server" },
+      { name = "drops-requests-after-its-doors-close", breaks = "serving.finishes_requests", of = "model-server" },
+      { name = "turns-away-those-that-wait", breaks = "serving.finishes_requests", of = "model-server" },
+      { name = "ends-with-143", breaks = "serving.finishes_requests", of = "model-server" },
+      { name = "tries-once", breaks = "serving.survives_workers", of = "model-server" },
+      { name = "gives-neighbours-up", breaks = "serving.survives_workers", of = "model-server" },
+      { name = "replaces-no-worker", breaks = "serving.survives_workers", of = "model-server" },
+      { name = "exits-0-on-crash", breaks = "process.exits_with_server", of = "model-server" },
+      { name = "outlives-its-front", breaks = "process.exits_with_server", of = "model-server" },
+      { name = "writes-beside-its-model", breaks = "process.confined", of = "model-server", also = SERVED },
+      { name = "knows-its-own-users-only", breaks = "process.confined", of = "model-server", also = SERVED },
+      { name = "is-healthy-without-a-model", breaks = "image.healthcheck", of = "model-server" },
+      { name = "asks-another-port-for-health", breaks = "image.healthcheck", of = "model-server" },
+
+      # What it does beside predictions.
+      { name = "holds-small-answers-back", breaks = "serving.answers_at_once", of = "model-server" },
+      { name = "counts-no-predictions", breaks = "serving.metrics", of = "model-server" },
+      { name = "counts-predictions-twice", breaks = "serving.metrics", of = "model-server" },
+      { name = "measures-no-durations", breaks = "serving.metrics", of = "model-server" },
     ]
   }
   dockerfile = "patched.Dockerfile"
-  contexts   = { unbroken = "docker-image://${REGISTRY}/hardened:latest" }
+  contexts   = { unbroken = "docker-image://${REGISTRY}/${try(mutant.of, "hardened")}:latest" }
   args       = { PATCH = mutant.name }
   tags       = tags(mutant.name)
-  labels     = labels(mutant.name, "hardened", mutant.breaks, try(mutant.also, ""))
-}
-
-# The server of models, likewise.
-target "patched-models" {
-  inherits = ["mutant"]
-  name     = mutant.name
-  matrix = {
-    mutant = [
-      # Predictions.
-      { name = "reads-split-frames-in-single-precision", breaks = "serving.inputs[dataframe_split]" },
-      { name = "sorts-records", breaks = "serving.inputs[dataframe_records]" },
-      { name = "rounds-instances", breaks = "serving.inputs[instances]" },
-      { name = "answers-four-rows", breaks = "serving.inputs[inputs]" },
-      { name = "reads-csv-nearly-right", breaks = "serving.inputs[csv]" },
-      { name = "ignores-parameters", breaks = "serving.inputs[params]" },
-      { name = "remembers-parameters", breaks = "serving.inputs[params]" },
-      { name = "rounds-predictions", breaks = "serving.inputs[params]" },
-      { name = "mixes-up-answers", breaks = "serving.inputs[params]" },
-
-      # Input.
-      { name = "fills-missing-columns", breaks = "serving.refuses_bad_input" },
-      { name = "blames-itself-for-bytes", breaks = "serving.refuses_bad_input" },
-      { name = "is-stuck-after-bad-input", breaks = "serving.refuses_bad_input" },
-      { name = "takes-any-size", breaks = "serving.limits_requests" },
-      { name = "trusts-the-length", breaks = "serving.limits_requests" },
-      { name = "cuts-long-uploads-off", breaks = "serving.limits_requests" },
-      { name = "echoes-input", breaks = "serving.keeps_input_private" },
-      { name = "quotes-bad-csv", breaks = "serving.keeps_input_private" },
-      { name = "logs-stack-traces", breaks = "serving.keeps_input_private" },
-      { name = "logs-warnings-about-input", breaks = "serving.keeps_input_private" },
-      { name = "logs-what-it-answers", breaks = "serving.keeps_input_private" },
-      { name = "logs-queries", breaks = "serving.keeps_input_private" },
-
-      # From the start to the end.
-      { name = "pings-before-the-model-is-ready", breaks = "serving.ready_when_loaded", also = "image.healthcheck" },
-      { name = "counts-on-workers-that-load", breaks = "serving.ready_when_loaded", also = "image.healthcheck" },
-      { name = "loads-a-broken-model-for-ever", breaks = "serving.reports_unloadable" },
-      { name = "ends-well-without-a-model", breaks = "serving.reports_unloadable" },
-      { name = "hides-why-nothing-loads", breaks = "serving.reports_unloadable" },
-      { name = "shows-a-traceback-of-the-model", breaks = "serving.reports_unloadable" },
-      { name = "drops-requests-on-sigterm", breaks = "serving.finishes_requests" },
-      { name = "drops-requests-after-its-doors-close", breaks = "serving.finishes_requests" },
-      { name = "turns-away-those-that-wait", breaks = "serving.finishes_requests" },
-      { name = "ends-with-143", breaks = "serving.finishes_requests" },
-      { name = "tries-once", breaks = "serving.survives_workers" },
-      { name = "gives-neighbours-up", breaks = "serving.survives_workers" },
-      { name = "replaces-no-worker", breaks = "serving.survives_workers" },
-      { name = "exits-0-on-crash", breaks = "process.exits_with_server" },
-      { name = "outlives-its-front", breaks = "process.exits_with_server" },
-      { name = "writes-beside-its-model", breaks = "process.confined", also = SERVED },
-      { name = "knows-its-own-users-only", breaks = "process.confined", also = SERVED },
-      { name = "is-healthy-without-a-model", breaks = "image.healthcheck" },
-      { name = "asks-another-port-for-health", breaks = "image.healthcheck" },
-
-      # Beside predictions.
-      { name = "holds-small-answers-back", breaks = "serving.answers_at_once" },
-      { name = "counts-no-predictions", breaks = "serving.metrics" },
-      { name = "counts-predictions-twice", breaks = "serving.metrics" },
-      { name = "measures-no-durations", breaks = "serving.metrics" },
-    ]
-  }
-  dockerfile = "patched.Dockerfile"
-  contexts   = { unbroken = "docker-image://${REGISTRY}/model-server:latest" }
-  args       = { PATCH = mutant.name }
-  tags       = tags(mutant.name)
-  labels     = labels(mutant.name, "model-server", mutant.breaks, try(mutant.also, ""))
+  labels     = labels(mutant.name, try(mutant.of, "hardened"), mutant.breaks, try(mutant.also, ""))
 }
 
 # Those that have a stage of their own, under their name.

@@ -14,7 +14,7 @@ from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.pyfunc import FLAVOR_NAME
 from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
 
-from seatrial.errors import UserError
+from seatrial.errors import UserError, reason
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +64,7 @@ def read(folder: Path, uri: str) -> Description:
         ) from error
     except (MlflowException, yaml.YAMLError, TypeError, AttributeError) as error:
         raise UserError(
-            f"the {MLMODEL_FILE_NAME} of {uri} cannot be read: {_line(error)}"
+            f"the {MLMODEL_FILE_NAME} of {uri} cannot be read: {reason(error)}"
         ) from error
     if not (folder / REQUIREMENTS).is_file():
         raise UserError(
@@ -100,7 +100,3 @@ def _digest(model: Model) -> str:
         return ""
     text = json.dumps(model.signature.to_dict(), sort_keys=True)
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import mlflow
@@ -13,10 +12,7 @@ import requests
 from botocore.exceptions import BotoCoreError, ClientError
 from mlflow.exceptions import MlflowException
 
-from seatrial.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from seatrial.errors import UserError, reason
 
 _SECONDS = 10
 _REGISTERED = "models"
@@ -69,16 +65,14 @@ def _downloaded(uri: str, scheme: str, tracking_uri: str, target: Path) -> Path:
     try:
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(target)))
     except (MlflowException, BotoCoreError, ClientError, OSError) as error:
-        said = next(_reasons(error))
-        raise UserError(f"the model {uri} cannot be had: {said}") from error
+        shown = without_password(uri)
+        raise UserError(f"the model {shown} cannot be had: {reason(error)}") from error
 
 
 def _require_server(uri: str) -> None:
     """See that a server answers: MLflow's client itself asks for minutes."""
-    parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https"):
+    if urlsplit(uri).scheme not in ("http", "https"):
         return
-    shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     try:
         answer = requests.get(f"{uri.rstrip('/')}/health", timeout=_SECONDS)
         answer.raise_for_status()
@@ -86,11 +80,12 @@ def _require_server(uri: str) -> None:
         status = error.response.status_code if error.response is not None else ""
         why = f"it answers {status}" if status else "it does not answer"
         raise UserError(
-            f"the tracking server at {shown} cannot be used: {why}; start it, or give another by "
-            "--tracking-uri"
+            f"the tracking server at {without_password(uri)} cannot be used: {why}; start it, or"
+            " give another by --tracking-uri"
         ) from error
 
 
-def _reasons(error: BaseException) -> Iterator[str]:
-    """What an error says, on one line; its kind where it says nothing."""
-    yield " ".join(str(error).split()) or type(error).__name__
+def without_password(uri: str) -> str:
+    """The same address for somebody else's eyes."""
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

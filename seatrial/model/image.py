@@ -6,7 +6,6 @@ import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from seatrial import catalogue
 from seatrial.build import build
@@ -16,7 +15,7 @@ from seatrial.catalogue import ROOT
 from seatrial.engine import connection
 from seatrial.errors import UserError
 from seatrial.model import description, locking
-from seatrial.model.fetching import fetch
+from seatrial.model.fetching import fetch, without_password
 
 if TYPE_CHECKING:
     from seatrial.build.record import Made
@@ -73,7 +72,7 @@ def run(
         model = description.read(folder, model_uri)
         if not (model.signature or allow_unsigned):
             raise UserError(
-                f"the model {_without_password(model_uri)} has no signature, so its server could"
+                f"the model {without_password(model_uri)} has no signature, so its server could"
                 " not tell good input from bad: log it with signature or input_example, or give"
                 " --allow-unsigned"
             )
@@ -95,7 +94,7 @@ def run(
             "MODEL_LISTS": str(lists),
             "MODEL_SOURCES": "yes" if sources else "",
             "MODEL_TAG": tag,
-            "MODEL_URI": _without_password(model_uri),
+            "MODEL_URI": without_password(model_uri),
             "MODEL_RUN": model.run,
             "MODEL_ID": model.identity,
             "MODEL_NAME": model.name,
@@ -120,11 +119,6 @@ def run(
             if _CHECK in error.step.action and (said := error.step.tail()):
                 reason = said[-1].removeprefix(_SAYS)
                 raise UserError(
-                    f"no image is made of {_without_password(model_uri)}: {reason}"
+                    f"no image is made of {without_password(model_uri)}: {reason}"
                 ) from error
             raise
-
-
-def _without_password(uri: str) -> str:
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

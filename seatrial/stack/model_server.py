@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import requests
-from testcontainers.core.container import DockerContainer
 
 from seatrial.stack.confinement import confinement
-from seatrial.stack.services import LOOPBACK, published_port
-from seatrial.stack.waiting import answers_ok, last_lines, until
+from seatrial.stack.running import RunningServer, SubjectContainer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,17 +35,11 @@ class ServedImage:
 
 
 @dataclass(frozen=True)
-class ModelServer:
+class ModelServer(RunningServer):
     """A running (or ended) server of a model."""
 
     subject: Subject
     container: Container
-
-    @property
-    def url(self) -> str:
-        """Where it answers on this host."""
-        port = published_port(self.container, self.subject.contract.start.port)
-        return f"http://{LOOPBACK}:{port}"
 
     def wait_ready(self) -> None:
         """Wait for the first 200 on /ping.
@@ -55,16 +47,7 @@ class ModelServer:
         Raises:
             ContainerError: the container ended, or the time limit is over.
         """
-        until(
-            lambda: answers_ok(f"{self.url}/ping"),
-            container=self.container,
-            what="answer on /ping",
-            limit=self.subject.contract.start.ready_within * self.subject.scale,
-        )
-
-    def get(self, path: str) -> requests.Response:
-        """GET `path`."""
-        return requests.get(f"{self.url}{path}", timeout=30 * self.subject.scale)
+        self.wait_for("/ping")
 
     def ask(
         self, body: str | bytes | Iterator[bytes], kind: str = "application/json"
@@ -76,14 +59,6 @@ class ModelServer:
             headers={"Content-Type": kind},
             timeout=60 * self.subject.scale,
         )
-
-    def logs(self, lines: int = 80) -> str:
-        """The container's last log lines."""
-        return last_lines(self.container, lines)
-
-    def remove(self) -> None:
-        """Remove the container."""
-        self.container.remove(force=True, v=True)
 
 
 def start_model_server(
@@ -104,15 +79,15 @@ def start_model_server(
         environment: variables beside the contract's own.
     """
     subject = image.subject
-    container = DockerContainer(image.reference).with_name(name)
-    container.ports = {str(subject.contract.start.port): (LOOPBACK,)}  # type: ignore[dict-item]
-    container.with_envs(**subject.environment, **{WORKERS: str(workers)}, **(environment or {}))
-    if subject.contract.start.command:
-        container.with_command(list(subject.contract.start.command))
-    options: dict[str, Any] = {"network": session.network, **confinement(subject)}
-    for path in options.pop("tmpfs", {}):
-        container.with_tmpfs_mount(path)
-    container.with_kwargs(labels=session.labels, platform=subject.platform, **options)
+    container = SubjectContainer(
+        subject,
+        session,
+        name,
+        subject.contract.start.command or (),
+        reference=image.reference,
+        network=session.network,
+        **confinement(subject),
+    ).with_envs(**{WORKERS: str(workers)}, **(environment or {}))
     if image.volume:
         container.with_volume_mapping(image.volume, MODEL_PATH, "ro")
     return ModelServer(subject, container.start().get_wrapped_container())

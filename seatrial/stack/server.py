@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
-from testcontainers.core.container import DockerContainer
 
 from seatrial.stack.confinement import confinement
-from seatrial.stack.services import LOOPBACK, published_port
+from seatrial.stack.running import RunningServer, SubjectContainer
 from seatrial.stack.settings import FILES_PATH
-from seatrial.stack.waiting import answers_ok, last_lines, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,29 +44,8 @@ class Stores:
     """Of the engine, for SQLite and for artifacts in files."""
 
 
-class MlflowContainer(DockerContainer):
-    """The container of one MLflow server, not yet started."""
-
-    def __init__(
-        self,
-        subject: Subject,
-        session: Session,
-        name: str,
-        command: list[str],
-        **options: Any,  # noqa: ANN401
-    ) -> None:
-        super().__init__(subject.configuration.image_id)
-        self.ports = {str(subject.contract.start.port): (LOOPBACK,)}  # type: ignore[dict-item]
-        self.with_command(command)
-        self.with_name(name)
-        self.with_envs(**subject.environment)
-        for path in options.pop("tmpfs", {}):
-            self.with_tmpfs_mount(path)
-        self.with_kwargs(labels=session.labels, platform=subject.platform, **options)
-
-
 @dataclass
-class Server:
+class Server(RunningServer):
     """A running (or ended) MLflow server: what tests talk to, and what they look behind."""
 
     subject: Subject
@@ -77,28 +54,13 @@ class Server:
     container: Container
     services: ServiceAddresses | None
 
-    @property
-    def url(self) -> str:
-        """The tracking URI for clients on this host."""
-        port = published_port(self.container, self.subject.contract.start.port)
-        return f"http://{LOOPBACK}:{port}"
-
     def wait_healthy(self) -> None:
         """Wait for the first answer on /health.
 
         Raises:
             ContainerError: the container ended, or the time limit is over.
         """
-        until(
-            lambda: answers_ok(f"{self.url}/health"),
-            container=self.container,
-            what="answer on /health",
-            limit=self.subject.contract.start.ready_within * self.subject.scale,
-        )
-
-    def get(self, path: str, **options: Any) -> requests.Response:  # noqa: ANN401
-        """GET `path` of the server."""
-        return requests.get(f"{self.url}{path}", timeout=30 * self.subject.scale, **options)
+        self.wait_for("/health")
 
     def post(self, path: str, **options: Any) -> requests.Response:  # noqa: ANN401
         """POST to `path` of the server."""
@@ -161,14 +123,6 @@ class Server:
             if name.startswith(prefix) and containing in name
         }
 
-    def logs(self, lines: int = 80) -> str:
-        """The container's last log lines."""
-        return last_lines(self.container, lines)
-
-    def remove(self) -> None:
-        """Remove the container; its stores stay."""
-        self.container.remove(force=True, v=True)
-
     def _files_in_volume(self) -> Iterator[tuple[str, bytes]]:
         chunks, _ = self.container.get_archive(DATA_PATH)
         with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
@@ -204,7 +158,7 @@ def start_server(
         options["user"] = settings.user
     if settings.store == "s3":
         environment = _required(services, settings).server_environment() | environment
-    container = MlflowContainer(
+    container = SubjectContainer(
         subject, session, name, _command(subject, settings, stores, services), **options
     ).with_envs(**environment)
     if settings.needs_volume:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from docker.errors import APIError, ImageNotFound, NotFound
 
 from seatrial.contract import Contract, load
+from seatrial.engine.connection import native_platform
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,6 +62,30 @@ class Subject:
     contract_path: Path
     contract: Contract
     configuration: ImageConfiguration
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        reference: str,
+        platform: str,
+        contract_path: Path,
+        configuration: ImageConfiguration,
+    ) -> Self:
+        """The subject with the contract of that file, on this engine.
+
+        Raises:
+            UserError: there is no such contract, or it is none.
+        """
+        return cls(
+            name=name,
+            reference=reference,
+            platform=platform,
+            native=platform == native_platform(),
+            contract_path=contract_path,
+            contract=load(contract_path),
+            configuration=configuration,
+        )
 
     @property
     def label(self) -> str:

@@ -74,11 +74,11 @@ class Workplace:
         finally:
             container.remove(v=True)
 
-    def files(self) -> dict[str, bytes]:
-        """Everything that is there: content by path below `DATA_PATH`."""
+    def files(self, folder: str = ".") -> dict[str, bytes]:
+        """Everything in a folder: content by path below it, the folder's below `DATA_PATH`."""
         container = self._container(["true"])
         try:
-            chunks, _ = container.get_archive(DATA_PATH)
+            chunks, _ = container.get_archive(f"{DATA_PATH}/{folder}")
             content = io.BytesIO(b"".join(chunks))
         finally:
             container.remove(v=True)

@@ -77,7 +77,7 @@ SHARED_FIXTURES = {
 }
 """Fixtures whose server is shared: their tests go to one worker, so that it starts once."""
 
-TRACKING_FIXTURES = {"server", "embedded_server", "direct_server", "launch", "confined_server"}
+TRACKING_FIXTURES = {*SHARED_FIXTURES, "launch", "confined_server"} - {"serving"}
 """Fixtures, asked for by tests or by way of others, that need MLflow's own server."""
 
 

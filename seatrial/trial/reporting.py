@@ -13,8 +13,7 @@ from docker.errors import NotFound
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from seatrial.stack.model_server import ModelServer
-    from seatrial.stack.server import Server
+    from seatrial.stack.running import RunningServer
     from seatrial.trial.promising import Case
     from seatrial.trial.state import Trial
 
@@ -43,7 +42,7 @@ def explain(report: pytest.TestReport, item: pytest.Item, case: Case, trial: Tri
     report.sections.append(("run this test again", shlex.join(words)))
 
 
-def _about(server: Server | ModelServer) -> tuple[str, str]:
+def _about(server: RunningServer) -> tuple[str, str]:
     container = server.container
     try:
         container.reload()

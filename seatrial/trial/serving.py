@@ -8,13 +8,12 @@ models that were logged to the server under test, by `invoke model` (`own`) and 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seatrial import catalogue
 from seatrial.build import table
-from seatrial.contract import load
 from seatrial.engine.connection import native_platform
 from seatrial.errors import UserError
 from seatrial.model import image as model_image
@@ -25,6 +24,7 @@ from seatrial.stack.server import prepare_files
 from seatrial.stack.subject import Subject, configuration_of
 from seatrial.stack.waiting import ContainerError
 from seatrial.stack.workplace import Workplace
+from seatrial.trial.once import Once
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,24 +69,22 @@ class Serving:
     subject: Subject
     exams: Mapping[str, Exam]
     """By the kind of model."""
-    images: dict[str, ServedImage | UserError] = field(default_factory=dict)
-    _shared: dict[str, ModelServer | ContainerError] = field(default_factory=dict)
+    images: Once[str, ServedImage, UserError] = field(default_factory=lambda: Once(UserError))
+    _shared: Once[str, ModelServer, ContainerError] = field(
+        default_factory=lambda: Once(ContainerError, ContainerError.in_one_line)
+    )
 
     def image(self, kind: str) -> ServedImage:
         """What serves that kind of model; built at the first call where it has to be.
 
         Raises:
-            UserError: it can't be built, now or when it was first asked for: once is enough.
+            UserError: it can't be built, now or when it was first asked for.
         """
-        if kind not in self.images:
-            try:
-                self.images[kind] = self._build(kind)
-            except UserError as failure:
-                self.images[kind] = failure
-        found = self.images[kind]
-        if isinstance(found, UserError):
-            raise found
-        return found
+
+        def make() -> ServedImage:
+            return ServedImage(self.subject, self.build(kind, self.subject.platform))
+
+        return self.images.get(kind, make)
 
     def server(self, kind: str) -> ModelServer:
         """The server of that kind of model that tests share, started at the first call.
@@ -94,11 +92,7 @@ class Serving:
         Raises:
             ContainerError: it is not ready in time, now or when it was first asked for.
         """
-        if kind not in self._shared:
-            self._shared[kind] = self._started(kind)
-        found = self._shared[kind]
-        if isinstance(found, ContainerError):
-            raise found
+        found = self._shared.get(kind, lambda: self._started(kind))
         self.trial.touch(found)
         return found
 
@@ -114,16 +108,10 @@ class Serving:
         self.trial.touch(started)
         return started
 
-    def _started(self, kind: str) -> ModelServer | ContainerError:
+    def _started(self, kind: str) -> ModelServer:
         server = self.launch(kind)
-        try:
-            server.wait_ready()
-        except ContainerError as failure:
-            return failure
+        server.wait_ready()
         return server
-
-    def _build(self, kind: str) -> ServedImage:
-        return ServedImage(self.subject, self.build(kind, self.subject.platform))
 
     def build(self, kind: str, platform: str) -> str:
         """Build an image that holds a model.
@@ -165,30 +153,20 @@ def _given(trial: Trial, subject: Subject, uri: str) -> Serving:
     """What the model predicts in an image of our own, without a server."""
     tag = trial.image_tag("given")
     model_image.run(model_uri=uri, tag=tag, allow_unsigned=True)
-    configuration = configuration_of(trial.client, trial.session, tag, native_platform())
-    assert configuration
-    path = Path(catalogue.load().variant(SERVER).contract)
-    own = replace(
-        subject,
-        reference=tag,
-        platform=native_platform(),
-        native=True,
-        contract_path=path,
-        contract=load(path),
-        configuration=configuration,
-    )
+    own = _native(trial, "given", tag, catalogue.load().variant(SERVER).contract)
     place = Workplace(trial.client, trial.session, own, trial.fresh_name("given"))
     place.prepare()
     work = place.python(_script(), json.dumps({"given": MODEL_PATH}))
     exams = _exams(work.code, work.printed, str(work))
     image = ServedImage(subject, subject.configuration.image_id)
-    return Serving(trial, subject, exams, dict.fromkeys(exams, image))
+    return Serving(trial, subject, exams, Once(UserError, made=dict.fromkeys(exams, image)))
 
 
 def _logged(trial: Trial) -> dict[str, Exam]:
     """Train beside the server under test, and log there: `localhost` is a host that it serves."""
     server = trial.main(trial.tracking[0])
-    trainer = _native(trial, catalogue.load().variant(_TRAINER).reference)
+    variant = catalogue.load().variant(_TRAINER)
+    trainer = _native(trial, variant.name, variant.reference, variant.contract)
     said = {
         "server": f"http://localhost:{server.subject.contract.start.port}",
         "prefix": trial.fresh_name("model"),
@@ -199,43 +177,30 @@ def _logged(trial: Trial) -> dict[str, Exam]:
 
 
 def _mounted(trial: Trial, subject: Subject) -> Serving:
-    trainer = _native(trial, subject.reference, subject)
+    trainer = (
+        subject
+        if subject.native
+        else _native(trial, subject.name, subject.reference, subject.contract_path)
+    )
     place = Workplace(trial.client, trial.session, trainer, trial.fresh_name("models"))
     place.prepare()
     work = place.python(_script(), json.dumps({"folder": "."}))
     exams = _exams(work.code, work.printed, str(work))
-    files = place.files()
-    images: dict[str, ServedImage | UserError] = {}
+    images: Once[str, ServedImage, UserError] = Once(UserError)
     for kind in exams:
         volume = trial.fresh_name(kind)
-        below = {
-            name.removeprefix(f"{kind}/"): content
-            for name, content in files.items()
-            if name.startswith(f"{kind}/")
-        }
-        prepare_files(trial.client, trial.session, trainer, volume, below)
-        images[kind] = ServedImage(subject, subject.configuration.image_id, volume)
+        prepare_files(trial.client, trial.session, trainer, volume, place.files(kind))
+        images.made[kind] = ServedImage(subject, subject.configuration.image_id, volume)
     return Serving(trial, subject, exams, images)
 
 
-def _native(trial: Trial, reference: str, subject: Subject | None = None) -> Subject:
-    """The image on the engine's own platform: training under emulation takes minutes."""
+def _native(trial: Trial, name: str, reference: str, contract: Path) -> Subject:
+    """An image on the engine's own platform: training under emulation takes minutes."""
     native = native_platform()
-    if subject is not None and subject.native:
-        return subject
     configuration = configuration_of(trial.client, trial.session, reference, native)
     if configuration is None:
         raise UserError(f"{reference} is not there for {native}: run `invoke build --platform all`")
-    path = subject.contract_path if subject else catalogue.load().variant(_TRAINER).contract
-    return Subject(
-        name=subject.name if subject else _TRAINER,
-        reference=reference,
-        platform=native,
-        native=True,
-        contract_path=path,
-        contract=load(path),
-        configuration=configuration,
-    )
+    return Subject.of(name, reference, native, contract, configuration)
 
 
 def _script() -> str:

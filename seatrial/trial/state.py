@@ -36,6 +36,7 @@ from seatrial.stack.subject import Subject
 from seatrial.stack.waiting import ContainerError
 from seatrial.stack.workplace import Workplace
 from seatrial.trial import ending, ryuk, serving, subjects
+from seatrial.trial.once import Once
 from seatrial.trial.promising import is_wanted, require_coverage
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
     from seatrial.contract.schema import ArtifactStore, Database
-    from seatrial.stack.model_server import ModelServer
+    from seatrial.stack.running import RunningServer
     from seatrial.stack.settings import ServerSettings
     from seatrial.trial.options import TrialOptions
     from seatrial.trial.serving import Serving
@@ -62,11 +63,13 @@ class Trial:
     subjects: list[Subject]
     services: ServiceAddresses | None = None
     swept: list[str] = field(default_factory=list)
-    touched: list[Server | ModelServer] = field(default_factory=list)
+    touched: list[RunningServer] = field(default_factory=list)
     """The servers that the running test has to do with: its report shows their logs."""
-    _shared: dict[tuple[str, str], Server | ContainerError] = field(default_factory=dict)
+    _shared: Once[tuple[str, str], Server, ContainerError] = field(
+        default_factory=lambda: Once(ContainerError, ContainerError.in_one_line)
+    )
     _main: dict[str, Server] = field(default_factory=dict)
-    _serving: dict[str, Serving | UserError] = field(default_factory=dict)
+    _serving: Once[str, Serving, UserError] = field(default_factory=lambda: Once(UserError))
     _secure_store: SecureStore | None = None
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -104,7 +107,7 @@ class Trial:
             ServiceAddresses(**said["services"]) if said["services"] else None,
         )
         for subject, (container, stores) in zip(trial.tracking, said["servers"], strict=True):
-            trial._shared[subject.label, EMBEDDED.name] = Server(
+            trial._shared.made[subject.label, EMBEDDED.name] = Server(
                 subject,
                 EMBEDDED,
                 Stores(**stores),
@@ -149,15 +152,7 @@ class Trial:
         Raises:
             UserError: the models can't be made, now or when they were first asked for.
         """
-        if subject.label not in self._serving:
-            try:
-                self._serving[subject.label] = serving.prepare(self, subject)
-            except UserError as failure:
-                self._serving[subject.label] = failure
-        found = self._serving[subject.label]
-        if isinstance(found, UserError):
-            raise found
-        return found
+        return self._serving.get(subject.label, lambda: serving.prepare(self, subject))
 
     def promised(self, subject: Subject) -> list[ServerSettings]:
         """The configurations that contract and stack allow, from the fullest to the plainest.
@@ -224,18 +219,10 @@ class Trial:
         """The server of `subject` with `settings`, started at the first call.
 
         Raises:
-            ContainerError: it did not start, now or when it was first asked for: once is enough.
+            ContainerError: it did not start, now or when it was first asked for.
         """
         key = (subject.label, settings.name)
-        if key not in self._shared:
-            try:
-                self._shared[key] = self.launch(subject, settings)
-            except ContainerError as failure:
-                self._shared[key] = failure.in_one_line()
-                raise
-        found = self._shared[key]
-        if isinstance(found, ContainerError):
-            raise found
+        found = self._shared.get(key, lambda: self.launch(subject, settings))
         self.touch(found)
         return found
 
@@ -300,7 +287,7 @@ class Trial:
         plain = re.sub(r"[^a-z0-9]+", "-", purpose.lower()).strip("-")[:24]
         return f"seatrial-{self.session.id}-{plain}-{worker}-{next(self._numbers)}"
 
-    def touch(self, server: Server | ModelServer) -> None:
+    def touch(self, server: RunningServer) -> None:
         """Note that the running test has to do with a server: its report shows the log."""
         if server not in self.touched:
             self.touched.append(server)

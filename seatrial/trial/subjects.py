@@ -40,17 +40,16 @@ def find(client: DockerClient, session: Session, options: TrialOptions) -> list[
     platforms = resolve_platforms(options.platform)
     for platform in platforms:
         require_platform(platform)
-    native = native_platform()
     subjects = [
-        _subject(client, session, platform, native, *candidate)
+        _subject(client, session, platform, *candidate)
         for candidate in _candidates(options)
         for platform in platforms
     ]
     if not (options.image or options.model_image or options.variants):
-        subjects += [_built(serving.OWN, platform, native) for platform in platforms]
+        subjects += [_built(serving.OWN, platform) for platform in platforms]
         # MLflow's own way knows one platform only.
-        if (stock := f"linux/{STOCK_ARCHITECTURE}") in platforms and stock == native:
-            subjects.append(_built(serving.STOCK, stock, native))
+        if (stock := f"linux/{STOCK_ARCHITECTURE}") in platforms and stock == native_platform():
+            subjects.append(_built(serving.STOCK, stock))
     require_promised(subjects, options)
     return subjects
 
@@ -71,31 +70,22 @@ def _candidates(options: TrialOptions) -> Iterator[tuple[str, str, Path, str | N
         yield variant.name, variant.reference, variant.contract, variant.name
 
 
-def _built(name: str, platform: str, native: str) -> Subject:
+def _built(name: str, platform: str) -> Subject:
     """One that the trial builds, from models that it has logged."""
     path = OWN_CONTRACT if name == serving.OWN else STOCK_CONTRACT
-    return Subject(
-        name=name,
-        reference=f"built by the trial: {name}",
-        platform=platform,
-        native=platform == native,
-        contract_path=path,
-        contract=load(path),
-        configuration=NOT_BUILT,
-    )
+    return Subject.of(name, f"built by the trial: {name}", platform, path, NOT_BUILT)
 
 
 def _subject(
     client: DockerClient,
     session: Session,
     platform: str,
-    native: str,
     name: str,
     reference: str,
     contract_path: Path,
     variant: str | None,
 ) -> Subject:
-    contract = load(contract_path)
+    load(contract_path)  # a fault in it is told before anything is pulled
     configuration = configuration_of(client, session, reference, platform)
     if configuration is None and variant:
         architecture = platform.removeprefix("linux/")
@@ -108,12 +98,4 @@ def _subject(
         configuration = configuration_of(client, session, reference, platform)
     if configuration is None:
         raise UserError(f"image '{reference}' has no variant for {platform}")
-    return Subject(
-        name=name,
-        reference=reference,
-        platform=platform,
-        native=platform == native,
-        contract_path=contract_path,
-        contract=contract,
-        configuration=configuration,
-    )
+    return Subject.of(name, reference, platform, contract_path, configuration)

@@ -33,8 +33,8 @@ def run(settings: Settings) -> int:
 
 def _check(settings: Settings) -> str:
     described = fitness.flavor(settings.model)
-    if unmet := fitness.unmet(settings.model, described):
-        raise EntrypointError(f"the image doesn't meet the model's requirements: {unmet}")
+    if fault := fitness.unmet(settings.model, described):
+        raise EntrypointError(fault)
     loaded = worker.load(settings)
     if isinstance(loaded, worker.Failure):
         raise EntrypointError(loaded.message)

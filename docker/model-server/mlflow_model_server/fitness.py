@@ -62,12 +62,13 @@ def _absent(model: Path) -> str:
 
 
 def unmet(model: Path, described: dict[str, Any]) -> str | None:
-    """What the model requires and the image hasn't got, in one line; None where it has it all."""
+    """That the image hasn't got what the model requires, in one line; None where it has it all."""
     faults = [*_python(described), *_distributions(model)]
     if not faults:
         return None
     more = f" and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-    return f"{', '.join(faults[:_SHOWN])}{more}"
+    shown = ", ".join(faults[:_SHOWN])
+    return f"the image doesn't meet the model's requirements: {shown}{more}"
 
 
 def _python(described: dict[str, Any]) -> list[str]:

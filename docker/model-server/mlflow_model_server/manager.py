@@ -84,8 +84,7 @@ def _prepare(settings: Settings) -> None:
     from mlflow_model_server import fitness
 
     described = fitness.flavor(settings.model)
-    if unmet := fitness.unmet(settings.model, described):
-        fault = f"the image doesn't meet the model's requirements: {unmet}"
+    if fault := fitness.unmet(settings.model, described):
         if settings.enforce_requirements:
             raise EntrypointError(
                 f"{fault}; build it with them, or set MLFLOW_MODEL_REQUIREMENTS=warn"

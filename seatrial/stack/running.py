@@ -1,0 +1,91 @@
+"""What every server under test has in common, whether it is MLflow's own or a model's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import requests
+from testcontainers.core.container import DockerContainer
+
+from seatrial.stack.services import LOOPBACK, published_port
+from seatrial.stack.waiting import answers_ok, last_lines, until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from docker.models.containers import Container
+
+    from seatrial.stack.ownership import Session
+    from seatrial.stack.subject import Subject
+
+
+class SubjectContainer(DockerContainer):
+    """The container of one server, not yet started: its port is published on loopback."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        session: Session,
+        name: str,
+        command: Sequence[str],
+        *,
+        reference: str = "",
+        **options: Any,  # noqa: ANN401
+    ) -> None:
+        """Describe it.
+
+        Args:
+            subject: the image under test.
+            session: whose the container is.
+            name: of the container.
+            command: none for the image's own.
+            reference: of an image that stands for the one under test.
+            options: for the engine; `tmpfs` names paths.
+        """
+        super().__init__(reference or subject.configuration.image_id)
+        self.ports = {str(subject.contract.start.port): (LOOPBACK,)}  # type: ignore[dict-item]
+        if command:
+            self.with_command(list(command))
+        self.with_name(name)
+        self.with_envs(**subject.environment)
+        for path in options.pop("tmpfs", {}):
+            self.with_tmpfs_mount(path)
+        self.with_kwargs(labels=session.labels, platform=subject.platform, **options)
+
+
+class RunningServer:
+    """A server in a container, running or ended."""
+
+    subject: Subject
+    container: Container
+
+    @property
+    def url(self) -> str:
+        """Where it answers on this host."""
+        port = published_port(self.container, self.subject.contract.start.port)
+        return f"http://{LOOPBACK}:{port}"
+
+    def wait_for(self, path: str) -> None:
+        """Wait for the first 200 on `path`.
+
+        Raises:
+            ContainerError: the container ended, or the time limit is over.
+        """
+        until(
+            lambda: answers_ok(f"{self.url}{path}"),
+            container=self.container,
+            what=f"answer on {path}",
+            limit=self.subject.contract.start.ready_within * self.subject.scale,
+        )
+
+    def get(self, path: str, **options: Any) -> requests.Response:  # noqa: ANN401
+        """GET `path` of the server."""
+        return requests.get(f"{self.url}{path}", timeout=30 * self.subject.scale, **options)
+
+    def logs(self, lines: int = 80) -> str:
+        """The container's last log lines."""
+        return last_lines(self.container, lines)
+
+    def remove(self) -> None:
+        """Remove the container; its stores stay."""
+        self.container.remove(force=True, v=True)
