@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from docker.errors import ImageNotFound
 from mlflow import MlflowClient
 
-from acceptance import guides
+from acceptance import guides, private_index
 from acceptance.predictions import assert_answered
 from seatrial import catalogue
 from seatrial.build import store
 from seatrial.catalogue import ROOT
 from seatrial.engine.connection import PLATFORMS
-from seatrial.model import description, fetching
+from seatrial.inspection.image import exported
+from seatrial.inspection.layer import decompressed
+from seatrial.model import description, fetching, image
 from seatrial.stack.model_server import ServedImage, start_model_server
+from seatrial.stack.oneoff import run_in_image
+from seatrial.stack.subject import configuration_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from seatrial.stack.services import ServiceAddresses
@@ -29,6 +36,8 @@ if TYPE_CHECKING:
 GUIDE = ROOT / "docs" / "serving.md"
 STEP_LIMIT = 600
 """Seconds for one block of the guide: one of them builds an image."""
+PIECE = 1 << 20
+"""Bytes of an image that are searched at once."""
 
 
 @pytest.mark.promise("serving.agrees_across_architectures")
@@ -116,6 +125,47 @@ def test_model_is_had_by_every_address(
     model = description.read(folder, addresses[way])
     assert (model.identity, model.run) == (identity, version.run_id)
     assert (model.name, model.version) == ((name, version.version) if way == "models" else ("", ""))
+
+
+@pytest.mark.promise("serving.keeps_indexes_private")
+@pytest.mark.native
+def test_private_index_leaves_its_packages_only(
+    trial: Trial,
+    serving: Serving,
+    subject: Subject,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the machine's own settings name it."""
+    server = trial.main(trial.tracking[0])
+    folder = fetching.fetch(serving.exams["affine"].uri, server.url, tmp_path)
+    with (folder / description.REQUIREMENTS).open("a") as requirements:
+        requirements.write(f"\n{private_index.DISTRIBUTION}\n")
+    tag = trial.image_tag("private")
+    with private_index.private_index(trial) as index:
+        monkeypatch.setenv("PIP_EXTRA_INDEX_URL", index.url)
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.setenv(name, f"{os.environ.get(name, '')},{index.host}".lstrip(","))
+        image.run(model_uri=str(folder), tag=tag)
+    found = configuration_of(trial.client, trial.session, tag, subject.platform)
+    assert found
+    script = f"import importlib.metadata as m; print(m.version('{private_index.DISTRIBUTION}'))"
+    command = [subject.contract.start.interpreter, "-c", script]
+    done = run_in_image(replace(subject, configuration=found), trial.session, command, {})
+    assert done.output.split() == [index.version], done
+    leaking = [*_blobs_with(tag, index.password), *_blobs_with(tag, index.host)]
+    assert not leaking, f"password or address of the index are in {', '.join(leaking)}"
+
+
+def _blobs_with(reference: str, word: str) -> Iterator[str]:
+    """Layers and descriptions of an image that hold a word anywhere."""
+    for blob in exported(reference):
+        content, before = decompressed(blob.content), b""
+        while piece := content.read(PIECE):
+            if word.encode() in before + piece:
+                yield blob.digest
+                break
+            before = piece[-len(word) :]
 
 
 def _client(trial: Trial) -> MlflowClient:

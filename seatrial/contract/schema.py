@@ -216,6 +216,9 @@ class Serving(Section):
     registry, digest of the signature."""
     agrees_across_architectures: Literal[True] | None = None
     """One index holds the image for both, with provenance, and both predict the same."""
+    keeps_indexes_private: Literal[True] | None = None
+    """What only a private package index has is installed; neither its address nor its password is
+    in the image."""
     follows_guide: Literal[True] | None = None
     """docs/serving.md leads from training to an answer."""
 

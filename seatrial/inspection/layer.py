@@ -72,11 +72,12 @@ def read(digest: str, blob: IO[bytes]) -> Layer:
     Raises:
         tarfile.ReadError: it is no tar archive.
     """
-    with tarfile.open(fileobj=_decompressed(blob), mode="r|") as archive:
+    with tarfile.open(fileobj=decompressed(blob), mode="r|") as archive:
         return Layer(digest, tuple(_entries(archive)))
 
 
-def _decompressed(blob: IO[bytes]) -> IO[bytes]:
+def decompressed(blob: IO[bytes]) -> IO[bytes]:
+    """What a blob holds: a layer's archive, or the blob itself where it is not compressed."""
     buffered = io.BufferedReader(cast("io.RawIOBase", blob))
     start = buffered.peek(4)[:4]
     if start[:2] == b"\x1f\x8b":
