@@ -5,21 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import resource
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from mlflow_entrypoint.errors import EntrypointError
-from mlflow_model_server import answers, cpus, fitness, frames, listening, settings
+from mlflow_model_server import answers, cpus, fitness, frames, front, listening, settings
 from mlflow_model_server.dispatcher import Dispatcher, Worker
 from mlflow_model_server.frames import Answer, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+    from types import FrameType
+
+FOLDERS = [Path(__file__).parents[1] / "docker" / name for name in ("entrypoint", "model-server")]
 
 
 @pytest.mark.parametrize(
@@ -212,6 +218,65 @@ def test_messages_without_data(message: str, cleaned: str) -> None:
     assert answers.clean(message, BODY.encode(), {"size", "height"}) == cleaned
 
 
+def test_a_message_that_is_cut_in_a_quote() -> None:
+    """What comes before the quote is left out, so that the quote would be in what is shown."""
+    body = b"the weather in secret valley"
+    for before in range(1980, 2000):
+        cleaned = answers.clean(f"not '{'-' * before}', 'secret valley'", body, set())
+        assert cleaned in {"not '…'", "not '…', '…'", "not '…', ", "not '…',"}
+
+
+def test_words_looked_for_in_a_long_request() -> None:
+    """Few, however many the message has: the request is searched for each of them."""
+    names = [f"column-{number}" for number in range(8000)]
+    message = f"Model is missing inputs ['size']. Note that there were extra inputs: {names}"
+    calls = 0
+
+    def count(_: FrameType, event: str, __: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        cleaned = answers.clean(message, json.dumps(names).encode(), {"size"})
+    finally:
+        sys.setprofile(None)
+    assert cleaned.startswith("Model is missing inputs ['size']. Note that")
+    assert "column" not in cleaned.replace("columns", "")
+    assert calls < 1000
+
+
+LONG = {
+    "blanks": "' ' * 2_000_000",
+    "quotes": '"\'a " * 700_000',
+    "schemas": '"Failed to enforce schema of data \'" + "\' with schema \'" * 140_000',
+    "values": '"Failed to enforce schema of \'" * 70_000',
+    "causes": '"Error: \'a(" * 200_000',
+    "inputs": "'Input:  ' * 250_000",
+    "words": '"Error: \'ValueError(" + " ".join(map(str, range(300_000))) + ")\'"',
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_long_messages(name: str) -> None:
+    """Seconds of CPU time are the limit, where time that grows by the square takes minutes."""
+    program = (
+        "import resource; from mlflow_model_server import answers;"
+        "resource.setrlimit(resource.RLIMIT_CPU, (15, 15));"
+        f"message = {LONG[name]};"
+        "print(len(answers.clean(message, b'b' * 2_000_000, set())))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, FOLDERS))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended
+    assert int(ended.stdout) <= 4 * answers.LONGEST
+
+
 def test_errors_keep_their_code_and_are_short() -> None:
     said = {"error_code": "BAD_REQUEST", "message": "long " * 200, "stack_trace": "hidden"}
     answer = Answer(400, [("content-type", "application/json")], json.dumps(said).encode())
@@ -251,6 +316,51 @@ def test_requirements(tmp_path: Path, lines: str, unmet: str | None) -> None:
     (tmp_path / "requirements.txt").write_text(lines)
     said = fitness.unmet(tmp_path, {})
     assert said is None if unmet is None else unmet in (said or "")
+
+
+def test_requirements_that_cannot_be_read(tmp_path: Path) -> None:
+    file = tmp_path / "requirements.txt"
+    file.write_bytes(b"caf\xe9\n")
+    with pytest.raises(EntrypointError, match="is no UTF-8 text file: save the model anew"):
+        fitness.unmet(tmp_path, {})
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(EntrypointError, match="is no UTF-8 text file: save the model anew"):
+        fitness.unmet(tmp_path, {})
+
+
+def test_requirements_of_somebody_else() -> None:
+    """In a process without privileges: for root, every file is readable."""
+    program = (
+        "import os, pathlib, tempfile; from mlflow_model_server import fitness;"
+        "model = pathlib.Path(tempfile.mkdtemp()); model.chmod(0o755);"
+        "(model / 'requirements.txt').touch(0);"
+        "os.getuid() or os.setuid(65534);"
+        "print(fitness.unmet(model, {}))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, FOLDERS))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = ended.stderr.splitlines()[-1]
+    assert "EntrypointError: " in said
+    assert "requirements.txt can't be read by user" in said
+    assert said.endswith("make the model's files readable for all")
+
+
+@pytest.mark.parametrize("distributions", [["mlflow"], ["mlflow_skinny"]])
+def test_version_of_what_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distributions: list[str]
+) -> None:
+    for name in distributions:
+        (tmp_path / f"{name}-9.8.dist-info").mkdir()
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 9.8\n"
+        (tmp_path / f"{name}-9.8.dist-info" / "METADATA").write_text(metadata)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert front.mlflow_version() == "9.8"
 
 
 def test_many_unmet_requirements(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
@@ -35,11 +36,24 @@ JSON = {"content-type": "application/json"}
 MARKER = "do-not-repeat-4711"
 
 SCRIPTED = """
-import os, signal, sys, time
+import asyncio, multiprocessing, os, signal, sys, threading, time
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
+
+class Panic(BaseException):
+    pass
+
+class Deep(MlflowException):
+    def serialize_as_json(self):
+        return "[" * 100_000
+
+def fork():
+    if os.fork() == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(300)
+        os._exit(0)
 
 class Scripted(PythonModel):
     def load_context(self, context):
@@ -55,6 +69,16 @@ class Scripted(PythonModel):
             raise ValueError("there is no such\\nfile of weights")
         elif how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        elif how == "fork":
+            fork()
+        elif "thread" in how:
+            threading.Thread(target=time.sleep, args=(300,)).start()
+        elif "child" in how:
+            multiprocessing.get_context("fork").Process(target=time.sleep, args=(300,)).start()
+        elif how == "panic":
+            raise Panic("it panicked")
+        if how.endswith("and raise"):
+            raise ValueError("it raised")
 
     def predict(self, context, model_input: pd.DataFrame, params=None):
         def one(word):
@@ -67,6 +91,17 @@ class Scripted(PythonModel):
                 sys.exit(9)
             elif action == "raise":
                 raise ValueError(f"it was {word}")
+            elif action == "panic":
+                raise Panic(f"it was {word}")
+            elif action == "cancel":
+                raise asyncio.CancelledError(f"it was {word}")
+            elif action == "deep":
+                raise Deep(f"it was {word}")
+            elif action == "mute":
+                import mlflow_model_server.frames
+                mlflow_model_server.frames.send = None
+            elif action == "large":
+                return "x" * int(rest)
             elif action == "refuse":
                 raise MlflowException(f"it was {word}, of '{word}'")
             elif action == "pid":
@@ -311,6 +346,9 @@ def test_malformed_requests_are_the_clients_fault(server: Server, name: str) -> 
         (["raise:" + MARKER], 400),
         (["refuse:" + MARKER], 500),
         (["sys.exit:" + MARKER], 500),
+        (["panic:" + MARKER], 500),
+        (["cancel:" + MARKER], 500),
+        (["deep:" + MARKER], 500),
         (["unjsonable:" + MARKER], 500),
     ],
 )
@@ -358,6 +396,35 @@ def test_too_large(server: Server) -> None:
     fitting = json.dumps({"dataframe_split": _frame(("a",))}).encode().ljust(100_000)
     got = requests.post(server.url(), data=fitting, headers=JSON, timeout=30)
     assert got.json() == {"predictions": ["a"]}
+
+
+def _sent(server: Server, head: str, body: bytes = b"") -> socket.socket:
+    """A connection by which a request to /invocations was sent, or some of it."""
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    content = "host: x\r\ncontent-type: application/json"
+    connection.sendall(f"POST /invocations HTTP/1.1\r\n{content}\r\n{head}\r\n\r\n".encode() + body)
+    return connection
+
+
+def _received(connection: socket.socket) -> tuple[http.client.HTTPResponse, bytes]:
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    return answer, answer.read()
+
+
+def test_a_refused_upload_is_not_cut_off(server: Server) -> None:
+    """Its client has its answer at once, and the connection for all that it still sends."""
+    connection = _sent(server, "content-length: 8000000", b" " * 1000)
+    answer, _ = _received(connection)
+    assert (answer.status, answer.headers["connection"]) == (413, "close")
+    for _ in range(8):
+        connection.sendall(b" " * 900_000)
+    connection.sendall(b" " * (8_000_000 - 1000 - 8 * 900_000))
+    assert connection.recv(1) == b""
+    connection.close()
+    other = requests.post(server.url(), data=b"a", timeout=30)
+    assert (other.status_code, other.headers["connection"]) == (415, "close")
+    assert "connection" not in requests.get(server.url("/ping"), timeout=30).headers
 
 
 def test_access_log(server: Server) -> None:
@@ -511,6 +578,57 @@ def test_stop_finishes_what_is_in_flight(
         assert server.errors.read_text() == ""
 
 
+def test_stop_leaves_clients_that_stall(model: Path, tmp_path: Path) -> None:
+    """One sends half a request, one reads no answer; a third is still answered meanwhile."""
+    slow: list[requests.Response] = []
+    with ready(model, tmp_path, MLFLOW_STOP_WAIT="6") as server:
+        asked = threading.Thread(target=lambda: slow.append(server.invoke("sleep:4.5")))
+        half = _sent(server, "content-length: 1000", b"half")
+        body = json.dumps({"dataframe_split": _frame(("large:50000000",))}).encode()
+        unread = _sent(server, f"content-length: {len(body)}", body)
+        _until(lambda: " out=5000" in server.output.read_text(), "it wasn't answered")
+        asked.start()
+        _until(lambda: _metric(server, "mlflow_model_requests_in_flight") == 3, "it isn't asked")
+        server.process.terminate()
+        assert server.process.wait(30) == 0
+        asked.join()
+        assert [one.status_code for one in slow] == [200]
+        assert server.errors.read_text() == ""
+        for one in (half, unread):
+            one.close()
+
+
+def test_a_request_that_never_ends(model: Path, tmp_path: Path) -> None:
+    with ready(model, tmp_path, MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT="1") as server:
+        connection = _sent(server, "content-length: 1000", b"half")
+        answer, text = _received(connection)
+        assert (answer.status, answer.headers["connection"]) == (408, "close")
+        assert json.loads(text)["message"] == "the request wasn't sent in 1 seconds"
+        assert connection.recv(1) == b""
+        connection.close()
+
+
+def test_a_worker_that_has_forked_is_replaced(model: Path, tmp_path: Path) -> None:
+    """The process that it started holds its pipes and sockets open."""
+    with ready(model, tmp_path, TEST_LOAD="fork", MLFLOW_MODELS_WORKERS="1") as server:
+        server.workers()[0].kill()
+        assert server.invoke("a").json() == {"predictions": ["a"]}
+        server.process.terminate()
+        assert server.process.wait(20) == 0
+        said = server.errors.read_text().splitlines()
+    assert len(said) == 1
+    assert said[0].endswith("worker 1 was killed by SIGKILL: another one is started")
+
+
+def test_a_worker_that_can_answer_no_more_is_replaced(model: Path, tmp_path: Path) -> None:
+    with ready(model, tmp_path, TEST_LOAD="fork", MLFLOW_MODELS_WORKERS="1") as server:
+        assert server.invoke("mute").status_code == 200
+        assert server.invoke("a").json() == {"predictions": ["a"]}
+        ended, replaced = server.errors.read_text().splitlines()
+    assert "a thread that answers requests has ended: TypeError at " in ended
+    assert replaced.endswith("another one is started")
+
+
 def test_ready_only_when_the_model_is_loaded(model: Path, tmp_path: Path) -> None:
     with started(model, tmp_path, TEST_LOAD="sleep", MLFLOW_MODELS_WORKERS="1") as server:
         _until(lambda: server.status() is not None, "it doesn't listen")
@@ -518,6 +636,7 @@ def test_ready_only_when_the_model_is_loaded(model: Path, tmp_path: Path) -> Non
         early = server.invoke("a")
         assert early.status_code == 503
         assert early.json()["message"] == "the model is still being loaded"
+        assert early.headers["connection"] == "close"
         _until(lambda: _is_ready(server), "it never was ready")
         assert server.invoke("a").status_code == 200
         # One worker: requests wait for the next.
@@ -541,6 +660,53 @@ def test_model_that_raises(model: Path, tmp_path: Path) -> None:
     with started(model, tmp_path, TEST_LOAD="raise") as server:
         said = _ends(server)
     assert "can't be loaded: ValueError: there is no such file of weights" in said
+
+
+def test_model_that_panics(model: Path, tmp_path: Path) -> None:
+    with started(model, tmp_path, TEST_LOAD="panic") as server:
+        assert "can't be loaded: Panic: it panicked" in _ends(server)
+
+
+@pytest.mark.parametrize("left", ["thread", "child"])
+def test_model_that_raises_and_leaves_something(model: Path, tmp_path: Path, left: str) -> None:
+    with started(model, tmp_path, TEST_LOAD=f"{left} and raise", MLFLOW_STOP_WAIT="1") as server:
+        assert "can't be loaded: ValueError: it raised" in _ends(server)
+
+
+@pytest.mark.parametrize(
+    ("left", "code", "said"),
+    [
+        ("thread", 0, "the model loads; it has no input example to try"),
+        ("child", 0, "the model loads; it has no input example to try"),
+        ("thread and raise", 1, "can't be loaded: ValueError: it raised"),
+    ],
+)
+def test_check_of_a_model_that_leaves_something(
+    model: Path, tmp_path: Path, left: str, code: int, said: str
+) -> None:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(str, FOLDERS)),
+        "MLFLOW_MODEL_PATH": str(model),
+        "MLFLOW_MODEL_REQUIREMENTS": "warn",
+        "TEST_LOAD": left,
+    }
+    output = tmp_path / "output"
+    with output.open("wb") as file:
+        checked = subprocess.Popen(
+            [sys.executable, "-m", "mlflow_model_server.main", "check"],
+            env=environment,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+        try:
+            assert checked.wait(60) == code
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(checked.pid, signal.SIGKILL)
+            checked.wait()
+    assert said in output.read_text()
 
 
 def test_worker_killed_while_it_loads(model: Path, tmp_path: Path) -> None:

@@ -13,16 +13,19 @@ from mlflow_model_server.frames import Answer
 
 LONGEST = 500
 """Characters of an error's message."""
+_LOOKED_AT = 4 * LONGEST
+"""Characters of a message that are compared with the request: each word is looked for in it."""
 _KEPT = ("error_code", "message", "sqlstate", "error_class")
 _WRAPPED = re.compile(r"^Failed to predict data '.*'\. \nError: ", re.DOTALL)
-_SCHEMA = re.compile(
-    r"Failed to enforce schema of data '.*' with schema '.*?'\. Error: ", re.DOTALL
-)
-_ENFORCED = re.compile(r"(Failed to enforce schema of )(?:data )?['`].*['`]( with )", re.DOTALL)
-_INPUT = re.compile(r"\s*Input: \n.*", re.DOTALL)
+# A regular expression that may begin at many places looks through all the rest at each of them.
+_SCHEMA = ("Failed to enforce schema of data '", "' with schema '", "'. Error: ")
+_ENFORCED = re.compile(r"Failed to enforce schema of (?:data )?['`]")
+_ENFORCED_WITH = ("' with ", "` with ")
+_INPUT = "Input: \n"
 _CAUSE = re.compile(r"Error: '(?P<repr>(?P<type>[A-Za-z_]\w*)\((?P<said>.*)\)|.*)'", re.DOTALL)
 """Another library's exception inside a message of MLflow's: it quotes whatever it likes."""
-_QUOTED = re.compile(r"(?<!\w)(?P<mark>[`'\"])(?P<text>.*?)(?P=mark)(?!\w)", re.DOTALL)
+_QUOTED = re.compile(r"(?<!\w)(?P<mark>[`'\"])(?P<text>.*?)(?:(?P=mark)(?!\w)|\Z)", re.DOTALL)
+"""What isn't closed, for the message was cut, is quoted all the same."""
 _WORD = re.compile(r"[^\s,;:()\[\]{}<>'\"`]{3,}")
 _PLAIN = re.compile(r"[A-Z]?[a-z]+\.?")
 _TYPE = re.compile(r"(<class ')?[A-Za-z_][\w.]*('>)?")
@@ -73,10 +76,11 @@ def clean(message: str, request: bytes, names: set[str]) -> str:
     """A message without what it quotes of the request."""
     text = request.decode(errors="replace")
     message = _WRAPPED.sub("Failed to predict: ", message)
-    message = _SCHEMA.sub("Failed to enforce schema: ", message)
-    message = _ENFORCED.sub(r"\1what was sent\2", message)
-    message = _INPUT.sub("", message)
-    message = _CAUSE.sub(lambda match: f"Error: {_cause(match, text)}", message)
+    message = _without_sent(_without_schema(message))
+    begin = message.find(_INPUT)
+    if begin >= 0:
+        message = message[:begin].rstrip()
+    message = _CAUSE.sub(lambda match: f"Error: {_cause(match, text)}", message)[:_LOOKED_AT]
     known = names | _TYPES
 
     def quoted(match: re.Match[str]) -> str:
@@ -92,11 +96,32 @@ def clean(message: str, request: bytes, names: set[str]) -> str:
     return _WORD.sub(word, _QUOTED.sub(quoted, message))
 
 
+def _without_schema(message: str) -> str:
+    """Without data and schema, where MLflow says both, data first; the data may hold anything."""
+    start, middle, end = _SCHEMA
+    began, between = message.find(start), message.rfind(middle)
+    ended = message.find(end, between + len(middle))
+    if not 0 <= began < between < ended:
+        return message
+    return f"{message[:began]}Failed to enforce schema: {message[ended + len(end) :]}"
+
+
+def _without_sent(message: str) -> str:
+    """Without the data that MLflow says before the type that it should have."""
+    found = _ENFORCED.search(message)
+    ended = max(message.rfind(end, found.end()) for end in _ENFORCED_WITH) if found else -1
+    if not found or ended < 0:
+        return message
+    return (
+        f"{message[: found.start()]}Failed to enforce schema of what was sent{message[ended + 1 :]}"
+    )
+
+
 def _cause(match: re.Match[str], text: str) -> str:
     """What of another library's exception may be said: its type, and words not of the request."""
     if match["type"] == "JSONDecodeError":
         return f"JSONDecodeError: {match['said'].strip(_MARKS)}"
-    said = match["said"] if match["type"] else match["repr"]
+    said = (match["said"] if match["type"] else match["repr"])[:_LOOKED_AT]
     if match["type"] != "UnicodeDecodeError" and not any(
         word in text for word in _WORD.findall(said)
     ):

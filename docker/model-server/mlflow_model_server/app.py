@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import sys
@@ -54,7 +55,11 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         began = time.perf_counter()
-        exchange = _Exchange(f"{self._prefix}-{next(self._numbers):x}")
+        exchange = _Exchange(
+            f"{self._prefix}-{next(self._numbers):x}",
+            deadline=asyncio.get_running_loop().time() + self.settings.request_timeout,
+            unread=_has_body(scope),
+        )
         self.metrics.in_flight.inc()
         try:
             answer = await self._answer(scope, receive, exchange)
@@ -68,15 +73,20 @@ class App:
         self.metrics.count(path, answer.status, seconds, exchange.received, len(answer.body))
         if self.settings.access_log and not (path in _UNLOGGED and answer.status < 400):
             _log(scope["method"], path, answer, seconds, exchange)
+        if exchange.unread:
+            await _read_rest(receive, exchange)
+            await send({"type": "http.response.body", "body": b""})
 
     async def _send(self, answer: Answer, send: Send, exchange: _Exchange) -> None:
         headers = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in answer.headers]
         headers.append((b"content-length", str(len(answer.body)).encode()))
         headers.append((b"x-request-id", exchange.identity.encode()))
-        if self.closing:
+        if self.closing or exchange.unread:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        # A connection is closed after the last piece: that of a client that still sends, later.
+        piece = {"type": "http.response.body", "body": answer.body, "more_body": exchange.unread}
+        await send(piece)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: _Exchange) -> Answer:
         path = scope["path"]
@@ -97,7 +107,15 @@ class App:
                     "the request has no content-type: application/json, text/csv or"
                     " application/vnd.apache.parquet",
                 )
-        body = await self._read(headers, receive, exchange)
+        try:
+            async with asyncio.timeout_at(exchange.deadline):
+                body = await self._read(headers, receive, exchange)
+        except TimeoutError:
+            return answers.error(
+                408,
+                "BAD_REQUEST",
+                f"the request wasn't sent in {self.settings.request_timeout} seconds",
+            )
         if body is None:
             limit = self.settings.max_request_bytes
             return answers.error(
@@ -136,10 +154,10 @@ class App:
                 raise _ClientLeftError
             piece = message.get("body", b"")
             exchange.received += len(piece)
+            more = exchange.unread = message.get("more_body", False)
             if exchange.received > limit:
                 return None
             pieces.append(piece)
-            more = message.get("more_body", False)
         return b"".join(pieces) if len(pieces) != 1 else pieces[0]
 
     async def _dispatch(self, frame: list[bytes], receive: Receive, exchange: _Exchange) -> Answer:
@@ -157,11 +175,39 @@ class App:
 
 @dataclass
 class _Exchange:
-    """What is logged of a request."""
+    """A request, and what is logged of it.
+
+    Attributes:
+        identity: its number, for the log.
+        deadline: when all of it is to be there, by the event loop's clock.
+        unread: some of its body isn't read yet.
+        received: bytes of its body.
+        worker: the one that has answered it; 0 for none.
+    """
 
     identity: str
+    deadline: float
+    unread: bool
     received: int = 0
     worker: int = 0
+
+
+def _has_body(scope: Scope) -> bool:
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+        for name, value in scope["headers"]
+    )
+
+
+async def _read_rest(receive: Receive, exchange: _Exchange) -> None:
+    """Read what is left of a request, until its deadline.
+
+    A connection that is closed before is reset, and a client that still sends loses its answer.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(exchange.deadline):
+            while (await receive()).get("more_body", False):
+                pass
 
 
 async def _wait(task: Task, receive: Receive) -> None:

@@ -35,9 +35,7 @@ def flavor(model: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise EntrypointError(_absent(model)) from None
     except PermissionError:
-        raise EntrypointError(
-            f"{file} can't be read by user {os.getuid()}: make the model's files readable for all"
-        ) from None
+        raise EntrypointError(_unreadable(file)) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         raise EntrypointError(f"{file} is no YAML file: save the model anew") from None
     flavors = described.get("flavors") if isinstance(described, dict) else None
@@ -48,6 +46,10 @@ def flavor(model: Path) -> dict[str, Any]:
             " save it with an MLflow flavor that has one, or by mlflow.pyfunc"
         )
     return found
+
+
+def _unreadable(file: Path) -> str:
+    return f"{file} can't be read by user {os.getuid()}: make the model's files readable for all"
 
 
 def _absent(model: Path) -> str:
@@ -62,7 +64,11 @@ def _absent(model: Path) -> str:
 
 
 def unmet(model: Path, described: dict[str, Any]) -> str | None:
-    """That the image hasn't got what the model requires, in one line; None where it has it all."""
+    """That the image hasn't got what the model requires, in one line; None where it has it all.
+
+    Raises:
+        EntrypointError: the model's requirements can't be read.
+    """
     faults = [*_python(described), *_distributions(model)]
     if not faults:
         return None
@@ -79,10 +85,15 @@ def _python(described: dict[str, Any]) -> list[str]:
 
 
 def _distributions(model: Path) -> list[str]:
+    file = model / "requirements.txt"
     try:
-        lines = (model / "requirements.txt").read_text(encoding="utf-8")
+        lines = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
+    except PermissionError:
+        raise EntrypointError(_unreadable(file)) from None
+    except (OSError, UnicodeDecodeError):
+        raise EntrypointError(f"{file} is no UTF-8 text file: save the model anew") from None
     faults = []
     for line in lines.replace("\\\n", " ").splitlines():
         requirement = _requirement(line)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _KEEP_ALIVE = 75
 """Seconds: longer than load balancers keep their idle connections, as MLflow's nginx has it."""
 _TICK = 0.02
+_LEAVE_WAIT = 2.0
+"""Seconds in which the server ends once all connections are closed: workers, too, have to end."""
 _FIRST_REQUEST_WAIT = 1.0
 """Seconds for connections that were accepted to send their first request."""
 
@@ -46,6 +48,14 @@ def run(settings: Settings, listener: socket.socket, manager: socket.socket) -> 
     with asyncio.Runner(loop_factory=front.configuration.get_loop_factory()) as runner:
         runner.run(front.serve())
     return 0
+
+
+def mlflow_version() -> str:
+    """Of the distribution that is installed: mlflow, or mlflow-skinny alone."""
+    try:
+        return metadata.version("mlflow")
+    except metadata.PackageNotFoundError:
+        return metadata.version("mlflow-skinny")
 
 
 class _Server(uvicorn.Server):
@@ -80,7 +90,7 @@ class _Front:
 
     async def serve(self) -> None:
         """Serve until the manager says that it is enough."""
-        self._metrics.describe(mlflow_version=metadata.version("mlflow"))
+        self._metrics.describe(mlflow_version=mlflow_version())
         loop = asyncio.get_running_loop()
         loop.add_reader(self._manager.fileno(), self._read_manager)
         await self._server.serve(sockets=[self._listener])
@@ -131,6 +141,19 @@ class _Front:
         if not self._app.closing:
             self._app.closing = True
             self._begin(self._drain())
+            limit = self._settings.stop_wait
+            wait = max(limit / 2, limit - _LEAVE_WAIT)
+            asyncio.get_running_loop().call_later(wait, self._abort_stalled)
+
+    def _abort_stalled(self) -> None:
+        """Leave clients who haven't sent their request, or haven't read their answer.
+
+        uvicorn would wait for them without limit. Requests that workers have are still answered.
+        """
+        for connection in list(self._server.server_state.connections):
+            cycle = getattr(connection, "cycle", None)
+            if cycle is None or cycle.more_body or connection.transport.get_write_buffer_size():
+                connection.transport.abort()
 
     async def _drain(self) -> None:
         """Send clients away before the doors are closed, so that none runs into them."""

@@ -9,7 +9,7 @@ from functools import partial
 from mlflow_entrypoint.errors import EntrypointError, say
 from mlflow_entrypoint.supervisor import supervise
 
-from mlflow_model_server import check, manager, settings
+from mlflow_model_server import check, ending, manager, settings
 
 
 def main(arguments: list[str]) -> int:
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
         return 1
     settings.apply(settled, os.environ)
     if said == ["check"]:
-        return check.run(settled)
+        ending.leave(check.run(settled))
     return supervise(partial(manager.run, settled), server=True, stop_wait=settled.stop_wait)
 
 

@@ -14,11 +14,11 @@ import sys
 import time
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlflow_entrypoint.errors import EntrypointError, say
 
-from mlflow_model_server import control, listening
+from mlflow_model_server import control, ending, listening
 from mlflow_model_server.control import Message
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def run(settings: Settings) -> int:
 
             return front.run(settings, listener, theirs)
 
-        children.append(_fork(answer, close=own.close, leave=os._exit))
+        children.append(_fork(answer, close=own.close))
         listener.close()
         theirs.close()
         _prepare(settings)
@@ -100,7 +100,7 @@ def _prepare(settings: Settings) -> None:
     gc.enable()
 
 
-def _fork(run: Callable[[], int], *, close: Callable[[], None], leave: Callable[[int], Any]) -> int:
+def _fork(run: Callable[[], int], *, close: Callable[[], None]) -> int:
     """Fork a child that does `run` with the signals' default actions, and leaves with its code."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -112,10 +112,7 @@ def _fork(run: Callable[[], int], *, close: Callable[[], None], leave: Callable[
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         close()
-        code = run()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        leave(code)
+        ending.leave(run())
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return pid
 
@@ -219,7 +216,7 @@ class _Manager:
         ]
         for number, worker in ended:
             del self._workers[number]
-            reported = os.read(worker.report, 4096).decode(errors="replace")
+            reported = _reported(worker.report)
             os.close(worker.report)
             if self._failed:
                 continue
@@ -274,7 +271,7 @@ class _Manager:
 
             return worker.run(self._settings, [lane for _, lane in pairs], report_end)
 
-        pid = _fork(work, close=close, leave=sys.exit)
+        pid = _fork(work, close=close)
         os.close(report_end)
         os.set_blocking(report, False)
         self._workers[self._number] = _Worker(pid, report)
@@ -301,6 +298,14 @@ class _Manager:
                     del left[pid]
             if left:
                 select.select([self._wakeup], [], [], 0.05)
+
+
+def _reported(report: int) -> str:
+    """What a worker that has ended wrote to its pipe; empty where that is nothing."""
+    try:
+        return os.read(report, 4096).decode(errors="replace")
+    except BlockingIOError:
+        return ""  # a process that the model has started holds the other end open
 
 
 def _ended(code: int) -> str:

@@ -9,12 +9,14 @@ else, and /invocations too where MLflow's function isn't the one that is known h
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import json
 import logging
 import os
 import random
 import signal
+import socket
 import sys
 import threading
 import time
@@ -27,7 +29,6 @@ from mlflow_model_server import answers, frames
 from mlflow_model_server.frames import Answer, Request
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from mlflow_model_server.settings import Settings
@@ -71,15 +72,18 @@ class Application:
         """Answer a request: no exception of the model's gets past this."""
         _serving.request = request.identity
         try:
-            if self._direct and (request.method, request.path) == ("POST", "/invocations"):
-                answer = self._invoke(request, body)
-            else:
-                answer = self._run_app(request, body)
+            return self._answer(request, body)
         # A model may raise anything, and end the interpreter too; the next request is another one.
-        except (Exception, SystemExit) as error:  # noqa: BLE001
-            answer = _unexpected(request, error)
+        except BaseException as error:  # noqa: BLE001
+            return _unexpected(request, error)
         finally:
             _serving.request = None
+
+    def _answer(self, request: Request, body: bytes) -> Answer:
+        if self._direct and (request.method, request.path) == ("POST", "/invocations"):
+            answer = self._invoke(request, body)
+        else:
+            answer = self._run_app(request, body)
         if answer.status >= 400:
             _log_stack(request, answer)
         return answers.without_data(answer, body, self.names)
@@ -212,7 +216,7 @@ def load(settings: Settings) -> Application | Failure:
         model = scoring_server.load_model_with_mlflow_config(str(settings.model))  # type: ignore[no-untyped-call]
         application = Application(model)
     # The model's own code runs here: whatever it raises, the model can't be loaded.
-    except (Exception, SystemExit) as error:  # noqa: BLE001
+    except BaseException as error:  # noqa: BLE001
         return Failure(f"the model at {settings.model} can't be loaded: {_describe(error)}")
     if not inspect.iscoroutinefunction(type(application.app).__call__):
         return Failure(
@@ -260,9 +264,6 @@ def serve(application: Application, lanes: list[socket.socket]) -> None:
     deadline = time.monotonic() + _END_WAIT
     for thread in threads[1:]:
         thread.join(max(0.0, deadline - time.monotonic()))
-    if any(thread.is_alive() for thread in threads):
-        sys.stdout.flush()
-        os._exit(0)  # in a prediction: threads would be ended in the middle of its C code
 
 
 def _serve_lane(application: Application, lane: socket.socket) -> None:
@@ -272,6 +273,14 @@ def _serve_lane(application: Application, lane: socket.socket) -> None:
             frames.send(lane, application.answer(*received))
     except (BrokenPipeError, ConnectionResetError):
         return  # the front has ended
+    except BaseException as error:  # noqa: BLE001 - a traceback may quote the request
+        trace = "".join(traceback.format_exception(error))
+        say(f"a thread that answers requests has ended: {answers.origin(trace)}")
+    finally:
+        # Closed, it would stay open in processes that the model has started; and the front would
+        # wait for an answer. It is not connected any more where the front has closed its end.
+        with contextlib.suppress(OSError):
+            lane.shutdown(socket.SHUT_RDWR)
 
 
 def run(settings: Settings, lanes: list[socket.socket], report: int) -> int:
