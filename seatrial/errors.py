@@ -1,5 +1,9 @@
 """The one kind of error that is meant for the person at the keyboard."""
 
+import re
+
+_USER = re.compile(r"//[^/\s]*@")
+
 
 class UserError(Exception):
     """A fault that the user can mend: one line that says what is wrong, where, and how to mend it.
@@ -11,3 +15,8 @@ class UserError(Exception):
 def reason(error: BaseException) -> str:
     """What an error says, on one line; its kind where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def without_password(text: str) -> str:
+    """The same address, or text with addresses, for somebody else's eyes."""
+    return _USER.sub("//", text)

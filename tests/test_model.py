@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import datetime
+import errno
 import http.server
+import ipaddress
+import os
+import shutil
+import ssl
+import subprocess
+import tarfile
 import threading
+import zipfile
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import mlflow
 import pandas as pd
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from filelock import FileLock, Timeout
 from mlflow.models import infer_signature
 
-from seatrial.errors import UserError
+from seatrial.build import build
+from seatrial.build.builder import Builder
+from seatrial.catalogue import ROOT
+from seatrial.errors import UserError, without_password
 from seatrial.model import description, image, locking
-from seatrial.model.fetching import fetch
+from seatrial.model.fetching import fetch, hide_passwords
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 AMD, ARM = "linux/amd64", "linux/arm64"
+PRUNE = ROOT / "docker" / "bases" / "scripts" / "prune"
+PRUNED = ROOT / "docker" / "model-server" / "prune.txt"
 FRAME = pd.DataFrame({"x": [1.0, 2.0]})
 
 
@@ -83,6 +103,84 @@ def test_empty_folder_is_one_line(tmp_path: Path) -> None:
         fetch(str(tmp_path / "empty"), "", tmp_path)
 
 
+@pytest.mark.parametrize("name", ["exp#2", "exp?2", "exp%232", "a b"])
+def test_folder_may_have_any_name(name: str, tmp_path: Path) -> None:
+    source = save(tmp_path / name / "m")
+    for number, uri in enumerate((str(source), source.as_uri())):
+        target = tmp_path / str(number)
+        target.mkdir()
+        assert (fetch(uri, "", target) / "MLmodel").is_file()
+
+
+def test_folder_without_a_model_is_not_copied(tmp_path: Path) -> None:
+    source, target = tmp_path / "m", tmp_path / "scratch"
+    target.mkdir()
+    source.mkdir()
+    (source / "data").write_bytes(b"much")
+    with pytest.raises(UserError, match="m holds no model: there is no MLmodel in it"):
+        fetch(str(source), "", target)
+    assert not list(target.iterdir())
+
+
+def test_links_are_followed(tmp_path: Path) -> None:
+    source, target = save(tmp_path / "m"), tmp_path / "scratch"
+    target.mkdir()
+    shutil.move(source / "MLmodel", tmp_path / "elsewhere")
+    (source / "MLmodel").symlink_to(tmp_path / "elsewhere")
+    copied = fetch(str(source), "", target) / "MLmodel"
+    assert not copied.is_symlink()
+    assert copied.read_bytes() == (tmp_path / "elsewhere").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda path: path.symlink_to("/nowhere"), "odd is a link to /nowhere, which is not there"),
+        (os.mkfifo, "odd is neither a file nor a folder"),
+        (lambda path: path.symlink_to(".."), "odd is a link to .., in which it is itself"),
+        (lambda path: path.symlink_to("/dev/zero"), "odd is neither a file nor a folder"),
+        # Nobody may read its first byte, whoever they are.
+        (lambda path: path.symlink_to("/proc/self/mem"), "cannot be copied: .*odd: Input/output"),
+    ],
+)
+def test_what_cannot_be_copied_is_one_line(
+    make: Callable[[Path], None], said: str, tmp_path: Path
+) -> None:
+    folder = save(tmp_path / "m") / "code"
+    folder.mkdir()
+    make(folder / "odd")
+    with pytest.raises(UserError, match=said) as caught:
+        fetch(str(tmp_path / "m"), "", tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_full_disk_is_told_by_what_was_to_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(target))
+
+    save(tmp_path / "m")
+    monkeypatch.setattr(shutil, "copy2", fill)
+    with pytest.raises(UserError, match=f"the disk is full: {tmp_path}/model$"):  # noqa: SIM117
+        with build.full_disk_told():
+            fetch(str(tmp_path / "m"), "", tmp_path)
+
+
+def test_passwords_of_indexes_stay_out_of_the_copy(tmp_path: Path) -> None:
+    source = save(tmp_path / "m")
+    line = "--extra-index-url https://me:hunter2@index.example/simple\n"
+    for name in ("requirements.txt", "conda.yaml", "constraints.txt"):
+        with (source / name).open("a", encoding="utf-8") as file:
+            file.write(f"{line}# fin\u00e9\n")
+    copy = fetch(str(source), "", tmp_path)
+    hide_passwords(copy)
+    for name in ("requirements.txt", "conda.yaml", "constraints.txt"):
+        text = (copy / name).read_text(encoding="utf-8")
+        assert text.endswith("--extra-index-url https://index.example/simple\n# fin\u00e9\n"), name
+        assert line in (source / name).read_text(encoding="utf-8"), f"the user's own {name}"
+
+
 def test_server_that_is_down_is_one_line_without_its_password(tmp_path: Path) -> None:
     uri = "http://me:hunter2@127.0.0.1:9"
     with pytest.raises(UserError, match="it does not answer") as caught:
@@ -90,18 +188,9 @@ def test_server_that_is_down_is_one_line_without_its_password(tmp_path: Path) ->
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.fixture
-def broken_server() -> Iterator[str]:
-    """Answers everything with 503."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_error(503)
-
-        def log_message(self, *_: object) -> None:
-            """Keep silent."""
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+@contextmanager
+def serving(server: http.server.HTTPServer) -> Iterator[str]:
+    """Let a server answer at `http://127.0.0.1:PORT`."""
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -110,9 +199,133 @@ def broken_server() -> Iterator[str]:
     server.server_close()
 
 
+def answering(status: int, token: str = "") -> http.server.HTTPServer:
+    """A server that answers everything with this; 200 to those who bring the token."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if token and self.headers["Authorization"] == f"Bearer {token}":
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+            else:
+                self.send_error(status)
+
+        def log_message(self, *_: object) -> None:
+            """Keep silent."""
+
+    return http.server.HTTPServer(("127.0.0.1", 0), Handler)
+
+
+@pytest.fixture
+def broken_server() -> Iterator[str]:
+    """Answers everything with 503."""
+    with serving(answering(503)) as url:
+        yield url
+
+
 def test_server_that_is_ill_is_one_line(broken_server: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="it answers 503"):
         fetch("runs:/0123/model", broken_server, tmp_path)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_credentials_are_told(status: int, tmp_path: Path) -> None:
+    said = f"refuses the credentials .{status}.: give MLFLOW_TRACKING_USERNAME"
+    with serving(answering(status)) as url, pytest.raises(UserError, match=said):
+        fetch("runs:/0123/model", url, tmp_path)
+
+
+def test_server_is_asked_with_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server lets in who asks for its health, and has no model then."""
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "letmein")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with serving(answering(401, "letmein")) as url, pytest.raises(UserError, match="cannot be had"):
+        fetch("runs:/0123/model", url, tmp_path)
+
+
+@pytest.fixture
+def tls_server(tmp_path: Path) -> Iterator[str]:
+    """Answers with 503 to who trusts `certificate.pem` beside it."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    today = datetime.datetime.now(tz=datetime.UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    made = (
+        x509.CertificateBuilder(name, name, private.public_key(), 7)
+        .not_valid_before(today - datetime.timedelta(days=1))
+        .not_valid_after(today + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(private, hashes.SHA256())
+    )
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    certificate.write_bytes(made.public_bytes(pem))
+    key.write_bytes(private.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = answering(503)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    with serving(server) as url:
+        yield url.replace("http:", "https:")
+
+
+def test_server_that_is_not_trusted_is_one_line(tls_server: str, tmp_path: Path) -> None:
+    said = "certificate verify failed.*MLFLOW_TRACKING_SERVER_CERT_PATH"
+    with pytest.raises(UserError, match=said) as caught:
+        fetch("runs:/0123/model", tls_server, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MLFLOW_TRACKING_SERVER_CERT_PATH", "certificate.pem"),
+        ("MLFLOW_TRACKING_INSECURE_TLS", "true"),
+    ],
+)
+def test_server_is_trusted_as_mlflow_trusts_it(
+    name: str, value: str, tls_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, str(tmp_path / value) if value.endswith(".pem") else value)
+    with pytest.raises(UserError, match="it answers 503"):
+        fetch("runs:/0123/model", tls_server, tmp_path)
+
+
+@pytest.mark.parametrize("server", ["http://[x", "http://host:port"])
+def test_server_without_an_address_is_one_line(server: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be used: Invalid url"):
+        fetch("runs:/0123/model", server, tmp_path)
+
+
+@pytest.mark.parametrize("uri", ["s3://[x/y", "gs://x/y", "nonsense://x/y"])
+def test_address_that_cannot_be_read_is_one_line(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be had: ") as caught:
+        fetch(uri, "", tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_error_of_a_fetch_is_without_its_password(tmp_path: Path) -> None:
+    with (
+        serving(answering(404)) as url,
+        pytest.raises(UserError, match="cannot be had: ") as caught,
+    ):
+        fetch(f"{url.replace('//', '//me:hunter2@')}/model.txt", "", tmp_path)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_passwords_are_taken_out_of_any_text() -> None:
+    text = "GET http://me:p@ss@host/a failed, as did //token@host and models:/wine@champion"
+    said = "GET http://host/a failed, as did //host and models:/wine@champion"
+    assert without_password(text) == said
+
+
+def test_image_is_refused_without_the_password_of_its_address(tmp_path: Path) -> None:
+    (save(tmp_path / "m") / "MLmodel").write_text("{", encoding="utf-8")
+    uri = f"file://me:hunter2@localhost{tmp_path}/m"
+    with pytest.raises(UserError, match=r"the MLmodel of file://localhost/.* cannot") as caught:
+        image.run(model_uri=uri, tag="wine", platform="amd64")
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("uri", ["models:/none@champion", "models:/none/1", "runs:/0123456789/m"])
@@ -163,29 +376,38 @@ def test_same_signature_has_the_same_digest(tmp_path: Path) -> None:
         ("MLmodel", "flavors: {sklearn: {}}\n", "has no python_function flavour"),
         ("MLmodel", "{", "the MLmodel of m cannot be read: "),
         ("MLmodel", "just text", "the MLmodel of m cannot be read: "),
+        ("MLmodel", b"run_id: \xff", "the MLmodel of m cannot be read: "),
         ("requirements.txt", None, "the model has no requirements.txt"),
+        ("requirements.txt", b"six\xff", "the requirements.txt of m cannot be read: .* in UTF-8"),
     ],
 )
-def test_broken_model_is_one_line(file: str, text: str | None, said: str, tmp_path: Path) -> None:
+def test_broken_model_is_one_line(
+    file: str, text: str | bytes | None, said: str, tmp_path: Path
+) -> None:
     folder = save(tmp_path / "m")
     if text is None:
         (folder / file).unlink()
     else:
-        (folder / file).write_text(text, encoding="utf-8")
+        (folder / file).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=said) as caught:
         description.read(folder, "m")
     assert "\n" not in str(caught.value)
 
 
+def log_with(python: str, folder: Path) -> None:
+    """Let a model say that this Python logged it."""
+    text = (folder / "MLmodel").read_text(encoding="utf-8")
+    changed = [
+        f"    python_version: {python}" if "python_version" in line else line
+        for line in text.splitlines()
+    ]
+    (folder / "MLmodel").write_text("\n".join(changed), encoding="utf-8")
+
+
 def test_python_without_a_base_is_refused(tmp_path: Path) -> None:
     folder = save(tmp_path / "m")
-    text = (folder / "MLmodel").read_text(encoding="utf-8")
     for python, fits in (("3.13.5", True), ("3.11.9", False), ("3.1", False)):
-        changed = [
-            f"    python_version: {python}" if "python_version" in line else line
-            for line in text.splitlines()
-        ]
-        (folder / "MLmodel").write_text("\n".join(changed), encoding="utf-8")
+        log_with(python, folder)
         model = description.read(folder, "m")
         if fits:
             locking.require_python(model)
@@ -226,6 +448,71 @@ def test_lock_is_made_once_for_the_same_requirements(tmp_path: Path) -> None:
     assert "uvloop==" in file.read_text(encoding="utf-8")
 
 
+def test_lock_is_made_anew_for_changed_constraints(tmp_path: Path) -> None:
+    """MLflow writes them beside the requirements, as it does here; they may name more of them."""
+    folder, target = save(tmp_path / "m", "mlflow==3.17.2", "six"), tmp_path / "lists"
+    with (folder / "requirements.txt").open("a", encoding="utf-8") as file:
+        file.write("\n-c constraints.txt\n")
+    (folder / "constraints.txt").write_text("--constraint=more.txt # too\n", encoding="utf-8")
+    for version in ("1.15.0", "1.16.0"):
+        (folder / "more.txt").write_text(f"six=={version}\n", encoding="utf-8")
+        lock(folder, target)
+        locked = (target / "amd64" / "requirements.txt").read_text(encoding="utf-8")
+        assert f"\nsix=={version}" in locked
+
+
+@pytest.mark.parametrize("name", ["mlflow", "mlflow-skinny"])
+def test_mlflow_that_cannot_be_served_is_refused(name: str, tmp_path: Path) -> None:
+    folder = save(tmp_path / "m")
+    (folder / "requirements.txt").write_text(f"{name}==2.22.0\n", encoding="utf-8")
+    said = f"requires {name}.* 2.22.0 on {AMD}, and the image needs MLflow 3 or newer: log the"
+    for time in ("first", "kept"):
+        with pytest.raises(UserError, match=said) as caught:
+            lock(folder, tmp_path / "lists")
+        assert "\n" not in str(caught.value), time
+
+
+@pytest.mark.parametrize("held", ["six.py", "mlflow/skinny.py"])
+def test_nothing_has_to_be_there_to_be_pruned(held: str, tmp_path: Path) -> None:
+    """Neither all of MLflow nor any version of it."""
+    (tmp_path / held).parent.mkdir(exist_ok=True)
+    (tmp_path / held).touch()
+    done = subprocess.run([PRUNE, tmp_path, PRUNED], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_library_that_older_arrows_link_to_is_not_pruned(tmp_path: Path) -> None:
+    """Those until 18 hold it once, and without a number."""
+    (tmp_path / "pyarrow").mkdir()
+    (tmp_path / "pyarrow" / "libarrow_python.so").touch()
+    subprocess.run([PRUNE, tmp_path, PRUNED], check=False)
+    assert (tmp_path / "pyarrow" / "libarrow_python.so").is_file()
+
+
+def test_lists_are_one_run_s_until_its_build_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What follows the lists, the build itself, needs an engine."""
+    held = FileLock(tmp_path / "lists" / ".team_wine.lock", timeout=0)
+    built: list[build.Order] = []
+
+    def make(order: build.Order) -> list[object]:
+        built.append(order)
+        with pytest.raises(Timeout):
+            held.acquire()
+        return []
+
+    monkeypatch.setattr(image, "LOCKS", tmp_path / "lists")
+    monkeypatch.setattr(image, "find", lambda _: Builder("default", "docker", AMD))
+    monkeypatch.setattr(build, "make", make)
+    folder = save(tmp_path / "m")
+    log_with("3.13.5", folder)
+    image.run(model_uri=str(folder), tag="team/wine:1", platform="amd64")
+    assert [order.variables["MODEL_LISTS"] for order in built] == [f"{tmp_path}/lists/team_wine"]
+    with held:
+        assert held.is_locked
+
+
 def test_mlflow_is_added_where_the_model_does_not_ask_for_it(tmp_path: Path) -> None:
     folder = save(tmp_path / "m")
     (folder / "requirements.txt").write_text("six\n", encoding="utf-8")
@@ -263,6 +550,62 @@ def test_what_has_no_wheel_can_be_listed_for_building(tmp_path: Path) -> None:
     assert "--hash=sha256:" in sources
     assert "docopt" not in locked
     assert "mlflow==3.17.2" in locked
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[str]:
+    """Serves a wheel, `tiny`, and a source, `small`: each of nothing but its metadata."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    metadata = "Metadata-Version: 2.2\nName: {}\nVersion: 1.0\n"
+    with zipfile.ZipFile(folder / "tiny-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("tiny-1.0.dist-info/METADATA", metadata.format("tiny"))
+        kind = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        wheel.writestr("tiny-1.0.dist-info/WHEEL", kind)
+        wheel.writestr("tiny-1.0.dist-info/RECORD", "")
+    source = tmp_path / "small-1.0"
+    source.mkdir()
+    (source / "PKG-INFO").write_text(metadata.format("small"), encoding="utf-8")
+    project = '[project]\nname = "small"\nversion = "1.0"\n'
+    (source / "pyproject.toml").write_text(project, encoding="utf-8")
+    with tarfile.open(folder / "small-1.0.tar.gz", "w:gz") as archive:
+        archive.add(source, "small-1.0")
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as url:
+        yield url
+
+
+def separate(folder: Path, locked: str) -> tuple[str, str]:
+    """What is left of a lock, and what is to be built."""
+    (folder / "index.txt").touch()
+    (folder / locking.LOCK).write_text(locked, encoding="utf-8")
+    locking._separate(folder, folder / "index.txt", AMD)
+    lists = (folder / locking.LOCK, folder / locking.SOURCES)
+    kept, sources = (one.read_text(encoding="utf-8") for one in lists)
+    return kept, sources
+
+
+def test_requirements_with_an_address_are_kept(files: str, tmp_path: Path) -> None:
+    tiny = f"tiny @ {files}/tiny-1.0-py3-none-any.whl"
+    small = f"small @ {files}/small-1.0.tar.gz"
+    kept, sources = separate(tmp_path, f"{small}\nsix==1.16.0\n{tiny} ; python_version > '3'\n")
+    assert tiny in kept
+    assert "six==1.16.0" in kept
+    assert small in sources
+    for text, other in ((kept, small), (sources, tiny)):
+        assert other not in text
+        assert "--hash=sha256:" in text
+
+
+def test_index_that_fails_is_not_taken_for_no_wheel(
+    broken_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_DEFAULT_INDEX", f"{broken_server}/simple")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    said = "the package index does not say whether six==1.16.0 has a wheel for linux/amd64: "
+    with pytest.raises(UserError, match=said) as caught:
+        separate(tmp_path, "six==1.16.0\n")
+    assert "\n" not in str(caught.value)
 
 
 def test_where_packages_are_goes_into_a_list_of_its_own(tmp_path: Path) -> None:

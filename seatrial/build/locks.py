@@ -76,6 +76,15 @@ def versions(lock: str) -> list[str]:
     ]
 
 
+def addresses(lock: str) -> list[str]:
+    """Take the `name @ url` out of a lock's text, with the marker where it has one."""
+    return [
+        line.rstrip(" \\")
+        for line in lock.splitlines()
+        if re.match(r"[A-Za-z0-9][\w.\[\],-]* @ ", line)
+    ]
+
+
 def _in(folder: Path) -> Path:
     return folder / "requirements.in"
 

@@ -48,21 +48,16 @@ def read(folder: Path, uri: str) -> Description:
     Raises:
         UserError: it holds no model that can be served.
     """
-    path = folder / MLMODEL_FILE_NAME
-    if not path.is_file():
-        raise UserError(
-            f"{uri} holds no model: there is no {MLMODEL_FILE_NAME} in it; --model-uri takes "
-            "what log_model gave, such as models:/NAME@alias, runs:/RUN/model or a folder"
-        )
+    require_model(folder, uri)
     try:
-        model = Model.load(str(path))
+        model = Model.load(str(folder / MLMODEL_FILE_NAME))
         configuration = model.flavors[FLAVOR_NAME]
     except KeyError as error:
         raise UserError(
             f"the model has no {FLAVOR_NAME} flavour: log it by a flavour that gives it one, such "
             "as mlflow.pyfunc or mlflow.sklearn"
         ) from error
-    except (MlflowException, yaml.YAMLError, TypeError, AttributeError) as error:
+    except (MlflowException, yaml.YAMLError, UnicodeError, TypeError, AttributeError) as error:
         raise UserError(
             f"the {MLMODEL_FILE_NAME} of {uri} cannot be read: {reason(error)}"
         ) from error
@@ -71,6 +66,7 @@ def read(folder: Path, uri: str) -> Description:
             f"the model has no {REQUIREMENTS}, so nothing says what its image must hold: log it "
             "with pip_requirements"
         )
+    _require_text(folder / REQUIREMENTS, uri)
     registered = _registered(folder)
     return Description(
         python=str(configuration.get("python_version") or ""),
@@ -81,6 +77,28 @@ def read(folder: Path, uri: str) -> Description:
         version=registered.get("model_version", ""),
         signature=_digest(model),
     )
+
+
+def require_model(folder: Path, uri: str) -> None:
+    """See that a folder, which came from `uri`, is a model's.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not (folder / MLMODEL_FILE_NAME).is_file():
+        raise UserError(
+            f"{uri} holds no model: there is no {MLMODEL_FILE_NAME} in it; --model-uri takes "
+            "what log_model gave, such as models:/NAME@alias, runs:/RUN/model or a folder"
+        )
+
+
+def _require_text(path: Path, uri: str) -> None:
+    try:
+        path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"the {path.name} of {uri} cannot be read: {reason(error)}; write it in UTF-8"
+        ) from error
 
 
 def _registered(folder: Path) -> dict[str, str]:

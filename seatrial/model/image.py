@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock
 
 from seatrial import catalogue
 from seatrial.build import build
@@ -13,11 +16,13 @@ from seatrial.build.bake import StepError
 from seatrial.build.builder import find
 from seatrial.catalogue import ROOT
 from seatrial.engine import connection
-from seatrial.errors import UserError
+from seatrial.errors import UserError, without_password
 from seatrial.model import description, locking
-from seatrial.model.fetching import fetch, without_password
+from seatrial.model.fetching import fetch, hide_passwords
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from seatrial.build.record import Made
 
 LOCKS = ROOT / ".seatrial" / "models"
@@ -67,58 +72,71 @@ def run(
             f"--tag {tag!r} is no image reference, such as wine:3 or registry.example/team/wine:3"
         )
     wanted = connection.resolve_platforms(platform)
+    shown = without_password(model_uri)
     with build.full_disk_told(), tempfile.TemporaryDirectory(prefix="seatrial-model-") as scratch:
         folder = fetch(model_uri, tracking_uri, Path(scratch))
-        model = description.read(folder, model_uri)
+        model = description.read(folder, shown)
         if not (model.signature or allow_unsigned):
             raise UserError(
-                f"the model {without_password(model_uri)} has no signature, so its server could"
-                " not tell good input from bad: log it with signature or input_example, or give"
-                " --allow-unsigned"
+                f"the model {shown} has no signature, so its server could not tell good input from "
+                "bad: log it with signature or input_example, or give --allow-unsigned"
             )
         locking.require_python(model)
         host = find(builder or None)
-        name = tag.rpartition(":")[0] if ":" in tag.rpartition("/")[2] else tag
-        lists = LOCKS / re.sub(r"[^A-Za-z0-9.-]", "_", name)
-        sources = locking.lock(
-            model,
-            folder,
-            # The model is tried on the builder's own, whatever the image is for.
-            dict.fromkeys((*wanted, host.platform)),
-            lists,
-            build_sources=allow_emulated_build,
-        )
-        variables = {
-            "BUILD_PLATFORM": host.platform,
-            "MODEL_FILES": str(folder),
-            "MODEL_LISTS": str(lists),
-            "MODEL_SOURCES": "yes" if sources else "",
-            "MODEL_TAG": tag,
-            "MODEL_URI": without_password(model_uri),
-            "MODEL_RUN": model.run,
-            "MODEL_ID": model.identity,
-            "MODEL_NAME": model.name,
-            "MODEL_VERSION": model.version,
-            "MODEL_SIGNATURE": model.signature,
-            "MODEL_MLFLOW": model.mlflow,
-        }
-        chosen = catalogue.load({}, variables)
-        order = build.Order(
-            chosen=chosen,
-            images=list(chosen.models.values()),
-            platforms=wanted,
-            host=host,
-            builder=builder or None,
-            push=push,
-            weigh=False,
-            variables=variables,
-        )
-        try:
-            return build.make(order)
-        except StepError as error:
-            if _CHECK in error.step.action and (said := error.step.tail()):
-                reason = said[-1].removeprefix(_SAYS)
-                raise UserError(
-                    f"no image is made of {without_password(model_uri)}: {reason}"
-                ) from error
-            raise
+        with _lists(tag) as lists:
+            sources = locking.lock(
+                model,
+                folder,
+                # The model is tried on the builder's own, whatever the image is for.
+                dict.fromkeys((*wanted, host.platform)),
+                lists,
+                build_sources=allow_emulated_build,
+            )
+            hide_passwords(folder)
+            variables = {
+                "BUILD_PLATFORM": host.platform,
+                "MODEL_FILES": str(folder),
+                "MODEL_LISTS": str(lists),
+                "MODEL_SOURCES": "yes" if sources else "",
+                "MODEL_TAG": tag,
+                "MODEL_URI": shown,
+                "MODEL_RUN": model.run,
+                "MODEL_ID": model.identity,
+                "MODEL_NAME": model.name,
+                "MODEL_VERSION": model.version,
+                "MODEL_SIGNATURE": model.signature,
+                "MODEL_MLFLOW": model.mlflow,
+            }
+            chosen = catalogue.load({}, variables)
+            order = build.Order(
+                chosen=chosen,
+                images=list(chosen.models.values()),
+                platforms=wanted,
+                host=host,
+                builder=builder or None,
+                push=push,
+                weigh=False,
+                variables=variables,
+            )
+            return _make(order, shown)
+
+
+@contextmanager
+def _lists(tag: str) -> Iterator[Path]:
+    """Give the folder of the lists for a reference, to one run at a time: a build reads them."""
+    name = tag.rpartition(":")[0] if ":" in tag.rpartition("/")[2] else tag
+    folder = LOCKS / re.sub(r"[^A-Za-z0-9.-]", "_", name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # No reference begins with a dot: the file is at no other's place.
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        yield folder
+
+
+def _make(order: build.Order, uri: str) -> list[Made]:
+    try:
+        return build.make(order)
+    except StepError as error:
+        if _CHECK in error.step.action and (said := error.step.tail()):
+            why = said[-1].removeprefix(_SAYS)
+            raise UserError(f"no image is made of {uri}: {why}") from error
+        raise

@@ -8,20 +8,23 @@ import re
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import Version
 from uv import find_uv_bin
 
-from seatrial.build.locks import IMAGE_PYTHON, versions
+from seatrial.build.locks import IMAGE_PYTHON, addresses, versions
 from seatrial.build.network import indexes, variables
 from seatrial.catalogue import ROOT
-from seatrial.errors import UserError
+from seatrial.errors import UserError, without_password
 from seatrial.model.description import REQUIREMENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from seatrial.model.description import Description
@@ -35,6 +38,12 @@ MADE_FROM = "made-from.txt"
 
 _MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 _MLFLOW = ("mlflow", "mlflow-skinny")
+_FIRST_SERVED = Version("3")
+"""Before that, what answers requests is no ASGI application."""
+_NAMES_FILE = re.compile(r"(?:-[cr]|--constraint|--requirement)\b[ =]*(.*?)(?:\s#.*)?")
+"""A line of a requirements file that names another one."""
+_NO_WHEEL = ("no usable wheels", "no wheels with a matching")
+"""uv's words for what is published as a source only, or for other platforms."""
 _WHERE = ("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--no-index")
 
 
@@ -56,7 +65,7 @@ def require_python(model: Description) -> None:
 def lock(
     model: Description,
     folder: Path,
-    platforms: Iterable[str],
+    platforms: Collection[str],
     target: Path,
     *,
     build_sources: bool,
@@ -79,7 +88,8 @@ def lock(
         whether anything is.
 
     Raises:
-        UserError: a requirement cannot be met; says which, and on what platform.
+        UserError: a requirement cannot be met, or is of an MLflow that cannot be served; says
+            which, and on what platform.
     """
     own = (folder / REQUIREMENTS).read_text(encoding="utf-8")
     target.mkdir(parents=True, exist_ok=True)
@@ -91,7 +101,41 @@ def lock(
             for platform in platforms
         ]
     sources = [each.result() for each in work]
+    for platform in platforms:
+        _require_served(target / platform.partition("/")[2] / LOCK, platform)
     return any(sources)
+
+
+def _require_served(lock: Path, platform: str) -> None:
+    for requirement in map(Requirement, _pins(lock)):
+        version = _version(requirement)
+        if requirement.name in _MLFLOW and version and version < _FIRST_SERVED:
+            raise UserError(
+                f"the model requires {requirement.name} {version} on {platform}, and the image "
+                f"needs MLflow {_FIRST_SERVED} or newer: log the model anew with that, or raise "
+                f"its requirement in {REQUIREMENTS}"
+            )
+
+
+def _version(pinned: Requirement) -> Version | None:
+    """What a lock says of a version: nothing, where it names the address of a source."""
+    if not pinned.url:
+        (only,) = pinned.specifier
+        return Version(only.version)
+    try:
+        return parse_wheel_filename(_file(pinned.url))[1]
+    except InvalidWheelFilename:
+        return None
+
+
+def _file(url: str) -> str:
+    """Name of the file at an address."""
+    return unquote(PurePosixPath(urlsplit(url).path).name)
+
+
+def _pins(lock: Path) -> list[str]:
+    text = lock.read_text(encoding="utf-8")
+    return versions(text) + addresses(text)
 
 
 def _lock(
@@ -104,7 +148,8 @@ def _lock(
     if not names(own).intersection(_MLFLOW):
         # Nothing serves a model without it, and log_model's pip_requirements may leave it out.
         added = f"mlflow=={model.mlflow}\n" if model.mlflow else "mlflow\n"
-    made_from = _digest(own, added, SERVER.read_text(encoding="utf-8"), str(build_sources))
+    server = SERVER.read_text(encoding="utf-8")
+    made_from = _digest(own, added, server, str(build_sources), *_named(requirements))
     kept = folder / MADE_FROM
     if kept.is_file() and kept.read_text(encoding="utf-8") == made_from:
         return bool((folder / SOURCES).read_text(encoding="utf-8"))
@@ -130,6 +175,23 @@ def _digest(*texts: str) -> str:
     return hashlib.sha256(whole.encode()).hexdigest()
 
 
+def _named(requirements: Path) -> list[str]:
+    """The content of each file that a requirements file names, as a digest."""
+    found: list[str] = []
+    todo, seen = [requirements], {requirements}
+    while todo:
+        path = todo.pop()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        matches = filter(None, (_NAMES_FILE.fullmatch(line.strip()) for line in lines))
+        for named in (path.parent / match[1].strip("'\"") for match in matches):
+            # uv itself says what is missing, and fetches what has an address.
+            if named.is_file() and named not in seen:
+                seen.add(named)
+                todo.append(named)
+                found.append(hashlib.sha256(named.read_bytes()).hexdigest())
+    return found
+
+
 def names(requirements: str) -> set[str]:
     """Collect the distributions that a requirements file names; other lines are left alone."""
     found: set[str] = set()
@@ -143,7 +205,7 @@ def names(requirements: str) -> set[str]:
 
 def _separate(folder: Path, index: Path, platform: str) -> bool:
     """Move what has no wheel from the lock to the list of what has to be built."""
-    pinned = versions((folder / LOCK).read_text(encoding="utf-8"))
+    pinned = _pins(folder / LOCK)
     with ThreadPoolExecutor() as pool:
         has_wheel = list(pool.map(lambda pin: _has_wheel(pin, index, platform), pinned))
     sources = [pin for pin, wheel in zip(pinned, has_wheel, strict=True) if not wheel]
@@ -160,12 +222,24 @@ def _separate(folder: Path, index: Path, platform: str) -> bool:
 
 
 def _has_wheel(pin: str, index: Path, platform: str) -> bool:
+    if url := Requirement(pin).url:
+        return _file(url).endswith(".whl")
     with tempfile.TemporaryDirectory() as nowhere:
         done = _uv(
             *("install", "--dry-run", "--no-deps", "--only-binary", ":all:"),
             *("--target", nowhere, *_aim(platform), "--requirement", str(index), pin),
         )
+    if done.returncode and not _lacks_wheel(done.stderr):
+        raise UserError(
+            f"the package index does not say whether {pin} has a wheel for {platform}: "
+            f"{_cause(done.stderr)}"
+        )
     return done.returncode == 0
+
+
+def _lacks_wheel(said: str) -> bool:
+    text = " ".join(said.split())
+    return any(words in text for words in _NO_WHEEL)
 
 
 def _compile(sources: Sequence[str], target: Path, platform: str, *options: str) -> None:
@@ -197,6 +271,6 @@ def _cause(said: str) -> str:
     """The reason in uv's report, on one line."""
     text = " ".join(said.split())
     text = re.split(r" hint: |, we can conclude that ", text.rpartition(" cause: ")[2])[0]
-    if "no usable wheels" in text or "no wheels with a matching" in text:
+    if _lacks_wheel(text):
         text += "; --allow-emulated-build builds it from its source, if it has one"
-    return text.removeprefix("error: ")
+    return without_password(text.removeprefix("error: "))
