@@ -16,12 +16,18 @@ function "tags" {
   result = ["${REGISTRY}/mutant-${name}:latest"]
 }
 
-variable "SERVED" {
+variable "ALL_INPUTS" {
   default = join("; ", [
-    "image.healthcheck", "image.user", "process.exits_with_server",
     "serving.inputs[dataframe_split]", "serving.inputs[dataframe_records]",
     "serving.inputs[instances]", "serving.inputs[inputs]", "serving.inputs[csv]",
-    "serving.inputs[params]", "serving.refuses_bad_input", "serving.ready_when_loaded",
+    "serving.inputs[params]",
+  ])
+}
+
+variable "SERVED" {
+  default = join("; ", [
+    "image.healthcheck", "image.user", "process.exits_with_server", ALL_INPUTS,
+    "serving.refuses_bad_input", "serving.ready_when_loaded",
     "serving.finishes_requests", "serving.survives_workers", "serving.reports_unloadable",
     "serving.limits_requests", "serving.keeps_input_private", "serving.answers_at_once",
     "serving.metrics",
@@ -121,6 +127,8 @@ target "patched" {
       { name = "ignores-parameters", breaks = "serving.inputs[params]", of = "model-server" },
       { name = "remembers-parameters", breaks = "serving.inputs[params]", of = "model-server" },
       { name = "rounds-predictions", breaks = "serving.inputs[params]", of = "model-server" },
+      { name = "rounds-arrays", breaks = "serving.inputs[inputs]", also = ALL_INPUTS, of = "model-server" },
+      { name = "refuses-a-megabyte", breaks = "serving.inputs[dataframe_split]", of = "model-server" },
       { name = "mixes-up-answers", breaks = "serving.inputs[params]", of = "model-server" },
 
       # Its input.
@@ -147,10 +155,12 @@ target "patched" {
       { name = "drops-requests-on-sigterm", breaks = "serving.finishes_requests", of = "model-server" },
       { name = "drops-requests-after-its-doors-close", breaks = "serving.finishes_requests", of = "model-server" },
       { name = "turns-away-those-that-wait", breaks = "serving.finishes_requests", of = "model-server" },
+      { name = "mixes-up-those-that-wait", breaks = "serving.finishes_requests", of = "model-server" },
       { name = "ends-with-143", breaks = "serving.finishes_requests", of = "model-server" },
       { name = "tries-once", breaks = "serving.survives_workers", of = "model-server" },
       { name = "gives-neighbours-up", breaks = "serving.survives_workers", of = "model-server" },
       { name = "replaces-no-worker", breaks = "serving.survives_workers", of = "model-server" },
+      { name = "gives-up-after-three-deaths", breaks = "serving.survives_workers", of = "model-server" },
       { name = "exits-0-on-crash", breaks = "process.exits_with_server", of = "model-server" },
       { name = "outlives-its-front", breaks = "process.exits_with_server", of = "model-server" },
       { name = "writes-beside-its-model", breaks = "process.confined", of = "model-server", also = SERVED },
@@ -163,6 +173,8 @@ target "patched" {
       { name = "counts-no-predictions", breaks = "serving.metrics", of = "model-server" },
       { name = "counts-predictions-twice", breaks = "serving.metrics", of = "model-server" },
       { name = "measures-no-durations", breaks = "serving.metrics", of = "model-server" },
+      { name = "counts-failures-as-answers", breaks = "serving.metrics", of = "model-server" },
+      { name = "measures-milliseconds", breaks = "serving.metrics", of = "model-server" },
     ]
   }
   dockerfile = "patched.Dockerfile"

@@ -58,6 +58,8 @@ class Exam:
     """`models:/...`; a path in the trainer's container where the model is mounted."""
     python: str
     """The version of the interpreter that it was made with."""
+    weights: Mapping[str, Any]
+    """Of the trial's own models: what their predictions can be reckoned from."""
     forms: Mapping[str, Form]
 
 
@@ -215,6 +217,7 @@ def _exams(code: int, printed: str, whole: str) -> dict[str, Exam]:
         kind: Exam(
             uri=each["uri"],
             python=each["python"],
+            weights=each["weights"],
             forms={name: Form(**form) for name, form in each["forms"].items()},
         )
         for kind, each in made.items()

@@ -3,8 +3,8 @@
 The argument is JSON: `server` (a tracking URI; the models are logged there and registered under
 `prefix` and their kind, with the alias `trial`) or `folder` (they are saved below it). `given`
 names a model that exists already instead. Printed, as the last line, is JSON: by kind of model
-`uri`, `python` (the version) and `forms`, which hold by form of input `kind` (the content type),
-`body` and `predictions`.
+`uri`, `python` (the version), `weights` and `forms`, which hold by form of input `kind` (the
+content type), `body` and `predictions`. By its weights a model can be reckoned without this image.
 """
 
 import io
@@ -18,9 +18,11 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature, infer_signature
-from mlflow.pyfunc.scoring_server import predictions_to_json
+from mlflow.pyfunc.scoring_server import invocations, predictions_to_json
 from mlflow.types import ParamSchema, ParamSpec
+from mlflow.utils.proto_json_utils import NumpyEncoder
 
 JSON, CSV = "application/json", "text/csv"
 ALIAS = "trial"
@@ -76,6 +78,13 @@ def pipeline() -> "dict[str, Any]":
         "signature": infer_signature(frame, model.predict_proba(frame)),
         "input_example": frame.head(5),
         "pip_requirements": requirements("scikit-learn", "scipy"),
+        "weights": {
+            "means": model[0].mean_.tolist(),
+            "scales": model[0].scale_.tolist(),
+            "classes": list(
+                zip(model[1].coef_.tolist(), model[1].intercept_.tolist(), strict=True)
+            ),
+        },
     }
 
 
@@ -100,6 +109,7 @@ def affine(folder: Path) -> "dict[str, Any]":
         "signature": ModelSignature(columns.inputs, columns.outputs, parameters),
         "input_example": (frame, {"scale": 3.0, "shift": 0.1}),
         "pip_requirements": requirements(),
+        "weights": numbers,
     }
 
 
@@ -115,6 +125,7 @@ def tensor() -> "dict[str, Any]":
         "signature": infer_signature(points, model.predict(points)),
         "input_example": points[:4],
         "pip_requirements": requirements("scikit-learn", "scipy"),
+        "weights": {"slope": model.coef_.tolist(), "offset": float(model.intercept_)},
     }
 
 
@@ -134,10 +145,12 @@ def forms_of(path: str) -> "dict[str, dict[str, Any]]":
             "inputs": {"inputs": example.to_dict(orient="list")},
             "instances": {"instances": example.to_dict(orient="records")},
         }
+    elif isinstance(example, dict):
+        bodies = {"inputs": {"inputs": {name: np.asarray(one) for name, one in example.items()}}}
     else:
         bodies = {name: {name: np.asarray(example).tolist()} for name in ("inputs", "instances")}
     forms = {
-        name: {"kind": JSON, "body": json.dumps(body), "predictions": bare}
+        name: {"kind": JSON, "body": written(body), "predictions": bare}
         for name, body in bodies.items()
     }
     if isinstance(example, pd.DataFrame):
@@ -147,10 +160,32 @@ def forms_of(path: str) -> "dict[str, dict[str, Any]]":
         first = next(iter(bodies.values()))
         forms["params"] = {
             "kind": JSON,
-            "body": json.dumps({**first, "params": parameters}),
+            "body": written({**first, "params": parameters}),
             "predictions": answers(model.predict(example, params=parameters)),
         }
     return forms
+
+
+def written(body: object) -> str:
+    """An input as JSON, dates and arrays as MLflow writes them."""
+    return json.dumps(body, cls=NumpyEncoder)
+
+
+def taken(path: str) -> "dict[str, dict[str, Any]]":
+    """The forms of input that MLflow itself takes for a model, which may be without a signature."""
+    model = mlflow.pyfunc.load_model(path)
+    schema = model.metadata.get_input_schema()
+    forms = {name: form for name, form in forms_of(path).items() if is_taken(form, model, schema)}
+    return forms or sys.exit("MLflow takes the model's own input example in no form of input")
+
+
+def is_taken(form: "dict[str, Any]", model: Any, schema: Any) -> bool:  # noqa: ANN401 - MLflow's
+    """Whether MLflow answers it."""
+    try:
+        answer = invocations(form["body"], form["kind"], model, schema)  # type: ignore[no-untyped-call]
+    except MlflowException:
+        return False
+    return bool(answer.status == 200)
 
 
 def answers(predictions: object) -> object:
@@ -163,24 +198,27 @@ def answers(predictions: object) -> object:
 def main(said: "dict[str, str]") -> None:
     """Make the models, and print what they answer."""
     if given := said.get("given"):
-        print(json.dumps({"given": exam(given, given)}))
+        print(json.dumps({"given": exam(given, taken(given), {})}))
         return
     exams = {}
     with tempfile.TemporaryDirectory() as scratch:
         models = {"pipeline": pipeline(), "affine": affine(Path(scratch)), "tensor": tensor()}
         for kind, words in models.items():
-            flavor, folder = words.pop("flavor"), str(Path(said.get("folder", scratch), kind))
+            flavor, weights = words.pop("flavor"), words.pop("weights")
+            folder = str(Path(said.get("folder", scratch), kind))
             flavor.save_model(path=folder, **words)
             uri = folder
             if server := said.get("server"):
                 uri = log(server, flavor, words, f"{said['prefix']}-{kind}")
-            exams[kind] = exam(uri, folder)
+            exams[kind] = exam(uri, forms_of(folder), weights)
     print(json.dumps(exams))
 
 
-def exam(uri: str, path: str) -> "dict[str, Any]":
+def exam(
+    uri: str, forms: "dict[str, dict[str, Any]]", weights: "dict[str, Any]"
+) -> "dict[str, Any]":
     """What is printed of one model."""
-    return {"uri": uri, "python": platform.python_version(), "forms": forms_of(path)}
+    return {"uri": uri, "python": platform.python_version(), "weights": weights, "forms": forms}
 
 
 def log(server: str, flavor: Any, words: "dict[str, Any]", name: str) -> str:  # noqa: ANN401
