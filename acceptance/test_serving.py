@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 SCRIPTABLE = "affine"
 """The model that fails and waits when it is told to."""
 CONCURRENCY, STOP_WAIT = "MLFLOW_MODELS_CONCURRENCY", "MLFLOW_STOP_WAIT"
+REQUEST_TIMEOUT = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"
 AT_ONCE = 8
 """Clients that ask a server at the same time."""
 ROWS = 100_000
@@ -329,7 +330,8 @@ def test_worker_that_is_killed_costs_no_request(
     serving: Serving, serve: StartServing, subject: Subject
 ) -> None:
     """A worker dies at a request, while it answers others."""
-    server = serve(_scriptable(serving))
+    variables = {REQUEST_TIMEOUT: str(20 * subject.scale)}
+    server = serve(_scriptable(serving), variables=variables)
     over, shifts = threading.Event(), map(float, itertools.count())
 
     def ask_on() -> list[str]:
