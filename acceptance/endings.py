@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,8 @@ import requests
 if TYPE_CHECKING:
     from seatrial.stack.running import RunningServer
 
+KILLED = 128 + signal.SIGKILL
+"""The exit code of what was killed."""
 START = 60
 """Seconds in which a container ends that has nothing to wait for, natively."""
 WITHIN = 15
@@ -19,10 +22,13 @@ KILL_SERVER = """
 import os, signal
 for name in os.listdir("/proc"):
     if name.isdigit() and int(name) not in (1, os.getpid()):
+        print(name, flush=True)
         os.kill(int(name), signal.SIGKILL)
-        print(name)
 """
-"""Kills every process but the first one, which nothing inside a container can."""
+"""Kills every process but the first one, which nothing inside a container can, and prints which.
+
+With the last of them the container may end, and the script in it.
+"""
 
 
 def ended(server: RunningServer, what: str, limit: float) -> int:

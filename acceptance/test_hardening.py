@@ -14,7 +14,7 @@ import pytest
 from seatrial.inspection import authorities, bill, declared, programs
 from seatrial.inspection.image import lay_open
 from seatrial.inspection.search import search
-from seatrial.stack.oneoff import Outcome
+from seatrial.stack.oneoff import run_in_container
 from seatrial.stack.running import SubjectContainer
 from seatrial.stack.settings import EMBEDDED
 from seatrial.stack.waiting import until
@@ -85,12 +85,6 @@ for name in ("tcp", "tcp6"):
         if fields[3] == "0A":
             print(int(fields[1].rpartition(":")[2], 16))
 """
-
-
-def _run_in(container: Container, *command: str) -> Outcome:
-    """Run a command in a running container, as its own user."""
-    code, output = container.exec_run(list(command))
-    return Outcome(cast("int", code), cast("bytes", output).decode(errors="replace"))
 
 
 @cache
@@ -253,7 +247,7 @@ def test_own_port_needs_no_privilege(subject: Subject, untold: Container) -> Non
 
     def listens() -> bool:
         command = [subject.contract.start.interpreter, "-c", LISTENING]
-        outcome = _run_in(untold, *command)
+        outcome = run_in_container(untold, *command)
         assert outcome.code == 0, f"the ports can't be read: {outcome}"
         ports.update(map(int, outcome.output.split()))
         return bool(ports)
@@ -282,7 +276,7 @@ def test_health_check_needs_no_shell(subject: Subject) -> None:
 def test_serving_container_is_healthy(subject: Subject, embedded_server: Server) -> None:
     """The check says so when it is run by hand, and the engine when its time has come."""
     container = embedded_server.container
-    outcome = _run_in(container, *_check(subject))
+    outcome = run_in_container(container, *_check(subject))
     assert outcome.code == 0, f"the check fails on a server that answers: {outcome}"
     said = container.attrs["Config"]["Healthcheck"]
     interval = (said.get("Interval") or 30 * NANOSECONDS) / NANOSECONDS

@@ -11,6 +11,7 @@ import statistics
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
@@ -18,10 +19,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
-from docker.errors import APIError
 from prometheus_client.parser import text_string_to_metric_families
 
-from acceptance.endings import KILL_SERVER, WITHIN, assert_clear_end, ended
+from acceptance.endings import KILL_SERVER, KILLED, WITHIN, assert_clear_end, ended
 from acceptance.inside import serving as served_inside
 from acceptance.models import put_doubling
 from acceptance.predictions import (
@@ -32,6 +32,7 @@ from acceptance.predictions import (
 )
 from seatrial.stack.confinement import CONFINED_USER
 from seatrial.stack.model_server import MODEL_PATH, start_model_server
+from seatrial.stack.oneoff import run_in_container
 from seatrial.stack.server import prepare_files
 from seatrial.stack.services import LOOPBACK
 from seatrial.stack.waiting import until
@@ -142,11 +143,15 @@ def test_input_gets_its_predictions(serving: Serving, promised: Promise, subject
             assert not wrong, f"{what}: the model itself is wrong in Python: {wrong}"
         assert_answered(server.ask(form.body, form.kind), form.predictions, subject, what)
         # An idle server may always take the same worker.
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            asked = [pool.submit(server.ask, form.body, form.kind) for _ in range(AT_ONCE)]
-        for one in asked:
-            together = f"{what}, {AT_ONCE} at once"
-            assert_answered(one.result(), form.predictions, subject, together)
+        for answer in _at_once(server, form.body, form.kind):
+            assert_answered(answer, form.predictions, subject, f"{what}, {AT_ONCE} at once")
+
+
+def _at_once(server: ModelServer, *request: str) -> list[requests.Response]:
+    """Have as many clients as `AT_ONCE` ask the same."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        asked = [pool.submit(server.ask, *request) for _ in range(AT_ONCE)]
+    return [one.result() for one in asked]
 
 
 @pytest.mark.promise("serving.inputs", "dataframe_split")
@@ -189,10 +194,8 @@ def test_parameters_are_of_one_request(serving: Serving, subject: Subject) -> No
         }
     for shift, one in asked.items():
         assert_answered(one.result(), _scripted(1 / 3, shift), subject, f"shifted by {shift}")
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        later = [pool.submit(server.ask, _with_parameters()) for _ in range(AT_ONCE)]
-    for one in later:
-        assert_answered(one.result(), SCRIPTED_ANSWER, subject, "without parameters, afterwards")
+    for answer in _at_once(server, _with_parameters()):
+        assert_answered(answer, SCRIPTED_ANSWER, subject, "without parameters, afterwards")
 
 
 NO_INPUTS: dict[str, tuple[str | bytes, str]] = {
@@ -253,13 +256,13 @@ def test_first_answer_after_ready(serving: Serving, serve: StartServing, subject
     """Of eight at once: whichever worker takes them."""
     kind, form = _any(serving)
     server = serve(kind)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        asked = [pool.submit(server.ask, form.body, form.kind) for _ in range(AT_ONCE)]
-    for one in asked:
-        failed = one.exception()
-        assert not failed, f"/ping says 200, and the first request gets no answer: {failed}"
-        what = "the first request after /ping said 200"
-        assert_answered(one.result(), form.predictions, subject, what)
+    try:
+        answers = _at_once(server, form.body, form.kind)
+    except requests.RequestException as error:
+        pytest.fail(f"/ping says 200, and a request gets no answer: {error}")
+    for answer in answers:
+        what = "one of the first requests after /ping said 200"
+        assert_answered(answer, form.predictions, subject, what)
 
 
 @pytest.mark.promise("serving.finishes_requests")
@@ -295,7 +298,7 @@ def test_idle_clients_hold_nothing_up(
 ) -> None:
     """Neither one that keeps its connection, nor one that never sends its whole request."""
     kind, form = _any(serving)
-    server = serve(kind)
+    server = serve(kind, variables={STOP_WAIT: str(4 * subject.scale)})
     address = (LOOPBACK, int(server.url.rpartition(":")[2]))
     with requests.Session() as kept, socket.create_connection(address) as stalled:
         head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -325,6 +328,40 @@ def _stop(server: ModelServer) -> None:
     server.container.kill(server.container.attrs["Config"].get("StopSignal") or signal.SIGTERM)
 
 
+@contextmanager
+def _asking_on(
+    server: ModelServer, subject: Subject, clients: int, ask: Callable[[], tuple[str, str, object]]
+) -> Iterator[None]:
+    """Have clients ask meanwhile without a pause, and get all their answers.
+
+    Args:
+        server: which one.
+        subject: what it is of.
+        clients: how many.
+        ask: gives body, content type and predictions of the next request.
+    """
+    over = threading.Event()
+
+    def ask_on() -> list[str]:
+        faults = []
+        while not over.is_set():
+            body, kind, expected = ask()
+            try:
+                assert_answered(server.ask(body, kind), expected, subject)
+            except (requests.RequestException, AssertionError) as error:
+                faults.append(str(error))
+        return faults
+
+    with ThreadPoolExecutor(clients) as pool:
+        asking = [pool.submit(ask_on) for _ in range(clients)]
+        try:
+            yield
+        finally:
+            over.set()
+        faults = [fault for one in asking for fault in one.result()]
+    assert not faults, f"{len(faults)} other requests failed: {faults[0]}"
+
+
 @pytest.mark.promise("serving.survives_workers")
 def test_worker_that_is_killed_costs_no_request(
     serving: Serving, serve: StartServing, subject: Subject
@@ -332,34 +369,22 @@ def test_worker_that_is_killed_costs_no_request(
     """A worker dies at a request, while it answers others."""
     variables = {REQUEST_TIMEOUT: str(20 * subject.scale)}
     server = serve(_scriptable(serving), variables=variables)
-    over, shifts = threading.Event(), map(float, itertools.count())
+    shifts = map(float, itertools.count())
 
-    def ask_on() -> list[str]:
-        faults = []
-        while not over.is_set():
-            shift = next(shifts)
+    def other() -> tuple[str, str, object]:
+        shift = next(shifts)
+        body = _with_parameters(pause=0.05 * subject.scale, shift=shift)
+        return body, "application/json", _scripted(2.0, shift)
+
+    with _asking_on(server, subject, 4, other):
+        for _ in range(DEATHS):
+            mark, shift = f"seatrial-{secrets.token_hex(4)}", next(shifts)
+            what = "the request at which a worker was killed"
             try:
-                answer = server.ask(_with_parameters(pause=0.05 * subject.scale, shift=shift))
-                assert_answered(answer, _scripted(2.0, shift), subject, f"shifted by {shift}")
-            except (requests.RequestException, AssertionError) as error:
-                faults.append(str(error))
-        return faults
-
-    with ThreadPoolExecutor(5) as pool:
-        others = [pool.submit(ask_on) for _ in range(4)]
-        try:
-            for _ in range(DEATHS):
-                mark, shift = f"seatrial-{secrets.token_hex(4)}", next(shifts)
-                body = _with_parameters(die_once=mark, shift=shift)
-                deadly = pool.submit(server.ask, body)
-                what = "the request at which a worker was killed"
-                assert_answered(deadly.result(), _scripted(2.0, shift), subject, what)
-        except requests.RequestException as error:
-            pytest.fail(f"the request at which a worker was killed got no answer: {error}")
-        finally:
-            over.set()
-        faults = [fault for other in others for fault in other.result()]
-    assert not faults, f"{len(faults)} other requests failed: {faults[0]}"
+                answer = server.ask(_with_parameters(die_once=mark, shift=shift))
+            except requests.RequestException as error:
+                pytest.fail(f"{what} got no answer: {error}")
+            assert_answered(answer, _scripted(2.0, shift), subject, what)
 
 
 KILL_WORKER = """
@@ -386,39 +411,13 @@ def test_worker_that_is_killed_from_outside(
     """Whatever it does at that moment, and more often than there are workers."""
     kind, form = _any(serving)
     server = serve(kind)
-    over = threading.Event()
-
-    def ask_on() -> list[str]:
-        faults = []
-        while not over.is_set():
-            try:
-                answer = server.ask(form.body, form.kind)
-                assert_answered(answer, form.predictions, subject)
-            except (requests.RequestException, AssertionError) as error:
-                faults.append(str(error))
-        return faults
-
-    with ThreadPoolExecutor(2) as pool:
-        others = [pool.submit(ask_on) for _ in range(2)]
-        try:
-            for _ in range(DEATHS):
-                done = _run_in(server, KILL_WORKER)
-                assert done.split(), "no process of the container holds the model"
-                time.sleep(1.0 * subject.scale)
-        finally:
-            over.set()
-        faults = [fault for other in others for fault in other.result()]
-    assert not faults, f"{len(faults)} requests failed: {faults[0]}"
-
-
-def _run_in(server: ModelServer, script: str, *arguments: str) -> str:
-    """Run a script inside the container; what it has printed."""
-    interpreter = server.subject.contract.start.interpreter
-    done = server.container.exec_run([interpreter, "-c", script, *arguments])
-    assert isinstance(done.output, bytes)
-    said = done.output.decode(errors="replace")
-    assert done.exit_code == 0, f"the trial's own script fails in the container: {said}"
-    return said
+    with _asking_on(server, subject, 2, lambda: (form.body, form.kind, form.predictions)):
+        for _ in range(DEATHS):
+            interpreter = subject.contract.start.interpreter
+            killed = run_in_container(server.container, interpreter, "-c", KILL_WORKER)
+            assert killed.code == 0, f"no worker can be killed: {killed}"
+            assert killed.output.split(), "no process of the container holds the model"
+            time.sleep(1.0 * subject.scale)
 
 
 KILL_LISTENER = """
@@ -435,8 +434,8 @@ for name in filter(str.isdigit, os.listdir("/proc")):
     except OSError:  # another user's, or it has ended
         continue
     if int(name) != 1 and listening & files:
+        print(name, flush=True)
         os.kill(int(name), signal.SIGKILL)
-        print(name)
 """
 
 
@@ -448,7 +447,10 @@ def test_killed_model_server_ends_the_container(
     """Unless the first process, which nothing inside can kill, is the server or mends it."""
     kind, form = _any(serving)
     server = serve(kind)
-    if not _run_in(server, how, str(subject.contract.start.port)).split():
+    start = subject.contract.start
+    done = run_in_container(server.container, start.interpreter, "-c", how, str(start.port))
+    assert done.code in (0, KILLED), f"its server can't be killed: {done}"
+    if not done.output.split():
         pytest.skip("the server is the container's first process, with which it always ends")
     try:
         code = server.container.wait(timeout=WITHIN * subject.scale)["StatusCode"]
@@ -675,11 +677,8 @@ def test_model_server_is_healthy(serving: Serving, serve: StartServing, subject:
     container = serving.server(kind).container
     how, *words = subject.configuration.healthcheck or ("NONE",)
     assert how == "CMD", f"the health check is {how}, not a command without a shell"
-    try:
-        code, output = container.exec_run(words)
-    except APIError as error:
-        pytest.fail(f"the health check does not run: {error.explanation}")
-    assert code == 0, f"the check fails on a server that answers: {output!r}"
+    checked = run_in_container(container, *words)
+    assert checked.code == 0, f"the check fails on a server that answers: {checked}"
 
     def healthy() -> bool:
         return bool(container.attrs["State"]["Health"]["Status"] == "healthy")
@@ -691,5 +690,5 @@ def test_model_server_is_healthy(serving: Serving, serve: StartServing, subject:
 
     for _ in range(3):
         time.sleep(1 * subject.scale)
-        code, output = loading.container.exec_run(words)
-        assert code != 0, f"the check passes while the model is loaded: {output!r}"
+        checked = run_in_container(loading.container, *words)
+        assert checked.code != 0, f"the check passes while the model is loaded: {checked}"

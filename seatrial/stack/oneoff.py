@@ -1,9 +1,9 @@
-"""Run one command in a fresh container of an image, whatever its entry point is."""
+"""Run one command: in a fresh container of an image, whatever its entry point is, or in another."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from docker.errors import APIError
 from testcontainers.core.container import DockerContainer
@@ -11,6 +11,8 @@ from testcontainers.core.container import DockerContainer
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from docker.models.containers import Container
 
     from seatrial.stack.ownership import Session
     from seatrial.stack.server import Server
@@ -35,6 +37,15 @@ def _network(session: Session, beside: Server | None, *, networked: bool) -> dic
     if beside:
         return {"network_mode": f"container:{beside.container.id}"}
     return {"network": session.network} if networked else {"network_mode": "none"}
+
+
+def run_in_container(container: Container, *command: str) -> Outcome:
+    """Run `command` in a container that runs, as its own user, and wait for its end."""
+    try:
+        code, output = container.exec_run(list(command))
+    except APIError as error:
+        return Outcome(127, str(error.explanation))
+    return Outcome(cast("int", code), cast("bytes", output).decode(errors="replace"))
 
 
 def run_in_image(
