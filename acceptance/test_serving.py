@@ -288,8 +288,7 @@ def test_requests_in_flight_are_answered(
     for shift, one in asked.items():
         what = f"request {shift}, answered while the server stops"
         assert_answered(one.result(), _scripted(2.0, float(shift)), subject, what)
-    code = ended(server, "it was told to stop", WITHIN)
-    assert code == 0, f"told to stop, it ends with exit code {code} instead of 0"
+    _assert_ends_well(server, "it was told to stop")
 
 
 @pytest.mark.promise("serving.finishes_requests")
@@ -308,8 +307,7 @@ def test_idle_clients_hold_nothing_up(
         )
         assert_answered(answer, form.predictions, subject)
         _stop(server)
-        code = ended(server, "it was told to stop, and one client is idle, one stalled", WITHIN)
-    assert code == 0, f"told to stop, it ends with exit code {code} instead of 0"
+        _assert_ends_well(server, "it was told to stop, and one client is idle, one stalled")
 
 
 @pytest.mark.promise("serving.finishes_requests")
@@ -321,6 +319,11 @@ def test_stops_while_the_model_is_loaded(
     time.sleep(3 * subject.scale)
     _stop(server)
     ended(server, "it was told to stop while it loaded its model", WITHIN)
+
+
+def _assert_ends_well(server: ModelServer, what: str) -> None:
+    code = ended(server, what, WITHIN)
+    assert code == 0, f"told to stop, it ends with exit code {code} instead of 0"
 
 
 def _stop(server: ModelServer) -> None:

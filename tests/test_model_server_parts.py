@@ -257,6 +257,17 @@ LONG = {
 }
 
 
+def _run(program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program with the server's modules in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, FOLDERS))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize("name", LONG)
 def test_long_messages(name: str) -> None:
     """Seconds of CPU time are the limit, where time that grows by the square takes minutes."""
@@ -266,13 +277,7 @@ def test_long_messages(name: str) -> None:
         f"message = {LONG[name]};"
         "print(len(answers.clean(message, b'b' * 2_000_000, set())))"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, FOLDERS))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = _run(program)
     assert ended.returncode == 0, ended
     assert int(ended.stdout) <= 4 * answers.LONGEST
 
@@ -338,13 +343,7 @@ def test_requirements_of_somebody_else() -> None:
         "os.getuid() or os.setuid(65534);"
         "print(fitness.unmet(model, {}))"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, FOLDERS))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = _run(program)
     said = ended.stderr.splitlines()[-1]
     assert "EntrypointError: " in said
     assert "requirements.txt can't be read by user" in said
