@@ -25,7 +25,7 @@ from seatrial.stack.oneoff import run_in_image
 from seatrial.stack.subject import configuration_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from seatrial.stack.server import Server
@@ -154,19 +154,22 @@ def test_private_index_leaves_its_packages_only(
     command = [subject.contract.start.interpreter, "-c", script]
     done = run_in_image(replace(subject, configuration=found), trial.session, command, {})
     assert done.output.split() == [index.version], done
-    leaking = [*_blobs_with(tag, index.password), *_blobs_with(tag, index.host)]
-    assert not leaking, f"password or address of the index are in {', '.join(leaking)}"
+    leaking = set(_found(tag, {"password": index.password, "address": index.host}))
+    assert not leaking, f"of the private index, {', '.join(sorted(leaking))}"
 
 
-def _blobs_with(reference: str, word: str) -> Iterator[str]:
-    """Layers and descriptions of an image that hold a word anywhere."""
+def _found(reference: str, words: Mapping[str, str]) -> Iterator[str]:
+    """In which layers and descriptions of an image the words are, by their names."""
+    sought = {name: word.encode() for name, word in words.items()}
+    overlap = max(map(len, sought.values()))
     for blob in exported(reference):
         content, before = decompressed(blob.content), b""
         while piece := content.read(PIECE):
-            if word.encode() in before + piece:
-                yield blob.digest
-                break
-            before = piece[-len(word) :]
+            both = before + piece
+            yield from (
+                f"the {name} is in {blob.digest}" for name in sought if sought[name] in both
+            )
+            before = piece[-overlap:]
 
 
 def _tracking(trial: Trial) -> Server:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import secrets
 import signal
 import socket
@@ -11,7 +12,7 @@ import statistics
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
@@ -33,7 +34,6 @@ from acceptance.predictions import (
 from seatrial.stack.confinement import CONFINED_USER
 from seatrial.stack.model_server import MODEL_PATH, start_model_server
 from seatrial.stack.oneoff import run_in_container
-from seatrial.stack.server import prepare_files
 from seatrial.stack.services import LOOPBACK
 from seatrial.stack.waiting import until
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from seatrial.contract import Promise
-    from seatrial.stack.model_server import ModelServer
+    from seatrial.stack.model_server import ModelServer, ServedImage
     from seatrial.stack.subject import Subject
     from seatrial.stack.workplace import Workplace
     from seatrial.trial.serving import Form, Serving
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 SCRIPTABLE = "affine"
 """The model that fails and waits when it is told to."""
 CONCURRENCY, STOP_WAIT = "MLFLOW_MODELS_CONCURRENCY", "MLFLOW_STOP_WAIT"
+LOAD_SECONDS = "SEATRIAL_LOAD_SECONDS"
 REQUEST_TIMEOUT = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"
 AT_ONCE = 8
 """Clients that ask a server at the same time."""
@@ -59,6 +60,8 @@ ROWS = 100_000
 """Of one input: two megabytes of JSON."""
 DEATHS = 5
 """How often workers are killed: more often than there are."""
+LOGGED_WITHIN = 0.5
+"""Seconds until what a server says of a request can be read."""
 LOADING = 6
 """Seconds that a model takes to load where a test wants to see what comes before."""
 
@@ -169,6 +172,28 @@ def test_any_number_of_rows(serving: Serving, rows: int, says: str, subject: Sub
     assert_answered(answer, expected, subject, f"{rows} rows in {len(body)} bytes")
 
 
+KEPT = [
+    {
+        "number": 2**53 + 1,
+        "when": "2026-01-31T23:59:59.123456",
+        "word": "na\u00efve \u65e5\u672c",
+        "x": 1 / 3,
+    },
+    {"number": -(2**63), "when": "1969-07-20T20:17:40.000001", "word": "", "x": math.nan},
+]
+"""Rows with what is lost easily: integers that no double holds, microseconds, missing values."""
+
+
+@pytest.mark.promise("serving.inputs", "dataframe_split")
+def test_values_are_kept(serving: Serving, subject: Subject) -> None:
+    """On their way to the model and back, where the signature says their types."""
+    server = serving.server(_scriptable(serving))
+    frame = {"columns": list(KEPT[0]), "data": [list(row.values()) for row in KEPT]}
+    body = json.dumps({"dataframe_split": frame, "params": {"scale": 1.0}})
+    answer = server.ask(body.replace("NaN", "null"))
+    assert_answered(answer, KEPT, subject, "integers, dates, text and missing values")
+
+
 @pytest.mark.promise("serving.inputs", "dataframe_split")
 def test_charset_may_be_named(serving: Serving, subject: Subject) -> None:
     kind, form = _any(serving)
@@ -242,7 +267,7 @@ def test_ready_means_loaded(serving: Serving, serve: StartServing, subject: Subj
     kind = _scriptable(serving)
     loading = LOADING * subject.scale
     begun = time.monotonic()
-    server = serve(kind, variables={"SEATRIAL_LOAD_SECONDS": str(loading)})
+    server = serve(kind, variables={LOAD_SECONDS: str(loading)})
     ready = time.monotonic() - begun
     assert ready >= loading, f"/ping says 200 after {ready:.1f} s, and the model loads {loading} s"
     asked = time.monotonic()
@@ -263,6 +288,31 @@ def test_first_answer_after_ready(serving: Serving, serve: StartServing, subject
     for answer in answers:
         what = "one of the first requests after /ping said 200"
         assert_answered(answer, form.predictions, subject, what)
+
+
+@pytest.mark.promise("serving.paths")
+def test_path_is_answered(
+    serving: Serving, serve: StartServing, promised: Promise, subject: Subject
+) -> None:
+    """With the truth: /health while a model is loaded, and the version that is installed."""
+    path = str(promised.item)
+    server = serving.server(_any(serving)[0])
+    answer = server.get(path)
+    assert answer.status_code == HTTPStatus.OK, f"{path}: {answer.status_code}"
+    if path == "/version":
+        script = "import mlflow; print(mlflow.__version__)"
+        asked = run_in_container(server.container, subject.contract.start.interpreter, "-c", script)
+        assert asked.code == 0, f"the image's Python has no MLflow: {asked}"
+        said, there = answer.text.strip().strip('"'), asked.output.split()[-1]
+        assert said == there, f"/version says {said}, and MLflow {there} is installed"
+    if path != "/health" or SCRIPTABLE not in serving.exams:
+        return
+    loading = serve(SCRIPTABLE, wait=False, variables={LOAD_SECONDS: "3600"})
+    for _ in range(3):
+        time.sleep(1 * subject.scale)
+        with suppress(requests.RequestException):  # nobody listens yet
+            early = loading.get(path).status_code
+            assert early != HTTPStatus.OK, f"{path} says 200 while the model is loaded"
 
 
 @pytest.mark.promise("serving.finishes_requests")
@@ -292,6 +342,34 @@ def test_requests_in_flight_are_answered(
 
 
 @pytest.mark.promise("serving.finishes_requests")
+def test_uploads_in_flight_are_answered(
+    serving: Serving, serve: StartServing, subject: Subject
+) -> None:
+    """Told to stop, a server has half of each of eight requests."""
+    kind, form = _any(serving)
+    server = serve(kind, variables={STOP_WAIT: str(8 * subject.scale)})
+    body, go_on = form.body.encode(), threading.Event()
+
+    def halves() -> Iterator[bytes]:
+        yield body[: len(body) // 2]
+        go_on.wait()
+        yield body[len(body) // 2 :]
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        asked = [pool.submit(server.ask, halves(), form.kind) for _ in range(AT_ONCE)]
+        time.sleep(1.0 * subject.scale)
+        _stop(server)
+        time.sleep(0.2 * subject.scale)
+        go_on.set()
+        failed = [str(one.exception()) for one in asked if one.exception()]
+    assert not failed, f"{len(failed)} of {AT_ONCE} uploads got no answer: {failed[0]}"
+    for one in asked:
+        what = "a request that was sent in part when the server was told to stop"
+        assert_answered(one.result(), form.predictions, subject, what)
+    _assert_ends_well(server, "it was told to stop")
+
+
+@pytest.mark.promise("serving.finishes_requests")
 def test_idle_clients_hold_nothing_up(
     serving: Serving, serve: StartServing, subject: Subject
 ) -> None:
@@ -315,7 +393,7 @@ def test_stops_while_the_model_is_loaded(
     serving: Serving, serve: StartServing, subject: Subject
 ) -> None:
     kind = _scriptable(serving)
-    server = serve(kind, wait=False, variables={"SEATRIAL_LOAD_SECONDS": "3600"})
+    server = serve(kind, wait=False, variables={LOAD_SECONDS: "3600"})
     time.sleep(3 * subject.scale)
     _stop(server)
     ended(server, "it was told to stop while it loaded its model", WITHIN)
@@ -479,49 +557,103 @@ def test_model_that_cannot_be_loaded_is_reported(serving: Serving, serve: StartS
 
 
 @pytest.mark.promise("serving.reports_unloadable")
-def test_folder_without_a_model_is_reported(
-    serving: Serving, trial: Trial, subject: Subject
-) -> None:
+def test_folder_without_a_model_is_reported(serving: Serving, trial: Trial) -> None:
     """As it is where nothing, or another folder, is mounted."""
     kind, _ = _any(serving)
-    empty = trial.fresh_name("empty")
-    prepare_files(trial.client, trial.session, subject, empty, {"README": b"no model"})
-    image = replace(serving.image(kind), volume=empty)
-    server = start_model_server(image, trial.session, trial.fresh_name("empty"), workers=1)
+    empty = serving.mounted("empty", {"README": b"no model"})
+    image = replace(serving.image(kind), volume=empty.volume)
+    with _alone(trial, image) as server:
+        assert_clear_end(server, f"there is no model at {MODEL_PATH}", MODEL_PATH)
+
+
+@contextmanager
+def _alone(trial: Trial, image: ServedImage) -> Iterator[ModelServer]:
+    """A server of an image that isn't among those of the models."""
+    server = start_model_server(image, trial.session, trial.fresh_name("alone"), workers=1)
     trial.touch(server)
     try:
-        assert_clear_end(server, f"there is no model at {MODEL_PATH}", MODEL_PATH)
+        yield server
     finally:
         server.remove()
 
 
-TOO_MUCH = 80 * 1024 * 1024
+ANOTHER_PYTHON = "2.7"
+UNMET = {"docopt": "docopt==0.6.2", "numpy": "numpy<1", ANOTHER_PYTHON: ""}
+"""What an error is to name, and the line that is added to a model's requirements."""
+
+
+@pytest.mark.promise("serving.refuses_unmet")
+@pytest.mark.parametrize("named", UNMET)
+def test_model_with_other_requirements_is_refused(
+    serving: Serving, trial: Trial, named: str
+) -> None:
+    """Neither tried nevertheless, nor helped by a download: what the image holds was tested."""
+    if not serving.files:
+        pytest.skip("the image holds its model, with the environment that was made for it")
+    files = dict(serving.files[SCRIPTABLE])
+    if line := UNMET[named]:
+        files["requirements.txt"] += f"\n{line}\n".encode()
+    else:
+        own = serving.exams[SCRIPTABLE].python.encode()
+        for name in ("MLmodel", "python_env.yaml", "conda.yaml"):
+            assert own in files[name], f"{name} of the trial's model doesn't say its Python"
+            files[name] = files[name].replace(own, f"{ANOTHER_PYTHON}.18".encode())
+    with _alone(trial, serving.mounted("unmet", files)) as server:
+        assert_clear_end(server, f"the model requires {line or named}", named)
+
+
+MIB = 1 << 20
+
+
+def _settled_log(server: ModelServer) -> str:
+    """With what was written a moment ago: servers may collect lines, and engines do."""
+    time.sleep(LOGGED_WITHIN)
+    return server.logs(5000)
+
+
+def _blanks(size: int, says: str) -> bytes | Iterator[bytes]:
+    """Which JSON may begin with."""
+    if says == "its length":
+        return b" " * size
+    return (b" " * min(65536, size - start) for start in range(0, size, 65536))
 
 
 @pytest.mark.promise("serving.limits_requests")
 @pytest.mark.parametrize("says", ["its length", "nothing"])
-def test_large_request_is_refused(serving: Serving, says: str, subject: Subject) -> None:
+def test_large_request_is_refused(
+    serving: Serving, promised: Promise, says: str, subject: Subject
+) -> None:
     kind, form = _any(serving)
     server = serving.server(kind)
-
-    def parts() -> Iterator[bytes]:
-        for _ in range(TOO_MUCH // 65536):
-            yield b" " * 65536
-
-    refused_before = server.logs(5000).count(" 413 ")
-    body = b" " * TOO_MUCH if says == "its length" else parts()
+    size = int(str(promised.value)) * MIB * 5 // 4
+    refused_before = _settled_log(server).count(" 413 ")
     try:
-        answer = server.ask(body)
+        answer = server.ask(_blanks(size, says))
     except requests.ConnectionError:
         # Refused before it has sent everything, a client may not get to read the answer.
         answer = None
     if answer is not None:
         assert answer.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE, (
-            f"{TOO_MUCH} bytes: {answer.status_code} {answer.text[:200]}"
+            f"{size} bytes: {answer.status_code} {answer.text[:200]}"
         )
-    refused = server.logs(5000).count(" 413 ") > refused_before
+    refused = _settled_log(server).count(" 413 ") > refused_before
     assert refused or answer is not None, "no answer, and no word of 413 in the log"
     assert_answered(server.ask(form.body, form.kind), form.predictions, subject)
+
+
+@pytest.mark.promise("serving.limits_requests")
+@pytest.mark.parametrize("says", ["its length", "nothing"])
+def test_request_below_the_limit_is_answered(
+    serving: Serving, promised: Promise, says: str, subject: Subject
+) -> None:
+    kind, form = _any(serving)
+    if form.kind != "application/json":
+        pytest.skip("the model that was given takes no JSON, which can be made longer")
+    size = int(str(promised.value)) * MIB * 3 // 4
+    blanks, end = _blanks(size - len(form.body), says), form.body.encode()
+    body = blanks + end if isinstance(blanks, bytes) else itertools.chain(blanks, [end])
+    answer = serving.server(kind).ask(body, form.kind)
+    assert_answered(answer, form.predictions, subject, f"{size} bytes")
 
 
 @pytest.mark.promise("serving.keeps_input_private")
@@ -560,7 +692,7 @@ def test_input_is_repeated_nowhere(serving: Serving) -> None:
     assert not repeating, f"the answer repeats the input: {repeating[0]}"
     lines = [
         line
-        for line in server.logs(5000).splitlines()
+        for line in _settled_log(server).splitlines()
         for known in (secret, str(number), str(2 * number))
         if known in line
     ]
@@ -689,7 +821,7 @@ def test_model_server_is_healthy(serving: Serving, serve: StartServing, subject:
     until(healthy, container=container, what="become healthy", limit=45, every=1)
     if SCRIPTABLE not in serving.exams:
         return
-    loading = serve(SCRIPTABLE, wait=False, variables={"SEATRIAL_LOAD_SECONDS": "3600"})
+    loading = serve(SCRIPTABLE, wait=False, variables={LOAD_SECONDS: "3600"})
 
     for _ in range(3):
         time.sleep(1 * subject.scale)

@@ -17,6 +17,8 @@ from acceptance.predictions import difference
         ([{"x": 0.1}], [{"x": 0.1 + 1e-18}], 0.0, ""),
         ([{"x": 0.1}], [{"x": 0.1 + 1e-16}], 1e-9, ""),
         ([{"x": 0.1}], [{"x": 0.1 + 1e-16}], 0.0, "predictions[0]['x'] is 0.1 instead of 0.1000"),
+        ([2**53], [2**53 + 1], 1e-9, "predictions[0] is 9007199254740992 instead of"),
+        ([2.0**53], [2**53 + 1], 0.0, "predictions[0] is 9007199254740992.0 instead of"),
         ([1, True], [1, 1], 0.0, "predictions[1] is true instead of 1"),
         ([[1, 2], [3, 5]], [[1, 2], [3, 4]], 1e-9, "predictions[1][1] is 5 instead of 4"),
         ([1, 2], [1, 2, 3], 0.0, "predictions are 2 instead of 3"),

@@ -539,6 +539,27 @@ def test_unmet_requirement_is_one_line(requirement: str, said: str, tmp_path: Pa
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "requirement",
+    [
+        "own @ git+https://me:word@example.org/own.git@v1",
+        "git+https://me:word@example.org/own.git",
+        "-e git+https://me:word@example.org/own.git#egg=own",
+    ],
+)
+@pytest.mark.parametrize("build_sources", [True, False])
+def test_requirement_from_a_repository_is_one_line(
+    requirement: str, build_sources: bool, tmp_path: Path
+) -> None:
+    folder = save(tmp_path / "m")
+    (folder / "requirements.txt").write_text(f"mlflow\n{requirement}\n", encoding="utf-8")
+    with pytest.raises(UserError, match="has no hash to be locked by; name") as caught:
+        lock(folder, tmp_path / "lists", build_sources=build_sources)
+    assert "example.org/own.git" in str(caught.value)
+    assert "word" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_what_has_no_wheel_can_be_listed_for_building(tmp_path: Path) -> None:
     """Docopt is published as a source only."""
     folder = save(tmp_path / "m")

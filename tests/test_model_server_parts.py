@@ -83,7 +83,7 @@ def test_settings_that_cannot_be(name: str, value: str) -> None:
 
 def test_accepted_sockets_do_not_delay() -> None:
     """Neither by the listening socket's own option, nor by what asyncio does for TCP."""
-    listener = listening.listen("127.0.0.1", 0)
+    listener = listening.listen("127.0.0.1", 0, 60)
     assert listener.proto == socket.IPPROTO_TCP
     with listener, socket.create_connection(listener.getsockname()):
         accepted, _ = listener.accept()
@@ -108,7 +108,7 @@ def test_nobody_is_lost_when_the_listener_closes(
 ) -> None:
     """Clients come all the time: each of them is let in, or finds nobody listening."""
     monkeypatch.setattr(listening, "_BACKLOG", 63)
-    listener = listening.listen("127.0.0.1", 0)
+    listener = listening.listen("127.0.0.1", 0, 60)
     address = listener.getsockname()
     admitted: list[socket.socket] = []
     connected: list[socket.socket] = []

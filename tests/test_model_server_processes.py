@@ -159,13 +159,16 @@ def _frame(words: tuple[str, ...]) -> dict[str, Any]:
     return {"columns": ["do"], "data": [[word] for word in words]}
 
 
+def _environment(**variables: str) -> dict[str, str]:
+    """Of a process that finds the server's modules."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, FOLDERS)), **variables}
+
+
 @contextmanager
 def started(model: Path, folder: Path, **variables: str) -> Iterator[Server]:
     """A server, not ready yet."""
     port = free_port()
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(map(str, FOLDERS)),
+    variables = {
         "MLFLOW_MODEL_PATH": str(model),
         "MLFLOW_MODELS_PORT": str(port),
         "MLFLOW_MODELS_WORKERS": "2",
@@ -176,7 +179,7 @@ def started(model: Path, folder: Path, **variables: str) -> Iterator[Server]:
     with output.open("wb") as out, errors.open("wb") as err:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlflow_model_server.main", "serve"],
-            env=environment,
+            env=_environment(**variables),
             stdout=out,
             stderr=err,
         )
@@ -300,9 +303,8 @@ def test_the_front_stays_small(server: Server) -> None:
 
 def test_health_program(server: Server) -> None:
     program = FOLDERS[1] / "bin" / "mlflow-model-health"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, FOLDERS))}
     for port, code, said in ((server.port, 0, "healthy: "), (free_port(), 1, "unhealthy: ")):
-        environment["MLFLOW_MODELS_PORT"] = str(port)
+        environment = _environment(MLFLOW_MODELS_PORT=str(port))
         asked = subprocess.run(
             [sys.executable, program], env=environment, capture_output=True, text=True, check=False
         )
@@ -608,6 +610,22 @@ def test_a_request_that_never_ends(model: Path, tmp_path: Path) -> None:
         connection.close()
 
 
+def test_an_answer_that_nobody_takes(model: Path, tmp_path: Path) -> None:
+    with ready(model, tmp_path, MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT="3") as server:
+        body = json.dumps({"dataframe_split": _frame(("large:20000000",))}).encode()
+        with _sent(server, f"content-length: {len(body)}", body) as unread:
+            _until(lambda: " out=2000" in server.output.read_text(), "it wasn't answered")
+            port = unread.getsockname()[1]
+            assert port in _clients(server)
+            _until(lambda: port not in _clients(server), "it is kept for ever")
+
+
+def _clients(server: Server) -> set[int]:
+    """Ports to which the front has a connection."""
+    connections = server.front().net_connections("tcp")
+    return {one.raddr.port for one in connections if one.status == psutil.CONN_ESTABLISHED}
+
+
 def test_a_worker_that_has_forked_is_replaced(model: Path, tmp_path: Path) -> None:
     """The process that it started holds its pipes and sockets open."""
     with ready(model, tmp_path, TEST_LOAD="fork", MLFLOW_MODELS_WORKERS="1") as server:
@@ -684,13 +702,9 @@ def test_model_that_raises_and_leaves_something(model: Path, tmp_path: Path, lef
 def test_check_of_a_model_that_leaves_something(
     model: Path, tmp_path: Path, left: str, code: int, said: str
 ) -> None:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(map(str, FOLDERS)),
-        "MLFLOW_MODEL_PATH": str(model),
-        "MLFLOW_MODEL_REQUIREMENTS": "warn",
-        "TEST_LOAD": left,
-    }
+    environment = _environment(
+        MLFLOW_MODEL_PATH=str(model), MLFLOW_MODEL_REQUIREMENTS="warn", TEST_LOAD=left
+    )
     output = tmp_path / "output"
     with output.open("wb") as file:
         checked = subprocess.Popen(
@@ -799,7 +813,7 @@ def test_workers_that_keep_dying(model: Path, tmp_path: Path) -> None:
 def test_arguments(words: list[str], variables: dict[str, str], code: int, message: str) -> None:
     ended = subprocess.run(
         [sys.executable, FOLDERS[1] / "bin" / "mlflow-model-server", *words],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, FOLDERS)), **variables},
+        env=_environment(**variables),
         capture_output=True,
         text=True,
         check=False,

@@ -27,7 +27,8 @@ variable "ALL_INPUTS" {
 variable "SERVED" {
   default = join("; ", [
     "image.healthcheck", "image.user", "process.exits_with_server", ALL_INPUTS,
-    "serving.refuses_bad_input", "serving.ready_when_loaded",
+    "serving.refuses_bad_input", "serving.paths[/health]", "serving.paths[/version]",
+    "serving.ready_when_loaded", "serving.refuses_unmet",
     "serving.finishes_requests", "serving.survives_workers", "serving.reports_unloadable",
     "serving.limits_requests", "serving.keeps_input_private", "serving.answers_at_once",
     "serving.metrics",
@@ -120,6 +121,7 @@ target "patched" {
 
       # The server of models: predictions.
       { name = "reads-split-frames-in-single-precision", breaks = "serving.inputs[dataframe_split]", of = "model-server" },
+      { name = "reads-integers-as-doubles", breaks = "serving.inputs[dataframe_split]", of = "model-server" },
       { name = "sorts-records", breaks = "serving.inputs[dataframe_records]", of = "model-server" },
       { name = "rounds-instances", breaks = "serving.inputs[instances]", of = "model-server" },
       { name = "answers-four-rows", breaks = "serving.inputs[inputs]", of = "model-server" },
@@ -136,6 +138,7 @@ target "patched" {
       { name = "blames-itself-for-bytes", breaks = "serving.refuses_bad_input", of = "model-server" },
       { name = "is-stuck-after-bad-input", breaks = "serving.refuses_bad_input", of = "model-server" },
       { name = "takes-any-size", breaks = "serving.limits_requests", of = "model-server" },
+      { name = "takes-half-of-what-it-says", breaks = "serving.limits_requests", of = "model-server" },
       { name = "trusts-the-length", breaks = "serving.limits_requests", of = "model-server" },
       { name = "cuts-long-uploads-off", breaks = "serving.limits_requests", of = "model-server" },
       { name = "echoes-input", breaks = "serving.keeps_input_private", of = "model-server" },
@@ -146,6 +149,9 @@ target "patched" {
       { name = "logs-queries", breaks = "serving.keeps_input_private", of = "model-server" },
 
       # Its life, from the start to the end.
+      { name = "says-another-mlflow", breaks = "serving.paths[/version]", of = "model-server" },
+      { name = "is-in-health-at-once", breaks = "serving.paths[/health]", of = "model-server" },
+      { name = "serves-what-it-only-nearly-can", breaks = "serving.refuses_unmet", of = "model-server" },
       { name = "pings-before-the-model-is-ready", breaks = "serving.ready_when_loaded", of = "model-server", also = "image.healthcheck" },
       { name = "counts-on-workers-that-load", breaks = "serving.ready_when_loaded", of = "model-server", also = "image.healthcheck" },
       { name = "loads-a-broken-model-for-ever", breaks = "serving.reports_unloadable", of = "model-server" },

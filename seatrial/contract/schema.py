@@ -29,7 +29,9 @@ Absence = Literal[
 Form = Literal["server", "mlflow server", "none"]
 ModelBuild = Literal["local", "virtualenv", "conda", "agnostic", "inside"]
 InputForm = Literal["dataframe_split", "dataframe_records", "instances", "inputs", "csv", "params"]
+ServedPath = Literal["/health", "/version"]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Mebibytes = Annotated[int, Field(ge=1, le=512)]
 
 
 def _specifier(text: str) -> str:
@@ -194,6 +196,9 @@ class Serving(Section):
     the architecture that the model was made on."""
     refuses_bad_input: Literal[True] | None = None
     """What is no input of the model gets a 4xx, and the next request its answer."""
+    paths: list[ServedPath] | None = None
+    """What is answered beside /ping and /invocations: /health as /ping is, and on /version that of
+    the MLflow that is installed."""
     ready_when_loaded: Literal[True] | None = None
     """/ping says 200 once a request would be answered, and not before."""
     finishes_requests: Literal[True] | None = None
@@ -203,8 +208,12 @@ class Serving(Section):
     reports_unloadable: Literal[True] | None = None
     """A model that can't be loaded ends the container with an exit code other than 0, and the log
     says why in one line."""
-    limits_requests: Literal[True] | None = None
-    """A request that is too large gets 413, whether it says its length or not."""
+    refuses_unmet: Literal[True] | None = None
+    """A model that is mounted and requires what the image doesn't hold is one that can't be
+    loaded; nothing is installed for it."""
+    limits_requests: Mebibytes | None = None
+    """A request that is a quarter larger gets 413, whether it says its length or not, and one of
+    three quarters its answer."""
     keeps_input_private: Literal[True] | None = None
     """No answer to a bad request and no line of the log repeats the input."""
     answers_at_once: Literal[True] | None = None

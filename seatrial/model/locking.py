@@ -42,6 +42,9 @@ _FIRST_SERVED = Version("3")
 """Before that, what answers requests is no ASGI application."""
 _NAMES_FILE = re.compile(r"(?:-[cr]|--constraint|--requirement)\b[ =]*(.*?)(?:\s#.*)?")
 """A line of a requirements file that names another one."""
+_FROM_REPOSITORY = re.compile(
+    r"^\s*(?:\S+ *@ *|-e +|--editable[ =]+)?(?:git|hg|svn|bzr)\+\S+", re.MULTILINE
+)
 _NO_WHEEL = ("no usable wheels", "no wheels with a matching")
 """uv's words for what is published as a source only, or for other platforms."""
 _WHERE = ("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--no-index")
@@ -92,6 +95,12 @@ def lock(
             which, and on what platform.
     """
     own = (folder / REQUIREMENTS).read_text(encoding="utf-8")
+    if found := _FROM_REPOSITORY.search(own):
+        raise UserError(
+            f"the model requires {without_password(found[0].strip())}: what comes from a repository"
+            " has no hash to be locked by; name the address of an archive of it instead, such as"
+            " NAME @ https://.../archive/REVISION.tar.gz"
+        )
     target.mkdir(parents=True, exist_ok=True)
     where = [line for line in own.splitlines() if line.split("=")[0].split(" ")[0] in _WHERE]
     (target / INDEX).write_text("".join(f"{line}\n" for line in where), encoding="utf-8")

@@ -71,6 +71,8 @@ class Serving:
     subject: Subject
     exams: Mapping[str, Exam]
     """By the kind of model."""
+    files: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
+    """Of models that are mounted: what their folders hold."""
     images: Once[str, ServedImage, UserError] = field(default_factory=lambda: Once(UserError))
     _shared: Once[str, ModelServer, ContainerError] = field(
         default_factory=lambda: Once(ContainerError, ContainerError.in_one_line)
@@ -87,6 +89,12 @@ class Serving:
             return ServedImage(self.subject, self.build(kind, self.subject.platform))
 
         return self.images.get(kind, make)
+
+    def mounted(self, name: str, files: Mapping[str, bytes]) -> ServedImage:
+        """The image under test, with a folder at the model's place."""
+        volume = self.trial.fresh_name(name)
+        prepare_files(self.trial.client, self.trial.session, self.subject, volume, files)
+        return ServedImage(self.subject, self.subject.configuration.image_id, volume)
 
     def server(self, kind: str) -> ModelServer:
         """The server of that kind of model that tests share, started at the first call.
@@ -161,7 +169,8 @@ def _given(trial: Trial, subject: Subject, uri: str) -> Serving:
     work = place.python(_script(), json.dumps({"given": MODEL_PATH}))
     exams = _exams(work.code, work.printed, str(work))
     image = ServedImage(subject, subject.configuration.image_id)
-    return Serving(trial, subject, exams, Once(UserError, made=dict.fromkeys(exams, image)))
+    images = Once(UserError, made=dict.fromkeys(exams, image))
+    return Serving(trial, subject, exams, images=images)
 
 
 def _logged(trial: Trial) -> dict[str, Exam]:
@@ -188,12 +197,10 @@ def _mounted(trial: Trial, subject: Subject) -> Serving:
     place.prepare()
     work = place.python(_script(), json.dumps({"folder": "."}))
     exams = _exams(work.code, work.printed, str(work))
-    images: Once[str, ServedImage, UserError] = Once(UserError)
-    for kind in exams:
-        volume = trial.fresh_name(kind)
-        prepare_files(trial.client, trial.session, trainer, volume, place.files(kind))
-        images.made[kind] = ServedImage(subject, subject.configuration.image_id, volume)
-    return Serving(trial, subject, exams, images)
+    served = Serving(trial, subject, exams, {kind: place.files(kind) for kind in exams})
+    for kind, files in served.files.items():
+        served.images.made[kind] = served.mounted(kind, files)
+    return served
 
 
 def _native(trial: Trial, name: str, reference: str, contract: Path) -> Subject:

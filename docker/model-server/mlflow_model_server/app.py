@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from mlflow_model_server import answers, frames, metrics
 from mlflow_model_server.frames import Answer, Request
 
 if TYPE_CHECKING:
+    from mlflow_model_server.access_log import AccessLog
     from mlflow_model_server.dispatcher import Dispatcher, Task
     from mlflow_model_server.settings import Settings
 
@@ -48,6 +48,7 @@ class App:
     settings: Settings
     dispatcher: Dispatcher
     metrics: metrics.Metrics
+    log: AccessLog
     closing: bool = False
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
     _prefix: str = field(default_factory=lambda: os.urandom(4).hex())
@@ -72,7 +73,7 @@ class App:
         path = scope["path"] if scope["path"] in _PATHS else "other"
         self.metrics.count(path, answer.status, seconds, exchange.received, len(answer.body))
         if self.settings.access_log and not (path in _UNLOGGED and answer.status < 400):
-            _log(scope["method"], path, answer, seconds, exchange)
+            self.log.add(_line(scope["method"], path, answer, seconds, exchange))
         if exchange.unread:
             await _read_rest(receive, exchange)
             await send({"type": "http.response.body", "body": b""})
@@ -234,12 +235,11 @@ def _unavailable(why: str) -> Answer:
     return answer._replace(headers=[*answer.headers, ("retry-after", "1")])
 
 
-def _log(method: str, path: str, answer: Answer, seconds: float, exchange: _Exchange) -> None:
+def _line(method: str, path: str, answer: Answer, seconds: float, exchange: _Exchange) -> str:
     now = time.time()
     clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
-    sys.stdout.write(
+    return (
         f"{clock}.{int(now % 1 * 1000):03}Z {method} {path} {answer.status}"
         f" in={exchange.received} out={len(answer.body)} ms={seconds * 1000:.1f}"
-        f" worker={exchange.worker or '-'} request={exchange.identity}\n"
+        f" worker={exchange.worker or '-'} request={exchange.identity}"
     )
-    sys.stdout.flush()

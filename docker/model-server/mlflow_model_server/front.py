@@ -9,12 +9,14 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 from importlib import metadata
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from mlflow_model_server import control, listening
+from mlflow_model_server.access_log import AccessLog
 from mlflow_model_server.app import App
 from mlflow_model_server.control import Message
 from mlflow_model_server.dispatcher import Dispatcher
@@ -72,7 +74,8 @@ class _Front:
         self._manager = manager
         self._metrics = Metrics()
         self._dispatcher = Dispatcher(self._ready, self._lost)
-        self._app = App(settings, self._dispatcher, self._metrics)
+        self._log = AccessLog(sys.stdout)
+        self._app = App(settings, self._dispatcher, self._metrics, self._log)
         self._tasks: set[asyncio.Task[None]] = set()
         self.configuration = uvicorn.Config(
             self._app,
@@ -93,7 +96,10 @@ class _Front:
         self._metrics.describe(mlflow_version=mlflow_version())
         loop = asyncio.get_running_loop()
         loop.add_reader(self._manager.fileno(), self._read_manager)
-        await self._server.serve(sockets=[self._listener])
+        try:
+            await self._server.serve(sockets=[self._listener])
+        finally:
+            self._log.flush()
 
     def _read_manager(self) -> None:
         while True:

@@ -31,8 +31,14 @@ _TABLE = Path("/proc/net/tcp")
 _SYN_RECEIVED = "03"
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, patience: int) -> socket.socket:
     """Listen on a port.
+
+    Args:
+        host: an address.
+        port: of it.
+        patience: seconds after which the kernel ends a connection whose client takes nothing of
+            what was sent to it; the event loop would keep an answer for it without limit.
 
     asyncio sets TCP_NODELAY on accepted sockets only where the listening one says that it is TCP's:
     otherwise an answer in two writes waits 40 ms for the client's delayed acknowledgement.
@@ -43,6 +49,8 @@ def listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # Milliseconds; connections have it from the socket that accepts them.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience * 1000)
     try:
         listener.bind((host, port))
         listener.listen(_BACKLOG)
@@ -77,15 +85,21 @@ async def shut(listener: socket.socket, admit: Callable[[socket.socket], Awaitab
                     await admit(listener.accept()[0])
             if _waiting(listener) is None:
                 return  # nothing better can be done where the length of the queue isn't told
-            if not _handshakes(listener):
-                listener.listen(0)
-                with socket.socket() as plug:
-                    plug.settimeout(0)
-                    if await _fills(listener, plug) and not _handshakes(listener):
-                        listener.close()
-                        return
-                listener.listen(_BACKLOG)
+            if not _handshakes(listener) and await _plugged(listener):
+                return
             await asyncio.sleep(_TICK)
+
+
+async def _plugged(listener: socket.socket) -> bool:
+    """Close it, if nobody but a connection of our own is in its queue; whether it is closed."""
+    listener.listen(0)
+    with socket.socket() as plug:
+        plug.settimeout(0)
+        if await _fills(listener, plug) and not _handshakes(listener):
+            listener.close()
+            return True
+    listener.listen(_BACKLOG)
+    return False
 
 
 async def _fills(listener: socket.socket, plug: socket.socket) -> bool:

@@ -58,7 +58,7 @@ def run(settings: Settings) -> int:
         signal.signal(number, lambda *_: os._exit(0))
     children: list[int] = []
     try:
-        listener = listening.listen(_HOST, settings.port)
+        listener = listening.listen(_HOST, settings.port, settings.request_timeout)
         own, theirs = control.pair()
 
         def answer() -> int:

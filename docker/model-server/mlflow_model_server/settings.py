@@ -45,8 +45,9 @@ its input example. Environment variables:
   {REQUIREMENTS}       whether a model whose requirements.txt or Python version
                                   isn't met is refused: enforce or warn (enforce)
   {REQUEST_TIMEOUT}
-                                  seconds for an answer, else 504, and for all of a
-                                  request to be there, else 408 (60)
+                                  seconds for an answer, else 504; for all of a request
+                                  to be there, else 408; and for a client to take some
+                                  of its answer, else the connection ends (60)
   {DRAIN_WAIT[0]}               seconds during which a server that was told to stop still
                                   accepts connections (0.5)
   {STOP_WAIT[0]}                seconds after which a server that was told to stop is

@@ -21,7 +21,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature, infer_signature
 from mlflow.pyfunc.scoring_server import invocations, predictions_to_json
-from mlflow.types import ParamSchema, ParamSpec
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from mlflow.utils.proto_json_utils import NumpyEncoder
 
 JSON, CSV = "application/json", "text/csv"
@@ -48,10 +48,12 @@ class Affine(mlflow.pyfunc.PythonModel):
             if not mark.exists():
                 mark.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-        return model_input["x"] * said.get("scale", 2.0) + said.get("shift", 0.0)
+        answer = model_input["x"] * said.get("scale", 2.0) + said.get("shift", 0.0)
+        kept = model_input.drop(columns="x")
+        return answer if kept.empty else kept.assign(x=answer)
 """
 """Does what faults and slow models do, when it is told to: by variables of the container as it is
-loaded, by parameters of a request."""
+loaded, by parameters of a request. Columns beside its own come back as they came."""
 
 
 def requirements(*names: str) -> "list[str]":
@@ -102,11 +104,17 @@ def affine(folder: Path) -> "dict[str, Any]":
         + [ParamSpec("die_once", "string", "")]
     )
     columns = infer_signature(frame, frame["x"])
+    kept = [
+        ColSpec(kind, name, required=False)
+        for name, kind in {"number": "long", "when": "datetime", "word": "string"}.items()
+    ]
     return {
         "flavor": mlflow.pyfunc,
         "python_model": Affine(),
         "code_paths": [str(code)],
-        "signature": ModelSignature(columns.inputs, columns.outputs, parameters),
+        "signature": ModelSignature(
+            Schema([*columns.inputs.inputs, *kept]), columns.outputs, parameters
+        ),
         "input_example": (frame, {"scale": 3.0, "shift": 0.1}),
         "pip_requirements": requirements(),
         "weights": numbers,
