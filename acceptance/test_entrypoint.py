@@ -10,6 +10,7 @@ import mlflow
 import pytest
 
 from acceptance.endings import KILL_SERVER, KILLED, START, WITHIN, assert_clear_end, ended
+from acceptance.orphans import assert_reaped
 from seatrial import catalogue
 from seatrial.stack.oneoff import run_in_container
 from seatrial.stack.settings import FILES_PATH, ServerSettings
@@ -52,25 +53,6 @@ with engine.begin() as connection:
 print(older)
 """
 """Makes a database as the MLflow before one migration made it."""
-
-LEAVE_ORPHANS = """
-import os, sys, time
-for _ in range(5):
-    if os.fork() == 0:
-        if os.fork() == 0:
-            time.sleep(0.3)
-        os._exit(0)
-    os.wait()
-time.sleep(float(sys.argv[1]))
-for name in os.listdir("/proc"):
-    if name.isdigit():
-        try:
-            fields = open(f"/proc/{name}/stat").read().rpartition(")")[2].split()
-        except FileNotFoundError:
-            continue
-        if fields[0] == "Z":
-            print(name)
-"""
 
 
 def _in_order(settings: ServerSettings, *command: str, **variables: str) -> ServerSettings:
@@ -478,9 +460,4 @@ def test_server_that_is_killed_ends_the_container(
 
 @pytest.mark.promise("process.reaps_zombies")
 def test_orphans_leave_the_process_table(embedded_server: Server, subject: Subject) -> None:
-    wait = str(1 * subject.scale)
-    interpreter = subject.contract.start.interpreter
-    left = run_in_container(embedded_server.container, interpreter, "-c", LEAVE_ORPHANS, wait)
-    assert left.code == 0, f"orphans can't be made: {left}"
-    number = len(left.output.split())
-    assert not number, f"{number} of 5 ended orphans are still in the table"
+    assert_reaped(embedded_server.container, subject)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from acceptance.health import wait_healthy
 from seatrial.inspection import authorities, bill, declared, programs
 from seatrial.inspection.image import lay_open
 from seatrial.inspection.search import search
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from seatrial.trial.state import Trial
 
 FIRST_UNPRIVILEGED_PORT = 1025
-NANOSECONDS = 1_000_000_000
 FEWEST_AUTHORITIES = 100
 SHOWN = 20
 ABSENT = ("no such file or directory", "not found")
@@ -278,16 +278,7 @@ def test_serving_container_is_healthy(subject: Subject, embedded_server: Server)
     container = embedded_server.container
     outcome = run_in_container(container, *_check(subject))
     assert outcome.code == 0, f"the check fails on a server that answers: {outcome}"
-    said = container.attrs["Config"]["Healthcheck"]
-    interval = (said.get("Interval") or 30 * NANOSECONDS) / NANOSECONDS
-    timeout = (said.get("Timeout") or 30 * NANOSECONDS) / NANOSECONDS
-
-    def healthy() -> bool:
-        return bool(container.attrs["State"]["Health"]["Status"] == "healthy")
-
-    until(
-        healthy, container=container, what="become healthy", limit=2 * (interval + timeout), every=1
-    )
+    wait_healthy(container)
 
 
 @pytest.mark.promise("image.healthcheck")

@@ -13,6 +13,7 @@ import mlflow
 import pytest
 import requests
 
+from seatrial.stack.confinement import OTHER_USER
 from seatrial.trial.clients import client_of, fresh_name
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import Launch
 
-OTHER_USER = "12345:0"
 """A uid that no image knows, in the group root: what OpenShift gives a container."""
 
 LATER_SCRIPT = re.compile(r"static/(?:js|css)/[\w.-]+\.chunk\.(?:js|css)(?=[\"'`])")

@@ -95,6 +95,21 @@ def test_folder_and_bytes_are_no_contract(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("section", "contradiction"),
+    [
+        ('[server]\ndatabases = ["sqlite"]', "serving and server are given"),
+        ("[entrypoint]\nreplicas = 3", "serving and entrypoint are given"),
+        ("[process]\nkeeps_data = true", "process.keeps_data is given with serving"),
+    ],
+)
+def test_what_is_not_tried_on_a_models_server_is_refused(
+    written: Write, section: str, contradiction: str
+) -> None:
+    with pytest.raises(UserError, match=contradiction):
+        load(written(f'description = "A server"\n[serving]\nmetrics = true\n{section}\n'))
+
+
+@pytest.mark.parametrize(
     ("change", "contradiction"),
     [
         (("exposed_ports = [5000]", "exposed_ports = [8080]"), "start.port is 5000, but"),

@@ -539,24 +539,27 @@ def test_unmet_requirement_is_one_line(requirement: str, said: str, tmp_path: Pa
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "requirement",
-    [
-        "own @ git+https://me:word@example.org/own.git@v1",
-        "git+https://me:word@example.org/own.git",
-        "-e git+https://me:word@example.org/own.git#egg=own",
-    ],
-)
-@pytest.mark.parametrize("build_sources", [True, False])
-def test_requirement_from_a_repository_is_one_line(
-    requirement: str, build_sources: bool, tmp_path: Path
-) -> None:
+@pytest.fixture
+def repository(tmp_path: Path) -> str:
+    """One with a distribution, `own`: its address for pip."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    project = '[project]\nname = "own"\nversion = "1.0"\ndependencies = []\n'
+    (folder / "pyproject.toml").write_text(project, encoding="utf-8")
+    identity = ["-c", "user.name=Nobody", "-c", "user.email=nobody@example.org"]
+    for words in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "one"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    return f"git+file://{folder}"
+
+
+def test_requirement_from_a_repository_is_one_line(repository: str, tmp_path: Path) -> None:
+    """Also where another file names it."""
     folder = save(tmp_path / "m")
-    (folder / "requirements.txt").write_text(f"mlflow\n{requirement}\n", encoding="utf-8")
-    with pytest.raises(UserError, match="has no hash to be locked by; name") as caught:
-        lock(folder, tmp_path / "lists", build_sources=build_sources)
-    assert "example.org/own.git" in str(caught.value)
-    assert "word" not in str(caught.value)
+    (folder / "requirements.txt").write_text("mlflow\n-r more.txt\n", encoding="utf-8")
+    (folder / "more.txt").write_text(f"own @ {repository}\n", encoding="utf-8")
+    with pytest.raises(UserError, match="the model requires own @ git") as caught:
+        lock(folder, tmp_path / "lists")
+    assert "has no hash to be locked by; name the address" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

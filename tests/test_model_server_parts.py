@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import io
 import json
 import os
 import resource
@@ -17,7 +19,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from mlflow_entrypoint.errors import EntrypointError
-from mlflow_model_server import answers, cpus, fitness, frames, front, listening, settings
+from mlflow_model_server import (
+    access_log,
+    answers,
+    cpus,
+    fitness,
+    frames,
+    front,
+    listening,
+    settings,
+)
 from mlflow_model_server.dispatcher import Dispatcher, Worker
 from mlflow_model_server.frames import Answer, Request
 
@@ -89,6 +100,52 @@ def test_accepted_sockets_do_not_delay() -> None:
         accepted, _ = listener.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+class _Stream(io.StringIO):
+    """Knows what it was given at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.written.append(text)
+        return len(text)
+
+
+def test_lines_are_written_together_in_their_order() -> None:
+    stream = _Stream()
+
+    async def log() -> None:
+        lines = access_log.AccessLog(stream)
+        lines.add("one")
+        lines.add("two")
+        assert stream.written == []
+        await asyncio.sleep(0.1)
+        assert stream.written == ["one\ntwo\n"]
+        lines.add("three")
+        lines.flush()
+        await asyncio.sleep(0.1)
+        assert stream.written[1:] == ["three\n"]
+        for number in range(100):
+            lines.add(f"{number:099}")
+        assert [len(text) for text in stream.written[2:]] == [4000, 4000]
+        lines.flush()
+        lines.flush()
+        assert [len(text) for text in stream.written[2:]] == [4000, 4000, 2000]
+
+    asyncio.run(log())
+
+
+def test_accepted_sockets_give_up_who_takes_nothing() -> None:
+    listener = listening.listen("127.0.0.1", 0, 1)
+    with listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        accepted.settimeout(30)
+        with accepted, pytest.raises(TimeoutError) as caught:
+            accepted.sendall(bytes(100 << 20))
+    assert caught.value.errno == errno.ETIMEDOUT, "only the test's own patience has ended it"
 
 
 @pytest.fixture

@@ -57,12 +57,12 @@ def fork():
 
 class Scripted(PythonModel):
     def load_context(self, context):
-        first, _, later = os.environ.get("TEST_LOAD", "").partition(" then ")
-        flag = os.environ.get("TEST_FLAG")
-        how = first
-        if flag:
-            how = later if os.path.exists(flag) else first
-            open(flag, "w").close()
+        steps, loads = os.environ.get("TEST_LOAD", "").split(" then "), 1
+        if count := os.environ.get("TEST_COUNT"):
+            with open(count, "a") as file:
+                file.write(".")
+            loads = os.path.getsize(count)
+        how = steps[min(loads, len(steps)) - 1]
         if how == "sleep":
             time.sleep(1.5)
         elif how == "raise":
@@ -143,6 +143,12 @@ class Server(NamedTuple):
     def log(self) -> str:
         """All that it wrote."""
         return self.output.read_text() + self.errors.read_text()
+
+    def log_after(self, answer: requests.Response) -> str:
+        """All that it wrote, with the line of a request."""
+        identity = answer.headers["x-request-id"]
+        _until(lambda: identity in self.output.read_text(), "it wasn't logged")
+        return self.log()
 
     def workers(self) -> list[psutil.Process]:
         """They have lanes, and threads for them; the front hasn't."""
@@ -359,7 +365,7 @@ def test_faults_of_the_model_repeat_nothing(server: Server, words: list[str], st
     assert got.status_code == status, got.text
     assert set(got.json()) >= {"error_code", "message"}
     assert "stack_trace" not in got.json()
-    assert MARKER not in got.text + server.log()
+    assert MARKER not in got.text + server.log_after(got)
     assert "Traceback" not in server.log()
     if status == 400:
         where = f"request {got.headers['x-request-id']}: ValueError at "
@@ -376,12 +382,12 @@ def test_refusals_by_the_schema_repeat_nothing(server: Server) -> None:
         {"dataframe_split": {"columns": ["do"], "data": [["a"]]}, "params": {MARKER: 1}},
     ):
         got = requests.post(server.url(), json=body, timeout=30)
-        assert MARKER not in got.text + server.log(), got.text
+        assert MARKER not in got.text + server.log_after(got), got.text
     bad = f'{{"inputs": "{MARKER}'.encode() + b"\xff"
     for text in (bad, bad[:-1]):
         got = requests.post(server.url(), data=text, headers=JSON, timeout=30)
         assert got.status_code == 400
-        assert MARKER not in got.text + server.log(), got.text
+        assert MARKER not in got.text + server.log_after(got), got.text
     missing = requests.post(server.url(), json={"inputs": {"other": ["x"]}}, timeout=30)
     assert "Model is missing inputs ['do']" in missing.json()["message"]
 
@@ -611,7 +617,7 @@ def test_a_request_that_never_ends(model: Path, tmp_path: Path) -> None:
 
 
 def test_an_answer_that_nobody_takes(model: Path, tmp_path: Path) -> None:
-    with ready(model, tmp_path, MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT="3") as server:
+    with ready(model, tmp_path, MLFLOW_MODELS_SEND_TIMEOUT="2") as server:
         body = json.dumps({"dataframe_split": _frame(("large:20000000",))}).encode()
         with _sent(server, f"content-length: {len(body)}", body) as unread:
             _until(lambda: " out=2000" in server.output.read_text(), "it wasn't answered")
@@ -730,8 +736,20 @@ def test_worker_killed_while_it_loads(model: Path, tmp_path: Path) -> None:
         )
 
 
+def test_replacement_killed_while_it_loads(model: Path, tmp_path: Path) -> None:
+    """The other worker goes on, and so does the server."""
+    variables = {"TEST_LOAD": "fine then fine then kill then fine"}
+    with ready(model, tmp_path, TEST_COUNT=str(tmp_path / "count"), **variables) as server:
+        _until(lambda: len(server.workers()) == 2, "there is one worker only")
+        server.workers()[0].kill()
+        _until(lambda: _metric(server, "mlflow_model_worker_restarts_total") == 2, "it gave up")
+        assert server.invoke("a").json() == {"predictions": ["a"]}
+        said = server.errors.read_text().splitlines()
+    assert len([line for line in said if line.endswith("another one is started")]) == 2, said
+
+
 def test_replacement_that_cannot_load(model: Path, tmp_path: Path) -> None:
-    variables = {"TEST_LOAD": "fine then raise", "TEST_FLAG": str(tmp_path / "flag")}
+    variables = {"TEST_LOAD": "fine then raise", "TEST_COUNT": str(tmp_path / "count")}
     with ready(model, tmp_path, MLFLOW_MODELS_WORKERS="1", **variables) as server:
         server.workers()[0].kill()
         got = server.invoke("a")

@@ -27,7 +27,7 @@ variable "ALL_INPUTS" {
 variable "SERVED" {
   default = join("; ", [
     "image.healthcheck", "image.user", "process.exits_with_server", ALL_INPUTS,
-    "serving.refuses_bad_input", "serving.paths[/health]", "serving.paths[/version]",
+    "serving.refuses_bad_input", "serving.refuses_bad_bytes", "serving.paths[/health]", "serving.paths[/version]",
     "serving.ready_when_loaded", "serving.refuses_unmet",
     "serving.finishes_requests", "serving.survives_workers", "serving.reports_unloadable",
     "serving.limits_requests", "serving.keeps_input_private", "serving.answers_at_once",
@@ -124,6 +124,9 @@ target "patched" {
       { name = "reads-integers-as-doubles", breaks = "serving.inputs[dataframe_split]", of = "model-server" },
       { name = "sorts-records", breaks = "serving.inputs[dataframe_records]", of = "model-server" },
       { name = "rounds-instances", breaks = "serving.inputs[instances]", of = "model-server" },
+      { name = "answers-a-thousand-rows", breaks = "serving.inputs[dataframe_records]", of = "model-server" },
+      { name = "takes-columns-by-position", breaks = "serving.inputs[csv]", of = "model-server" },
+      { name = "reads-text-as-latin-1", breaks = "serving.inputs[csv]", of = "model-server" },
       { name = "answers-four-rows", breaks = "serving.inputs[inputs]", of = "model-server" },
       { name = "reads-csv-nearly-right", breaks = "serving.inputs[csv]", of = "model-server" },
       { name = "ignores-parameters", breaks = "serving.inputs[params]", of = "model-server" },
@@ -135,7 +138,7 @@ target "patched" {
 
       # Its input.
       { name = "fills-missing-columns", breaks = "serving.refuses_bad_input", of = "model-server" },
-      { name = "blames-itself-for-bytes", breaks = "serving.refuses_bad_input", of = "model-server" },
+      { name = "blames-itself-for-bytes", breaks = "serving.refuses_bad_bytes", of = "model-server" },
       { name = "is-stuck-after-bad-input", breaks = "serving.refuses_bad_input", of = "model-server" },
       { name = "takes-any-size", breaks = "serving.limits_requests", of = "model-server" },
       { name = "takes-half-of-what-it-says", breaks = "serving.limits_requests", of = "model-server" },
@@ -146,6 +149,7 @@ target "patched" {
       { name = "logs-stack-traces", breaks = "serving.keeps_input_private", of = "model-server" },
       { name = "logs-warnings-about-input", breaks = "serving.keeps_input_private", of = "model-server" },
       { name = "logs-what-it-answers", breaks = "serving.keeps_input_private", of = "model-server" },
+      { name = "repeats-input-in-a-header", breaks = "serving.keeps_input_private", of = "model-server" },
       { name = "logs-queries", breaks = "serving.keeps_input_private", of = "model-server" },
 
       # Its life, from the start to the end.
@@ -165,6 +169,7 @@ target "patched" {
       { name = "ends-with-143", breaks = "serving.finishes_requests", of = "model-server" },
       { name = "tries-once", breaks = "serving.survives_workers", of = "model-server" },
       { name = "gives-neighbours-up", breaks = "serving.survives_workers", of = "model-server" },
+      { name = "is-ready-for-ever", breaks = "serving.survives_workers", of = "model-server" },
       { name = "replaces-no-worker", breaks = "serving.survives_workers", of = "model-server" },
       { name = "gives-up-after-three-deaths", breaks = "serving.survives_workers", of = "model-server" },
       { name = "exits-0-on-crash", breaks = "process.exits_with_server", of = "model-server" },

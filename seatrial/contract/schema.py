@@ -196,6 +196,8 @@ class Serving(Section):
     the architecture that the model was made on."""
     refuses_bad_input: Literal[True] | None = None
     """What is no input of the model gets a 4xx, and the next request its answer."""
+    refuses_bad_bytes: Literal[True] | None = None
+    """So do bytes that are no text; MLflow's own server used to answer them with 500."""
     paths: list[ServedPath] | None = None
     """What is answered beside /ping and /invocations: /health as /ping is, and on /version that of
     the MLflow that is installed."""
@@ -209,11 +211,11 @@ class Serving(Section):
     """A model that can't be loaded ends the container with an exit code other than 0, and the log
     says why in one line."""
     refuses_unmet: Literal[True] | None = None
-    """A model that is mounted and requires what the image doesn't hold is one that can't be
-    loaded; nothing is installed for it."""
+    """A mounted model whose requirements the image doesn't meet ends the container as one does that
+    can't be loaded; nothing is installed for it."""
     limits_requests: Mebibytes | None = None
-    """A request that is a quarter larger gets 413, whether it says its length or not, and one of
-    three quarters its answer."""
+    """The limit in MiB. A body 1.25 times as large gets 413, with or without Content-Length; one
+    0.75 times as large is answered."""
     keeps_input_private: Literal[True] | None = None
     """No answer to a bad request and no line of the log repeats the input."""
     answers_at_once: Literal[True] | None = None
@@ -280,6 +282,10 @@ class Contract(Section):
         server = self.server
         if self.serves_models and server != Server():
             found.append("serving and server are given: an image is the one or the other")
+        if self.serves_models and self.entrypoint != Entrypoint():
+            found.append("serving and entrypoint are given: that is tried on MLflow's own server")
+        if self.serves_models and self.process.keeps_data:
+            found.append("process.keeps_data is given with serving: a model's server keeps none")
         capabilities = server.capabilities or []
         stores = server.artifact_stores or []
         access = server.artifact_access or []

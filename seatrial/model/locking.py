@@ -42,9 +42,7 @@ _FIRST_SERVED = Version("3")
 """Before that, what answers requests is no ASGI application."""
 _NAMES_FILE = re.compile(r"(?:-[cr]|--constraint|--requirement)\b[ =]*(.*?)(?:\s#.*)?")
 """A line of a requirements file that names another one."""
-_FROM_REPOSITORY = re.compile(
-    r"^\s*(?:\S+ *@ *|-e +|--editable[ =]+)?(?:git|hg|svn|bzr)\+\S+", re.MULTILINE
-)
+_REPOSITORIES = ("git+", "hg+", "svn+", "bzr+")
 _NO_WHEEL = ("no usable wheels", "no wheels with a matching")
 """uv's words for what is published as a source only, or for other platforms."""
 _WHERE = ("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--no-index")
@@ -95,12 +93,6 @@ def lock(
             which, and on what platform.
     """
     own = (folder / REQUIREMENTS).read_text(encoding="utf-8")
-    if found := _FROM_REPOSITORY.search(own):
-        raise UserError(
-            f"the model requires {without_password(found[0].strip())}: what comes from a repository"
-            " has no hash to be locked by; name the address of an archive of it instead, such as"
-            " NAME @ https://.../archive/REVISION.tar.gz"
-        )
     target.mkdir(parents=True, exist_ok=True)
     where = [line for line in own.splitlines() if line.split("=")[0].split(" ")[0] in _WHERE]
     (target / INDEX).write_text("".join(f"{line}\n" for line in where), encoding="utf-8")
@@ -123,6 +115,18 @@ def _require_served(lock: Path, platform: str) -> None:
                 f"the model requires {requirement.name} {version} on {platform}, and the image "
                 f"needs MLflow {_FIRST_SERVED} or newer: log the model anew with that, or raise "
                 f"its requirement in {REQUIREMENTS}"
+            )
+
+
+def _require_files(lock: Path) -> None:
+    """See that nothing comes from a repository: only of a file pip can compare a hash."""
+    for pin in addresses(lock.read_text(encoding="utf-8")):
+        url = str(Requirement(pin).url)
+        if url.startswith(_REPOSITORIES):
+            raise UserError(
+                f"the model requires {without_password(pin)}: what comes from a repository has no"
+                " hash to be locked by; name the address of an archive of it instead, such as"
+                " NAME @ https://.../archive/REVISION.tar.gz, and add --allow-emulated-build"
             )
 
 
@@ -167,13 +171,14 @@ def _lock(
         more.write(added)
         more.flush()
         wanted = [str(requirements), str(SERVER), more.name]
-        if build_sources:
-            _compile(wanted, folder / LOCK, platform)
-            sources = _separate(folder, target / INDEX, platform)
-        else:
-            _compile(wanted, folder / LOCK, platform, "--only-binary", ":all:")
-            (folder / SOURCES).write_text("", encoding="utf-8")
-            sources = False
+        wheels_only = () if build_sources else ("--only-binary", ":all:")
+        _compile(wanted, folder / LOCK, platform, *wheels_only)
+    _require_files(folder / LOCK)
+    if build_sources:
+        sources = _separate(folder, target / INDEX, platform)
+    else:
+        (folder / SOURCES).write_text("", encoding="utf-8")
+        sources = False
     kept.write_text(made_from, encoding="utf-8")
     return sources
 

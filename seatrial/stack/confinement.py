@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
 CONFINED_USER = "12345:12345"
 """Nobody's user and group: an image knows neither."""
+OTHER_USER = "12345:0"
+"""Nobody's user in root's group, as OpenShift chooses them."""
 
 
 def confinement(subject: Subject) -> dict[str, Any]:

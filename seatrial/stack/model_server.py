@@ -68,6 +68,7 @@ def start_model_server(
     *,
     workers: int,
     environment: Mapping[str, str] | None = None,
+    user: str | None = None,
 ) -> ModelServer:
     """Start a server; it is not waited for.
 
@@ -77,6 +78,7 @@ def start_model_server(
         name: of the container.
         workers: how many processes answer.
         environment: variables beside the contract's own.
+        user: as whom it runs; without one, as the image or its confinement says.
     """
     subject = image.subject
     container = SubjectContainer(
@@ -86,7 +88,7 @@ def start_model_server(
         subject.contract.start.command or (),
         reference=image.reference,
         network=session.network,
-        **confinement(subject),
+        **(confinement(subject) | ({"user": user} if user else {})),
     ).with_envs(**{WORKERS: str(workers)}, **(environment or {}))
     if image.volume:
         container.with_volume_mapping(image.volume, MODEL_PATH, "ro")

@@ -11,12 +11,13 @@ from seatrial.stack.settings import EMBEDDED
 from seatrial.trial.clients import client_of, fresh_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from mlflow import MlflowClient
 
     from seatrial.contract import Promise
+    from seatrial.stack.model_server import ModelServer
     from seatrial.stack.server import Server, Stores
     from seatrial.stack.services import ServiceAddresses
     from seatrial.stack.settings import ServerSettings
@@ -36,6 +37,20 @@ class Launch(Protocol):
         self, settings: ServerSettings, *, stores: Stores | None = None, wait: bool = True
     ) -> Server:
         """Start it, and wait for its health unless `wait` is off."""
+
+
+class StartServing(Protocol):
+    """Start a model's server for one test; it is removed when the test ends."""
+
+    def __call__(
+        self,
+        kind: str,
+        *,
+        wait: bool = True,
+        variables: Mapping[str, str] | None = None,
+        user: str | None = None,
+    ) -> ModelServer:
+        """Start it, and wait until it is ready unless `wait` is off."""
 
 
 class RunInImage(Protocol):
@@ -160,6 +175,29 @@ def workplace(trial: Trial, subject: Subject) -> Workplace:
 def serving(trial: Trial, subject: Subject) -> Serving:
     """The models' servers that the image under test stands for."""
     return trial.serving(subject)
+
+
+@pytest.fixture
+def serve(serving: Serving) -> Iterator[StartServing]:
+    """Start models' servers for this test alone."""
+    started: list[ModelServer] = []
+
+    def start(
+        kind: str,
+        *,
+        wait: bool = True,
+        variables: Mapping[str, str] | None = None,
+        user: str | None = None,
+    ) -> ModelServer:
+        server = serving.launch(kind, environment=variables, user=user)
+        started.append(server)
+        if wait:
+            server.wait_ready()
+        return server
+
+    yield start
+    for server in started:
+        server.remove()
 
 
 @pytest.fixture

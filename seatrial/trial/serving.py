@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from seatrial import catalogue
 from seatrial.build import table
@@ -48,6 +48,14 @@ class Form:
     body: str
     predictions: object
     """As JSON has them, from MLflow's `predict` in Python."""
+    more: Mapping[str, Form] = field(default_factory=dict)
+    """Other inputs in this form, by what is special in them."""
+
+    @classmethod
+    def read(cls, said: Mapping[str, Any]) -> Self:
+        """As the script that trains models prints it."""
+        more = {what: cls.read(one) for what, one in said.get("more", {}).items()}
+        return cls(said["kind"], said["body"], said["predictions"], more)
 
 
 @dataclass(frozen=True)
@@ -106,7 +114,9 @@ class Serving:
         self.trial.touch(found)
         return found
 
-    def launch(self, kind: str, *, environment: Mapping[str, str] | None = None) -> ModelServer:
+    def launch(
+        self, kind: str, *, environment: Mapping[str, str] | None = None, user: str | None = None
+    ) -> ModelServer:
         """Start a server of its own; it is not waited for."""
         started = start_model_server(
             self.image(kind),
@@ -114,6 +124,7 @@ class Serving:
             self.trial.fresh_name(f"{self.subject.name}-{kind}"),
             workers=self.subject.workers,
             environment=environment,
+            user=user,
         )
         self.trial.touch(started)
         return started
@@ -225,7 +236,7 @@ def _exams(code: int, printed: str, whole: str) -> dict[str, Exam]:
             uri=each["uri"],
             python=each["python"],
             weights=each["weights"],
-            forms={name: Form(**form) for name, form in each["forms"].items()},
+            forms={name: Form.read(form) for name, form in each["forms"].items()},
         )
         for kind, each in made.items()
     }

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 _BACKLOG = 2048
-_PATIENCE = 2.5
-"""Seconds."""
+_SHUT_WAIT = 2.5
+"""Seconds in which `shut` tries."""
 _LOOKS = 10
 _TICK = 0.002
 """Seconds between two looks."""
@@ -31,14 +31,15 @@ _TABLE = Path("/proc/net/tcp")
 _SYN_RECEIVED = "03"
 
 
-def listen(host: str, port: int, patience: int) -> socket.socket:
+def listen(host: str, port: int, user_timeout: int) -> socket.socket:
     """Listen on a port.
 
     Args:
-        host: an address.
-        port: of it.
-        patience: seconds after which the kernel ends a connection whose client takes nothing of
-            what was sent to it; the event loop would keep an answer for it without limit.
+        host: an address of this machine.
+        port: TCP's.
+        user_timeout: seconds after which the kernel ends a connection whose client acknowledges
+            nothing, or makes no room for more (TCP_USER_TIMEOUT; RFC 5482): the event loop would
+            keep an answer for it without limit.
 
     asyncio sets TCP_NODELAY on accepted sockets only where the listening one says that it is TCP's:
     otherwise an answer in two writes waits 40 ms for the client's delayed acknowledgement.
@@ -50,7 +51,7 @@ def listen(host: str, port: int, patience: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # Milliseconds; connections have it from the socket that accepts them.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience * 1000)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, user_timeout * 1000)
     try:
         listener.bind((host, port))
         listener.listen(_BACKLOG)
@@ -77,7 +78,7 @@ async def shut(listener: socket.socket, admit: Callable[[socket.socket], Awaitab
     """
     listener.settimeout(0)
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + _PATIENCE
+    deadline = loop.time() + _SHUT_WAIT
     with listener:
         while loop.time() < deadline:
             with contextlib.suppress(BlockingIOError):

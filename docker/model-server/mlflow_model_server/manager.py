@@ -58,7 +58,7 @@ def run(settings: Settings) -> int:
         signal.signal(number, lambda *_: os._exit(0))
     children: list[int] = []
     try:
-        listener = listening.listen(_HOST, settings.port, settings.request_timeout)
+        listener = listening.listen(_HOST, settings.port, settings.send_timeout)
         own, theirs = control.pair()
 
         def answer() -> int:
@@ -233,7 +233,7 @@ class _Manager:
         if reported:
             return reported
         how = _ended(worker.status)
-        if not worker.ready:
+        if not (worker.ready or any(other.ready for other in self._workers.values())):
             memory = " (is there enough memory for the model in each worker?)"
             return f"worker {number} {how} while it loaded the model{memory}"
         if worker.lost.answered or worker.lost.busy:

@@ -23,6 +23,7 @@ MAX_REQUEST_BYTES = "MLFLOW_MODELS_MAX_REQUEST_BYTES"
 ACCESS_LOG = "MLFLOW_MODELS_ACCESS_LOG"
 REQUIREMENTS = "MLFLOW_MODEL_REQUIREMENTS"
 REQUEST_TIMEOUT = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"
+SEND_TIMEOUT = "MLFLOW_MODELS_SEND_TIMEOUT"
 DRAIN_WAIT = ("MLFLOW_DRAIN_WAIT", 0.5)
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -45,9 +46,10 @@ its input example. Environment variables:
   {REQUIREMENTS}       whether a model whose requirements.txt or Python version
                                   isn't met is refused: enforce or warn (enforce)
   {REQUEST_TIMEOUT}
-                                  seconds for an answer, else 504; for all of a request
-                                  to be there, else 408; and for a client to take some
-                                  of its answer, else the connection ends (60)
+                                  seconds for an answer, else 504, and for all of a
+                                  request to be there, else 408 (60)
+  {SEND_TIMEOUT}       seconds after which a client that has made no room for
+                                  more of its answer loses its connection (60)
   {DRAIN_WAIT[0]}               seconds during which a server that was told to stop still
                                   accepts connections (0.5)
   {STOP_WAIT[0]}                seconds after which a server that was told to stop is
@@ -68,6 +70,7 @@ class Settings:
     access_log: bool
     enforce_requirements: bool
     request_timeout: int
+    send_timeout: int
     drain_wait: float
     stop_wait: float
 
@@ -94,6 +97,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         access_log=switch(environment, ACCESS_LOG, default=True),
         enforce_requirements=policy == "enforce",
         request_timeout=_integer(environment, REQUEST_TIMEOUT, 60, 1, 1 << 20),
+        send_timeout=_integer(environment, SEND_TIMEOUT, 60, 1, 1 << 20),
         drain_wait=seconds(environment, DRAIN_WAIT),
         stop_wait=seconds(environment, STOP_WAIT),
     )

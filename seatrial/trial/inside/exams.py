@@ -4,7 +4,8 @@ The argument is JSON: `server` (a tracking URI; the models are logged there and 
 `prefix` and their kind, with the alias `trial`) or `folder` (they are saved below it). `given`
 names a model that exists already instead. Printed, as the last line, is JSON: by kind of model
 `uri`, `python` (the version), `weights` and `forms`, which hold by form of input `kind` (the
-content type), `body` and `predictions`. By its weights a model can be reckoned without this image.
+content type), `body`, `predictions`, and in `more` the same of other inputs, by what is special in
+them. By its weights a model can be reckoned without this image.
 """
 
 import io
@@ -26,6 +27,10 @@ from mlflow.utils.proto_json_utils import NumpyEncoder
 
 JSON, CSV = "application/json", "text/csv"
 ALIAS = "trial"
+ROWS = 1200
+"""More than what is often taken of a frame."""
+LARGEST = 300_000
+"""Characters that they have at most: every form of them is printed."""
 
 AFFINE = """
 import os, signal, time
@@ -145,7 +150,25 @@ def forms_of(path: str) -> "dict[str, dict[str, Any]]":
     if example is None:
         sys.exit("the model has no input example to try it with: log it with input_example")
     parameters = metadata.load_input_example_params(path)
-    bare = answers(model.predict(example))
+    forms = inputs_of(model, example)
+    for form in forms.values():
+        form["more"] = {}
+    for what, other in others(example, model.metadata.get_input_schema()).items():
+        for name, form in inputs_of(model, other).items():
+            forms[name]["more"][what] = form
+    if parameters:
+        first = json.loads(next(iter(forms.values()))["body"])
+        forms["params"] = {
+            "kind": JSON,
+            "body": written({**first, "params": parameters}),
+            "predictions": answers(model.predict(example, params=parameters)),
+            "more": {},
+        }
+    return forms
+
+
+def inputs_of(model: Any, example: Any) -> "dict[str, dict[str, Any]]":  # noqa: ANN401
+    """An input in every form that it can have, with the model's predictions."""
     if isinstance(example, pd.DataFrame):
         bodies: dict[str, Any] = {
             "dataframe_split": {"dataframe_split": example.to_dict(orient="split")},
@@ -157,21 +180,22 @@ def forms_of(path: str) -> "dict[str, dict[str, Any]]":
         bodies = {"inputs": {"inputs": {name: np.asarray(one) for name, one in example.items()}}}
     else:
         bodies = {name: {name: np.asarray(example).tolist()} for name in ("inputs", "instances")}
-    forms = {
-        name: {"kind": JSON, "body": written(body), "predictions": bare}
-        for name, body in bodies.items()
-    }
+    said = {"predictions": answers(model.predict(example))}
+    forms = {name: {"kind": JSON, "body": written(body), **said} for name, body in bodies.items()}
     if isinstance(example, pd.DataFrame):
-        table = example.to_csv(index=False)
-        forms["csv"] = {"kind": CSV, "body": table, "predictions": bare}
-    if parameters:
-        first = next(iter(bodies.values()))
-        forms["params"] = {
-            "kind": JSON,
-            "body": written({**first, "params": parameters}),
-            "predictions": answers(model.predict(example, params=parameters)),
-        }
+        forms["csv"] = {"kind": CSV, "body": example.to_csv(index=False), **said}
     return forms
+
+
+def others(example: Any, schema: Any) -> "dict[str, pd.DataFrame]":  # noqa: ANN401
+    """Frames made from one, which the same model takes."""
+    if not isinstance(example, pd.DataFrame) or schema is None or not schema.has_input_names():
+        return {}
+    copies = min(ROWS // len(example), LARGEST // len(example.to_json())) + 1
+    return {
+        "columns in another order": example[example.columns[::-1]],
+        "many rows": pd.concat([example] * copies, ignore_index=True),
+    }
 
 
 def written(body: object) -> str:
@@ -184,6 +208,10 @@ def taken(path: str) -> "dict[str, dict[str, Any]]":
     model = mlflow.pyfunc.load_model(path)
     schema = model.metadata.get_input_schema()
     forms = {name: form for name, form in forms_of(path).items() if is_taken(form, model, schema)}
+    for form in forms.values():
+        form["more"] = {
+            what: one for what, one in form["more"].items() if is_taken(one, model, schema)
+        }
     return forms or sys.exit("MLflow takes the model's own input example in no form of input")
 
 

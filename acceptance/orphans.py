@@ -1,0 +1,40 @@
+"""Processes whose parents have ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from seatrial.stack.oneoff import run_in_container
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+
+    from seatrial.stack.subject import Subject
+
+_LEAVE = """
+import os, sys, time
+for _ in range(5):
+    if os.fork() == 0:
+        if os.fork() == 0:
+            time.sleep(0.3)
+        os._exit(0)
+    os.wait()
+time.sleep(float(sys.argv[1]))
+for name in os.listdir("/proc"):
+    if name.isdigit():
+        try:
+            fields = open(f"/proc/{name}/stat").read().rpartition(")")[2].split()
+        except FileNotFoundError:
+            continue
+        if fields[0] == "Z":
+            print(name)
+"""
+
+
+def assert_reaped(container: Container, subject: Subject) -> None:
+    """Orphans that have ended leave the process table of a container."""
+    wait = str(1 * subject.scale)
+    left = run_in_container(container, subject.contract.start.interpreter, "-c", _LEAVE, wait)
+    assert left.code == 0, f"orphans can't be made: {left}"
+    number = len(left.output.split())
+    assert not number, f"{number} of 5 ended orphans are still in the table"

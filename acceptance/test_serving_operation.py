@@ -1,0 +1,181 @@
+"""What an operator has of a model's server: paths beside predictions, metrics, users, health."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from acceptance.health import wait_healthy
+from acceptance.predictions import (
+    assert_answered,
+)
+from acceptance.serving import (
+    AT_ONCE,
+    LOAD_SECONDS,
+    LOADING,
+    SCRIPTABLE,
+    any_form,
+    at_once,
+    scriptable,
+    with_parameters,
+)
+from seatrial.stack.confinement import CONFINED_USER, OTHER_USER
+from seatrial.stack.oneoff import run_in_container
+
+if TYPE_CHECKING:
+    from seatrial.contract import Promise
+    from seatrial.stack.model_server import ModelServer
+    from seatrial.stack.subject import Subject
+    from seatrial.trial.fixtures import StartServing
+    from seatrial.trial.serving import Serving
+
+
+@pytest.mark.promise("serving.paths")
+def test_path_is_answered(
+    serving: Serving, serve: StartServing, promised: Promise, subject: Subject
+) -> None:
+    """With the truth: /health while a model is loaded, and the version that is installed."""
+    path = str(promised.item)
+    server = serving.server(any_form(serving)[0])
+    answer = server.get(path)
+    assert answer.status_code == HTTPStatus.OK, f"{path}: {answer.status_code}"
+    if path == "/version":
+        script = "import mlflow; print(mlflow.__version__)"
+        asked = run_in_container(server.container, subject.contract.start.interpreter, "-c", script)
+        assert asked.code == 0, f"the image's Python has no MLflow: {asked}"
+        said, there = answer.text.strip().strip('"'), asked.output.split()[-1]
+        assert said == there, f"/version says {said}, and MLflow {there} is installed"
+    if path != "/health" or SCRIPTABLE not in serving.exams:
+        return
+    loading = LOADING * subject.scale
+    begun = time.monotonic()
+    starting = serve(SCRIPTABLE, wait=False, variables={LOAD_SECONDS: str(loading)})
+    starting.wait_for(path)
+    ready = time.monotonic() - begun
+    assert ready >= loading, f"{path} says 200 after {ready:.1f} s; the model loads {loading} s"
+
+
+@pytest.mark.promise("serving.metrics")
+def test_metrics_count_requests(serving: Serving) -> None:
+    kind, form = any_form(serving)
+    server = serving.server(kind)
+    before, rounds = _counted(server), 5
+    for _ in range(rounds):
+        for answer in at_once(server, form.body, form.kind):
+            answer.raise_for_status()
+    # Whichever process tells them, they are the whole server's.
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        seen = list(pool.map(lambda _: _counted(server), range(4 * AT_ONCE)))
+    times = rounds * AT_ONCE
+    for after in seen:
+        grown = {name for name, value in after.items() if value - before.get(name, 0) == times}
+        assert any(name.endswith("_total") for name in grown), f"no counter has risen by {times}"
+        assert any(name.endswith("_count") for name in grown), f"no histogram has, by {times}"
+        assert any(
+            name.endswith("_seconds_sum") and value > before.get(name, 0)
+            for name, value in after.items()
+        ), "predictions take no time"
+
+
+@pytest.mark.promise("serving.metrics")
+def test_metrics_tell_failures_apart(serving: Serving) -> None:
+    kind, _ = any_form(serving)
+    server = serving.server(kind)
+    before, times = _counted(server, "4"), 3
+    for _ in range(times):
+        assert server.ask("{").status_code == HTTPStatus.BAD_REQUEST
+    after = _counted(server, "4")
+    grown = [name for name, value in after.items() if value - before.get(name, 0) == times]
+    assert grown, f"nothing with a label of 4xx has risen by {times}"
+
+
+@pytest.mark.promise("serving.metrics")
+def test_metrics_measure_seconds(serving: Serving, subject: Subject) -> None:
+    server = serving.server(scriptable(serving))
+    before, pause = _counted(server), 0.5 * subject.scale
+    server.ask(with_parameters(pause=pause)).raise_for_status()
+    grown = {
+        name: value - before.get(name, 0)
+        for name, value in _counted(server).items()
+        if name.endswith("_seconds_sum")
+    }
+    assert any(pause <= value < 10 * pause for value in grown.values()), (
+        f"a prediction of {pause} s has raised {grown}"
+    )
+
+
+def _counted(server: ModelServer, status: str = "") -> dict[str, float]:
+    """Sums over all labels that concern predictions, by name of the sample.
+
+    Args:
+        server: whose.
+        status: what a label must begin with; empty for any.
+    """
+    answer = server.get("/metrics")
+    assert answer.status_code == HTTPStatus.OK, f"/metrics: {answer.status_code}"
+    sums: dict[str, float] = {}
+    for family in text_string_to_metric_families(answer.text):
+        for sample in family.samples:
+            values = sample.labels.values()
+            if "/invocations" in values and any(one.startswith(status) for one in values):
+                sums[sample.name] = sums.get(sample.name, 0) + sample.value
+    return sums
+
+
+@pytest.mark.promise("process.confined")
+def test_serves_models_confined(serving: Serving, subject: Subject) -> None:
+    kind, form = any_form(serving)
+    server = serving.server(kind)
+    server.container.reload()
+    configuration, host = server.container.attrs["Config"], server.container.attrs["HostConfig"]
+    assert configuration["User"] == CONFINED_USER
+    assert host["ReadonlyRootfs"]
+    assert host["CapDrop"] == ["ALL"]
+    assert_answered(server.ask(form.body, form.kind), form.predictions, subject)
+
+
+@pytest.mark.promise("process.arbitrary_user")
+def test_serves_models_as_another_user(
+    serving: Serving, serve: StartServing, subject: Subject
+) -> None:
+    kind, form = any_form(serving)
+    server = serve(kind, user=OTHER_USER)
+    users = {row[1] for row in server.container.top(ps_args="-eo pid,uid,args")["Processes"]}
+    assert users == {OTHER_USER.partition(":")[0]}, f"its processes run as {users}"
+    assert_answered(server.ask(form.body, form.kind), form.predictions, subject)
+
+
+@pytest.mark.promise("image.user")
+def test_model_server_runs_as_its_user(serving: Serving, promised: Promise) -> None:
+    """What the image says; no process of a server is root's."""
+    kind, _ = any_form(serving)
+    assert serving.subject.configuration.user == promised.value
+    top = serving.server(kind).container.top(ps_args="-eo pid,uid,args")
+    roots = [row for row in top["Processes"] if int(row[1]) == 0]
+    assert not roots, f"run by root: {roots}"
+
+
+@pytest.mark.promise("image.healthcheck")
+def test_model_server_is_healthy(serving: Serving, serve: StartServing, subject: Subject) -> None:
+    """Once its model is loaded."""
+    kind, _ = any_form(serving)
+    container = serving.server(kind).container
+    how, *words = subject.configuration.healthcheck or ("NONE",)
+    assert how == "CMD", f"the health check is {how}, not a command without a shell"
+    checked = run_in_container(container, *words)
+    assert checked.code == 0, f"the check fails on a server that answers: {checked}"
+
+    wait_healthy(container)
+    if SCRIPTABLE not in serving.exams:
+        return
+    loading = serve(SCRIPTABLE, wait=False, variables={LOAD_SECONDS: "3600"})
+
+    for _ in range(3):
+        time.sleep(1 * subject.scale)
+        checked = run_in_container(loading.container, *words)
+        assert checked.code != 0, f"the check passes while the model still loads: {checked}"
