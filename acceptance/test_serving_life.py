@@ -55,6 +55,8 @@ STOP_WAIT, DRAIN_WAIT = "MLFLOW_STOP_WAIT", "MLFLOW_DRAIN_WAIT"
 STOPPED_WITHIN = 10
 """Seconds after which engines kill what they have told to stop, natively."""
 REQUEST_TIMEOUT = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"
+AGAIN = 3
+"""How often a model may be tried that can't be loaded: some let each worker try, or try again."""
 DEATHS = 5
 """How often workers are killed: more often than there are."""
 
@@ -357,11 +359,15 @@ def test_killed_model_server_ends_the_container(
 
 
 @pytest.mark.promise("serving.reports_unloadable")
-def test_model_that_cannot_be_loaded_is_reported(serving: Serving, serve: StartServing) -> None:
+def test_model_that_cannot_be_loaded_is_reported(
+    serving: Serving, serve: StartServing, subject: Subject
+) -> None:
     reason = f"weights are missing {secrets.token_hex(4)}"
     variables = {"SEATRIAL_FAIL_TO_LOAD": reason}
     server = serve(scriptable(serving), wait=False, variables=variables)
     assert_clear_end(server, "its model can't be loaded", reason)
+    said = server.logs(1000).count(reason)
+    assert said <= AGAIN * subject.workers, f"the log says {said} times that it can't be loaded"
 
 
 @pytest.mark.promise("serving.reports_unloadable")
