@@ -19,9 +19,7 @@ import requests
 
 from acceptance.endings import KILL_SERVER, KILLED, WITHIN, assert_clear_end, ended
 from acceptance.orphans import assert_reaped
-from acceptance.predictions import (
-    assert_answered,
-)
+from acceptance.predictions import assert_answered
 from acceptance.serving import (
     AT_ONCE,
     GIVEN,

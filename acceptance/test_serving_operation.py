@@ -11,9 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from acceptance.health import wait_healthy
-from acceptance.predictions import (
-    assert_answered,
-)
+from acceptance.predictions import assert_answered
 from acceptance.serving import (
     AT_ONCE,
     LOAD_SECONDS,
@@ -34,12 +32,15 @@ if TYPE_CHECKING:
     from seatrial.trial.fixtures import StartServing
     from seatrial.trial.serving import Serving
 
+COUNTED_WITHIN = 0.5
+"""Seconds after its answer in which a request may still be counted."""
+
 
 @pytest.mark.promise("serving.paths")
 def test_path_is_answered(
     serving: Serving, serve: StartServing, promised: Promise, subject: Subject
 ) -> None:
-    """With the truth: /health while a model is loaded, and the version that is installed."""
+    """With the truth: /health while the model still loads, /version for what is installed."""
     path = str(promised.item)
     server = serving.server(any_form(serving)[0])
     answer = server.get(path)
@@ -68,6 +69,7 @@ def test_metrics_count_requests(serving: Serving) -> None:
     for _ in range(rounds):
         for answer in at_once(server, form.body, form.kind):
             answer.raise_for_status()
+    time.sleep(COUNTED_WITHIN)
     # Whichever process tells them, they are the whole server's.
     with ThreadPoolExecutor(AT_ONCE) as pool:
         seen = list(pool.map(lambda _: _counted(server), range(4 * AT_ONCE)))
@@ -89,6 +91,7 @@ def test_metrics_tell_failures_apart(serving: Serving) -> None:
     before, times = _counted(server, "4"), 3
     for _ in range(times):
         assert server.ask("{").status_code == HTTPStatus.BAD_REQUEST
+    time.sleep(COUNTED_WITHIN)
     after = _counted(server, "4")
     grown = [name for name, value in after.items() if value - before.get(name, 0) == times]
     assert grown, f"nothing with a label of 4xx has risen by {times}"
@@ -99,6 +102,7 @@ def test_metrics_measure_seconds(serving: Serving, subject: Subject) -> None:
     server = serving.server(scriptable(serving))
     before, pause = _counted(server), 0.5 * subject.scale
     server.ask(with_parameters(pause=pause)).raise_for_status()
+    time.sleep(COUNTED_WITHIN)
     grown = {
         name: value - before.get(name, 0)
         for name, value in _counted(server).items()
