@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import Launch
 
-"""A uid that no image knows, in the group root: what OpenShift gives a container."""
-
 LATER_SCRIPT = re.compile(r"static/(?:js|css)/[\w.-]+\.chunk\.(?:js|css)(?=[\"'`])")
 
 

@@ -39,7 +39,8 @@ from seatrial.stack.oneoff import run_in_container
 from seatrial.stack.services import LOOPBACK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
+    from concurrent.futures import Future
 
     from seatrial.contract import Promise
     from seatrial.stack.model_server import ModelServer, ServedImage
@@ -126,11 +127,9 @@ def test_requests_in_flight_are_answered(
         stop(server)
         time.sleep(0.2 * subject.scale)
         stop(server)  # whoever is in a hurry asks twice
-        failed = [str(one.exception()) for one in asked.values() if one.exception()]
-    assert not failed, f"{len(failed)} of {AT_ONCE} requests got no answer: {failed[0]}"
-    for shift, one in asked.items():
+    for shift, answer in zip(asked, _all_answered(asked.values()), strict=True):
         what = f"request {shift}, answered while the server stops"
-        assert_answered(one.result(), scripted(2.0, float(shift)), subject, what)
+        assert_answered(answer, scripted(2.0, float(shift)), subject, what)
     _assert_ends_well(server, "it was told to stop")
 
 
@@ -156,11 +155,9 @@ def test_uploads_in_flight_are_answered(
             time.sleep(0.2 * subject.scale)
         finally:
             go_on.set()
-        failed = [str(one.exception()) for one in asked if one.exception()]
-    assert not failed, f"{len(failed)} of {AT_ONCE} uploads got no answer: {failed[0]}"
-    for one in asked:
+    for answer in _all_answered(asked):
         what = "a request that was sent in part when the server was told to stop"
-        assert_answered(one.result(), form.predictions, subject, what)
+        assert_answered(answer, form.predictions, subject, what)
     _assert_ends_well(server, "it was told to stop")
 
 
@@ -197,6 +194,13 @@ def test_stops_while_the_model_is_loaded(
 def _stopping(seconds: float, subject: Subject) -> dict[str, str]:
     """Time for a stop, and little for clients that still come."""
     return {STOP_WAIT: str(seconds * subject.scale), DRAIN_WAIT: "0.5"}
+
+
+def _all_answered(asked: Collection[Future[requests.Response]]) -> list[requests.Response]:
+    """The answers to requests that were in flight: each of them got one."""
+    failed = [str(one.exception()) for one in asked if one.exception()]
+    assert not failed, f"{len(failed)} of {len(asked)} requests got no answer: {failed[0]}"
+    return [one.result() for one in asked]
 
 
 def _assert_ends_well(server: ModelServer, what: str) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 CONFINED_USER = "12345:12345"
 """Nobody's user and group: an image knows neither."""
 OTHER_USER = "12345:0"
-"""Nobody's user in root's group, as OpenShift chooses them."""
+"""A uid that no image knows, in the group root: what OpenShift gives a container."""
 
 
 def confinement(subject: Subject) -> dict[str, Any]:
