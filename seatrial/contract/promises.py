@@ -18,6 +18,7 @@ PROMISING_SECTIONS = (
     "contents",
     "entrypoint",
     "command_line",
+    "http",
     "server",
     "serving",
     "python",

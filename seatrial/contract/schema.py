@@ -32,6 +32,8 @@ InputForm = Literal["dataframe_split", "dataframe_records", "instances", "inputs
 ServedPath = Literal["/health", "/version"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Mebibytes = Annotated[int, Field(ge=1, le=512)]
+Kibibytes = Annotated[int, Field(ge=1, le=1024)]
+Seconds = Annotated[int, Field(ge=1, le=600)]
 
 
 def _specifier(text: str) -> str:
@@ -162,6 +164,32 @@ class CommandLine(Section):
     `mlflow models build-docker` in a container of it, which is given the engine's socket."""
 
 
+class Http(Section):
+    """How a server of either kind treats HTTP clients, hostile ones included."""
+
+    ignores_upgrades: Literal[True] | None = None
+    """A request that offers another protocol (`Upgrade: h2c`, `Upgrade: websocket`) is answered
+    over HTTP/1.1, and its body is never read as a second request."""
+    frames_strictly: Literal[True] | None = None
+    """A request whose length is ambiguous (RFC 9112, section 6) is refused and its connection
+    closed: no byte of a body is read as a request."""
+    limits_heads: Kibibytes | None = None
+    """The limit of a request's head in KiB. A head twice as large gets a 4xx, or its connection is
+    closed; one half as large is answered."""
+    ends_slow_heads: Seconds | None = None
+    """Seconds after which a connection whose request head is incomplete is closed."""
+    keeps_idle_connections: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Idle connections that may be open while requests and health checks are answered as usual,
+    with the soft limit of open files at 1024."""
+    answers_head_and_options: Literal[True] | None = None
+    """HEAD is answered as GET is, without the body; OPTIONS with the methods of the path."""
+    hides_interfaces: Literal[True] | None = None
+    """Descriptions of the interface that frameworks add (/docs, /redoc, /openapi.json) are not
+    served."""
+    bounds_error_logs: Literal[True] | None = None
+    """A thousand malformed requests leave a bounded number of lines in the log."""
+
+
 class Server(Section):
     """What the MLflow server does."""
 
@@ -184,6 +212,11 @@ class Server(Section):
     authentication: list[Literal["basic"]] | None = None
     metrics: Literal[True] | None = None
     """Prometheus reads what it serves on /metrics."""
+    survives_frozen_database: Seconds | None = None
+    """Seconds within which requests fail while the database does not answer, and within which the
+    server serves again once it does."""
+    recovers_from_hangs: Seconds | None = None
+    """Seconds within which a worker process that is stopped (SIGSTOP) is replaced."""
     quiet: Literal[True] | None = None
     """Nothing that it does in the trial leaves a traceback in its log."""
 
@@ -222,6 +255,19 @@ class Serving(Section):
     """Small answers on a connection that is kept open are not held back by TCP (Nagle)."""
     metrics: Literal[True] | None = None
     """Prometheus reads requests and their durations from /metrics."""
+    sheds_load: Literal[True] | None = None
+    """Requests beyond the queue's limit get 503 with Retry-After at once; accepted ones, and health
+    checks, are answered as usual."""
+    recovers_from_hangs: Seconds | None = None
+    """Seconds within which a worker whose predictions hang, or that is stopped (SIGSTOP), is
+    replaced; /ping does not say 200 while no prediction would be answered."""
+    survives_memory: Literal[True] | None = None
+    """A request whose prediction exhausts a worker's memory gets an error, ends no other worker, and
+    others are answered."""
+    limits_unpacking: Literal[True] | None = None
+    """A compressed body that unpacks to gigabytes is refused before it is unpacked."""
+    bounds_slow_readers: Literal[True] | None = None
+    """Clients that do not read large answers cost the server a bounded amount of memory."""
     identifies_model: Literal[True] | None = None
     """The labels of an image that holds a model say which: address, run, name and version in the
     registry, digest of the signature."""
@@ -262,6 +308,7 @@ class Contract(Section):
     contents: Contents = Contents()
     entrypoint: Entrypoint = Entrypoint()
     command_line: CommandLine = CommandLine()
+    http: Http = Http()
     server: Server = Server()
     serving: Serving = Serving()
     python: Python = Python()
