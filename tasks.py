@@ -86,6 +86,7 @@ def build(
 
 
 @command(
+    iterable=["allow_index"],
     help={
         "model-uri": "models:/NAME@alias, runs:/RUN/model, s3://BUCKET/PATH or a folder",
         "tag": "the image's reference",
@@ -94,19 +95,24 @@ def build(
         "builder": "a builder that `docker buildx ls` lists",
         "push": "push the image to the registry that the tag names",
         "allow-emulated-build": "build requirements that have no wheel, under emulation if need be",
+        "allow-index": "an address beside this machine's package indexes that the model's"
+        " requirements may name; may be given more than once",
         "allow-unsigned": "take a model that has no signature",
+        "max-gib": "the most that the model's files may have, in GiB",
     },
 )
 def model(
     context: Context,
     model_uri: str,
     tag: str,
+    allow_index: list[str],
     platform: str = "native",
     tracking_uri: str = "",
     builder: str = "",
     push: bool = False,
     allow_emulated_build: bool = False,
     allow_unsigned: bool = False,
+    max_gib: int = 16,
 ) -> None:
     """Build the image that serves one logged model."""
     from seatrial.model import image
@@ -119,7 +125,9 @@ def model(
         builder=builder,
         push=push,
         allow_emulated_build=allow_emulated_build,
+        allow_index=allow_index,
         allow_unsigned=allow_unsigned,
+        max_gib=max_gib,
     )
 
 

@@ -19,7 +19,7 @@ from seatrial.catalogue import ROOT
 from seatrial.engine.connection import PLATFORMS
 from seatrial.inspection.image import exported
 from seatrial.inspection.layer import decompressed
-from seatrial.model import description, fetching, image
+from seatrial.model import description, fetching, image, requirements
 from seatrial.stack.model_server import ServedImage, start_model_server
 from seatrial.stack.oneoff import run_in_image
 from seatrial.stack.subject import configuration_of
@@ -140,8 +140,8 @@ def test_private_index_leaves_its_packages_only(
     """As the machine's own settings name it."""
     server = _tracking(trial)
     folder = fetching.fetch(serving.exams["affine"].uri, server.url, tmp_path)
-    with (folder / description.REQUIREMENTS).open("a") as requirements:
-        requirements.write(f"\n{private_index.DISTRIBUTION}\n")
+    with (folder / requirements.FILE).open("a") as listed:
+        listed.write(f"\n{private_index.DISTRIBUTION}\n")
     tag = trial.image_tag("private")
     with private_index.private_index(trial) as index:
         monkeypatch.setenv("PIP_EXTRA_INDEX_URL", index.url)

@@ -61,6 +61,10 @@ variable "AUTHORITIES" {
 variable "PROXIES" {
   default = ""
 }
+# Major.minor of the Python in the minimal base.
+variable "IMAGE_PYTHON" {
+  default = "3.13"
+}
 variable "SOURCE" {
   default = ""
 }
@@ -152,7 +156,7 @@ group "services" {
   targets = ["postgres", "minio", "mysql"]
 }
 group "bases" {
-  targets = ["debian", "system", "tools", "python", "minimal", "wheels", "model-tried", "python-slim"]
+  targets = ["debian", "system", "tools", "python", "minimal", "wheels", "model-lock", "model-tried", "python-slim"]
 }
 # What `invoke model` makes of one model.
 group "models" {
@@ -336,10 +340,25 @@ target "wheels" {
   context  = "docker/model-wheels"
   contexts = {
     "debian:trixie-slim" = DEBIAN_IMAGE == "" ? "target:system" : "docker-image://${DEBIAN_IMAGE}"
+    tools                = "target:tools"
     online               = "docker/bases/tools"
     lists                = MODEL_LISTS
   }
   platforms = ["linux/amd64", "linux/arm64"]
+  args      = { PYTHON = IMAGE_PYTHON }
+}
+
+# What a model requires, locked; the result is a folder of lists.
+target "model-lock" {
+  inherits = ["common"]
+  context  = "docker/model-lock"
+  contexts = {
+    tools  = "target:tools"
+    lists  = MODEL_LISTS
+    wheels = MODEL_SOURCES == "" ? MODEL_LISTS : "target:wheels"
+  }
+  platforms = ["linux/amd64", "linux/arm64"]
+  args      = { PYTHON = IMAGE_PYTHON }
 }
 
 # With the environment of one model.

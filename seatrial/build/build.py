@@ -138,7 +138,7 @@ def make(order: Order) -> list[record.Made]:
     started, clock = datetime.now(UTC), time.monotonic()
     chosen, images, host = order.chosen, order.images, order.host
     platforms = spread(chosen, images, order.platforms, host, push=order.push)
-    bases = _bases(chosen, images, platforms, host, renew=order.no_cache, console=console)
+    bases = find_bases(chosen, images, platforms, host, renew=order.no_cache, console=console)
     source = revision.current()
     with network.secrets() as secrets:
         variables = environment(
@@ -263,7 +263,7 @@ def settings(
     return result
 
 
-def _bases(
+def find_bases(
     chosen: Catalogue,
     images: Sequence[Image],
     platforms: Mapping[str, Sequence[str]],
@@ -272,6 +272,19 @@ def _bases(
     renew: bool,
     console: Console,
 ) -> Bases:
+    """Find what images stand on: by the registry, or bootstrapped where none answers.
+
+    Args:
+        chosen: the catalogue.
+        images: what is built.
+        platforms: of each target that takes part, as `spread` chooses them.
+        host: the builder.
+        renew: bootstrap again.
+        console: where the progress goes.
+
+    Raises:
+        UserError: Debian can be had in neither way.
+    """
     needed = chosen.needed(images)
     version = chosen.arguments["MLFLOW_VERSION"]
     official = registries.resolve(f"{OFFICIAL}:v{version}") if "upstream" in needed else None

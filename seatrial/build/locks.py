@@ -57,6 +57,7 @@ def refresh() -> None:
         console,
         Lock(ROOT / "pyproject.toml", ROOT / "requirements.txt", _DEVELOPMENT_PYTHON),
         Lock(_in(docker / "bases" / "tools"), _out(docker / "bases" / "tools"), IMAGE_PYTHON),
+        Lock(_in(docker / "model-wheels"), _out(docker / "model-wheels"), IMAGE_PYTHON),
         Lock(_in(upstream.parent), upstream, IMAGE_PYTHON, (mlflow,)),
     )
     held = tuple(versions(upstream.read_text(encoding="utf-8")))

@@ -262,7 +262,7 @@ class Serving(Section):
     """Seconds within which a worker whose predictions hang, or that is stopped (SIGSTOP), is
     replaced; /ping does not say 200 while no prediction would be answered."""
     survives_memory: Literal[True] | None = None
-    """A request whose prediction exhausts a worker's memory gets an error, ends no other worker, and
+    """A request whose prediction exhausts a worker's memory gets an error and ends no other worker;
     others are answered."""
     limits_unpacking: Literal[True] | None = None
     """A compressed body that unpacks to gigabytes is refused before it is unpacked."""

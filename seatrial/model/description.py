@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import yaml
-from mlflow.exceptions import MlflowException
-from mlflow.models import Model
-from mlflow.models.model import MLMODEL_FILE_NAME
-from mlflow.pyfunc import FLAVOR_NAME
-from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
+from packaging.version import InvalidVersion, Version
 
-from seatrial.errors import UserError, reason
+from seatrial.errors import UserError, without_password
+from seatrial.model import documents, requirements
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-REQUIREMENTS = "requirements.txt"
+MLMODEL = "MLmodel"
+"""MLflow's name for the file that makes a folder a model."""
+REGISTERED = "registered_model_meta"
+"""MLflow's name for the file that says where in the registry a model was taken from."""
+_FLAVOR = "python_function"
+_IDENTITY = re.compile(r"[A-Za-z0-9_-]{0,128}")
+_LONGEST = 256
+_PATHS = ("code", "data", "env", "conda", "virtualenv", "path")
+"""Keys of a flavor that name files of the model."""
 
 
 @dataclass(frozen=True)
@@ -43,39 +49,45 @@ class Description:
 
 
 def read(folder: Path, uri: str) -> Description:
-    """Read a model's folder, which came from `uri`.
+    """Read a model's folder, which came from `uri`; nothing of it is executed.
 
     Raises:
-        UserError: it holds no model that can be served.
+        UserError: it holds no model that can be served, or one that is refused.
     """
     require_model(folder, uri)
-    try:
-        model = Model.load(str(folder / MLMODEL_FILE_NAME))
-        configuration = model.flavors[FLAVOR_NAME]
-    except KeyError as error:
+    described = documents.read(folder / MLMODEL, without_password(uri))
+    flavors = described.get("flavors") if isinstance(described, dict) else None
+    if not isinstance(flavors, dict):
         raise UserError(
-            f"the model has no {FLAVOR_NAME} flavour: log it by a flavour that gives it one, such "
-            "as mlflow.pyfunc or mlflow.sklearn"
-        ) from error
-    except (MlflowException, yaml.YAMLError, UnicodeError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"the {MLMODEL_FILE_NAME} of {uri} cannot be read: {reason(error)}"
-        ) from error
-    if not (folder / REQUIREMENTS).is_file():
-        raise UserError(
-            f"the model has no {REQUIREMENTS}, so nothing says what its image must hold: log it "
-            "with pip_requirements"
+            f"the {MLMODEL} of {without_password(uri)} cannot be read: it lists no flavors; log the"
+            " model anew"
         )
-    _require_text(folder / REQUIREMENTS, uri)
+    flavor = flavors.get(_FLAVOR)
+    if not isinstance(flavor, dict):
+        raise UserError(
+            f"the model has no {_FLAVOR} flavour: log it by a flavour that gives it one, such "
+            "as mlflow.pyfunc or mlflow.sklearn"
+        )
+    for key, path in _named_paths(flavors):
+        if path.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", path):
+            raise UserError(
+                f"the {MLMODEL} of the model is refused: {key} names {path[:_LONGEST]!r}, which is"
+                " outside the model's folder; log the model anew"
+            )
+    if not (folder / requirements.FILE).is_file():
+        raise UserError(
+            f"the model has no {requirements.FILE}, so nothing says what its image must hold: log "
+            "it with pip_requirements"
+        )
     registered = _registered(folder)
     return Description(
-        python=str(configuration.get("python_version") or ""),
-        mlflow=str(model.mlflow_version or ""),
-        run=model.run_id or "",
-        identity=str(model.model_id or ""),
+        python=_version(flavor, "python_version"),
+        mlflow=_version(described, "mlflow_version"),
+        run=_identity(described, "run_id"),
+        identity=_identity(described, "model_id"),
         name=registered.get("model_name", ""),
         version=registered.get("model_version", ""),
-        signature=_digest(model),
+        signature=_digest(described.get("signature")),
     )
 
 
@@ -85,36 +97,72 @@ def require_model(folder: Path, uri: str) -> None:
     Raises:
         UserError: it is not.
     """
-    if not (folder / MLMODEL_FILE_NAME).is_file():
+    if not (folder / MLMODEL).is_file():
         raise UserError(
-            f"{uri} holds no model: there is no {MLMODEL_FILE_NAME} in it; --model-uri takes "
+            f"{uri} holds no model: there is no {MLMODEL} in it; --model-uri takes "
             "what log_model gave, such as models:/NAME@alias, runs:/RUN/model or a folder"
         )
 
 
-def _require_text(path: Path, uri: str) -> None:
+def _named_paths(value: Any, key: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401
+    """Each path that a flavor names, with its key; the nesting has a limit already."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            # `env: {conda: conda.yaml}`, `artifacts: {weights: {path: artifacts/weights}}`
+            yield from _named_paths(inner, str(name))
+    elif isinstance(value, str) and key in _PATHS:
+        yield key, value
+
+
+def _version(described: Mapping[str, Any], key: str) -> str:
+    """A version that the model states: it becomes part of requirements and labels."""
+    stated = str(described.get(key) or "")
     try:
-        path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
+        # `3.13.0+` is CPython's word for a build from its repository.
+        return stated and str(Version(stated[:_LONGEST].removesuffix("+")))
+    except (InvalidVersion, ValueError) as error:
         raise UserError(
-            f"the {path.name} of {uri} cannot be read: {reason(error)}; write it in UTF-8"
+            f"the {MLMODEL} of the model is refused: {key} is {stated[:_LONGEST]!r}, which is no"
+            " version; log the model anew"
         ) from error
 
 
+def _identity(described: Mapping[str, Any], key: str) -> str:
+    stated = str(described.get(key) or "")
+    if not _IDENTITY.fullmatch(stated):
+        raise UserError(
+            f"the {MLMODEL} of the model is refused: {key} is {stated[:_LONGEST]!r}, which MLflow"
+            " gives to none; log the model anew"
+        )
+    return stated
+
+
 def _registered(folder: Path) -> dict[str, str]:
-    """What MLflow writes beside a model that it takes from the registry."""
-    path = folder / REGISTERED_MODEL_META_FILE_NAME
+    """What stands beside a model that was taken from the registry."""
+    path = folder / REGISTERED
     if not path.is_file():
         return {}
-    read = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(read, dict):
+    stated = documents.read(path)
+    if not isinstance(stated, dict):
         return {}
     # MLflow writes null, or the word, where it knows of none.
-    return {name: str(value) for name, value in read.items() if value not in (None, "None")}
+    found = {str(name): str(value) for name, value in stated.items() if value not in (None, "None")}
+    for value in found.values():
+        if not value.isprintable() or len(value) > _LONGEST:
+            raise UserError(
+                f"the {REGISTERED} of the model is refused: {value[:_LONGEST]!r} cannot be a label;"
+                " remove the file"
+            )
+    return found
 
 
-def _digest(model: Model) -> str:
-    if model.signature is None:
+def _digest(signature: object) -> str:
+    if not signature:
         return ""
-    text = json.dumps(model.signature.to_dict(), sort_keys=True)
+    try:
+        text = json.dumps(signature, sort_keys=True, default=str)
+    except TypeError as error:  # keys of several types
+        raise UserError(
+            f"the {MLMODEL} of the model is refused: its signature is none; log the model anew"
+        ) from error
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -1,58 +1,54 @@
-"""Bringing a model here, wherever it is kept."""
+"""Bringing a model here, wherever it is kept; nothing of it is executed or followed."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
-import shutil
-import stat
+import subprocess
+import sys
 from pathlib import Path
 from urllib.request import url2pathname
 
-import mlflow
-import requests
-from botocore.exceptions import BotoCoreError, ClientError
-from mlflow.exceptions import MlflowException
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.rest_utils import http_request
+from seatrial.catalogue import ROOT
+from seatrial.errors import UserError, without_password
+from seatrial.model import description, requirements
+from seatrial.model.copying import copy
+from seatrial.model.limits import MOST_SECONDS, Budget
 
-from seatrial.errors import UserError, reason, without_password
-from seatrial.model import description
-
-_SECONDS = 10
-_REGISTERED = "models"
-_OF_A_SERVER = (_REGISTERED, "runs", "mlflow-artifacts")
-_READABLE, _SEARCHABLE = 0o644, 0o755
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _FILE = re.compile(r"file:(?://[^/]*)?", re.IGNORECASE)
-_LISTS = (description.REQUIREMENTS, "conda.yaml", "constraints.txt")
+_LISTS = (requirements.FILE, requirements.CONDA, "constraints.txt")
 """What of a model's files names package indexes."""
-_CREDENTIALS = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+_READABLE, _SEARCHABLE = 0o644, 0o755
+MAX_GIB = 16
 
 
-def fetch(uri: str, tracking_uri: str, target: Path) -> Path:
+def fetch(uri: str, tracking_uri: str, target: Path, *, max_gib: int = MAX_GIB) -> Path:
     """Copy a model to this machine, readable to everybody: nobody knows whom the image runs as.
 
     Args:
         uri: `models:/...`, `runs:/...`, another address that MLflow reads, or a folder.
         tracking_uri: of the tracking server; empty for what MLflow's own variables say.
         target: an empty folder.
+        max_gib: the most that the model's files may have, in units of 2^30 bytes.
 
     Returns:
         the model's folder, in `target`.
 
     Raises:
-        UserError: it is not there, or cannot be reached.
+        UserError: it is not there, cannot be reached, or holds what is refused.
         OSError: the disk is full.
     """
     match = _SCHEME.match(uri)
     scheme = match[1].lower() if match else ""
+    folder = target / "model"
     if scheme in ("", "file"):
         source = url2pathname(_FILE.sub("", uri, count=1)) if scheme else uri
-        folder = _copied(Path(source), without_password(uri), target / "model")
+        _copied(Path(source), without_password(uri), folder, max_gib)
     else:
-        folder = _downloaded(uri, scheme, tracking_uri, target)
+        _downloaded(uri, tracking_uri, folder, max_gib)
     for path in (folder, *folder.rglob("*")):
         path.chmod(_SEARCHABLE if path.is_dir() else _READABLE)
     return folder
@@ -70,130 +66,53 @@ def hide_passwords(folder: Path) -> None:
             path.write_bytes(without_password(text).encode(errors="surrogateescape"))
 
 
-def _copied(source: Path, uri: str, target: Path) -> Path:
+def _copied(source: Path, uri: str, target: Path, max_gib: int) -> None:
     try:
+        # A link to the folder is the caller's own; those inside are the model's.
+        source = source.resolve()
         if not source.is_dir():
             raise UserError(f"there is no model at {uri}: it is not a folder of this machine")
         if not any(source.iterdir()):
             raise UserError(f"there is no model at {uri}: the folder is empty")
         # A whole working directory is copied for minutes, to find that it is none.
-        description.require_model(source, uri)
-        _copy(source, target)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            # What was read is on another disk, maybe.
-            error.filename, error.filename2 = str(target), None
+        if not (source / description.MLMODEL).is_symlink():
+            description.require_model(source, uri)
+        copy(source, target, Budget(max_gib))
+    except (OSError, ValueError) as error:  # a path with NUL is a ValueError
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
-        raise UserError(
-            f"the model {uri} cannot be copied: {error.filename}: {error.strerror}"
-        ) from error
-    return target
+        name, why = getattr(error, "filename", uri), getattr(error, "strerror", str(error))
+        raise UserError(f"the model {uri} cannot be copied: {name}: {why}") from error
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy a folder as shutil.copytree does, which hangs at a device and tells errors as text.
+def _downloaded(uri: str, tracking_uri: str, target: Path, max_gib: int) -> None:
+    """Download in a process of its own, whose memory, files and time have limits.
 
-    Raises:
-        UserError: there is something else in it than files and folders.
-        OSError: names the file that cannot be read, or the one that cannot be written.
+    MLflow's client reads whole answers into memory, and keeps settings for the whole process.
     """
-    target.mkdir()
-    for path in sorted(source.iterdir()):
-        if path.is_symlink() and not path.exists():
-            raise UserError(
-                f"{path} is a link to {path.readlink()}, which is not there: remove the link from "
-                "the model, or put there what it names"
-            )
-        if path.is_symlink() and source.resolve().is_relative_to(path.resolve()):
-            raise UserError(
-                f"{path} is a link to {path.readlink()}, in which it is itself: remove the link "
-                "from the model"
-            )
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            _copy(path, target / path.name)
-        elif stat.S_ISREG(mode):
-            _copy_file(path, target / path.name)
-        else:
-            raise UserError(f"{path} is neither a file nor a folder: remove it from the model")
-
-
-def _copy_file(source: Path, target: Path) -> None:
+    order = {
+        "uri": uri,
+        "tracking_uri": tracking_uri,
+        "target": str(target),
+        "max_gib": max_gib,
+    }
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     try:
-        shutil.copy2(source, target)
-    except OSError as error:
-        # A file that was opened, and then cannot be read, goes without its name.
-        error.filename = error.filename or str(source)
-        raise
-
-
-def _downloaded(uri: str, scheme: str, tracking_uri: str, target: Path) -> Path:
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    if tracking_uri:
-        mlflow.set_tracking_uri(tracking_uri)
-        # One that MLFLOW_REGISTRY_URI names is another server's.
-        mlflow.set_registry_uri(tracking_uri)
-    if scheme in _OF_A_SERVER:
-        registered = scheme == _REGISTERED
-        _require_server(mlflow.get_registry_uri() if registered else mlflow.get_tracking_uri())
-    try:
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(target)))
-    except (
-        MlflowException,
-        BotoCoreError,
-        ClientError,
-        OSError,
-        ValueError,  # an address that is none
-        ImportError,  # the client of a store that is not installed
-    ) as error:
+        done = subprocess.run(
+            [sys.executable, "-m", "seatrial.model.download"],
+            input=json.dumps(order),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=MOST_SECONDS,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+    except subprocess.TimeoutExpired as error:
         raise UserError(
-            without_password(f"the model {uri} cannot be had: {reason(error)}")
+            f"the model {without_password(uri)} cannot be had: it did not arrive within "
+            f"{MOST_SECONDS} seconds; download it, and give the folder"
         ) from error
-
-
-def _require_server(uri: str) -> None:
-    """See that a server answers: MLflow's client itself asks for minutes.
-
-    Raises:
-        UserError: it does not, or not to these credentials.
-    """
-    if not uri.lower().startswith(("http://", "https://")):
-        return
-    shown = without_password(uri)
-    try:
-        answer = http_request(  # type: ignore[no-untyped-call]
-            get_default_host_creds(uri.rstrip("/")),  # type: ignore[no-untyped-call]
-            "/health",
-            "GET",
-            max_retries=0,
-            timeout=_SECONDS,
-            raise_on_status=False,
-        )
-    except (MlflowException, ImportError) as error:
-        raise UserError(
-            f"the tracking server at {shown} cannot be used: {_no_answer(error)}"
-        ) from error
-    if answer.status_code in (401, 403):
-        raise UserError(
-            f"the tracking server at {shown} refuses the credentials ({answer.status_code}): give "
-            f"{_CREDENTIALS}"
-        )
-    if not answer.ok:
-        raise UserError(
-            f"the tracking server at {shown} cannot be used: it answers {answer.status_code}; "
-            "start it, or give another by --tracking-uri"
-        )
-
-
-def _no_answer(error: MlflowException | ImportError) -> str:
-    """Why a server could not be asked, and how to mend it."""
-    # MLflow's own words advise to wait longer.
-    cause = error.__cause__ or error.__context__
-    if isinstance(cause, requests.exceptions.SSLError):
-        return (
-            f"no TLS connection comes about ({without_password(reason(cause))}); name the server's "
-            "certificate authority by MLFLOW_TRACKING_SERVER_CERT_PATH"
-        )
-    if isinstance(cause, requests.ConnectionError | requests.Timeout):
-        return "it does not answer; start it, or give another by --tracking-uri"
-    return without_password(reason(error))
+    if done.returncode:
+        lines = done.stdout.splitlines() or done.stderr.splitlines() or [""]
+        why = lines[-1] or f"the download ended with exit code {done.returncode}"
+        raise UserError(why)

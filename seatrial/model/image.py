@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from contextlib import contextmanager
@@ -14,14 +15,15 @@ from seatrial import catalogue
 from seatrial.build import build
 from seatrial.build.bake import StepError
 from seatrial.build.builder import find
+from seatrial.build.network import indexes
 from seatrial.catalogue import ROOT
 from seatrial.engine import connection
 from seatrial.errors import UserError, without_password
-from seatrial.model import description, locking
-from seatrial.model.fetching import fetch, hide_passwords
+from seatrial.model import description, locking, requirements
+from seatrial.model.fetching import MAX_GIB, fetch, hide_passwords
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from seatrial.build.record import Made
 
@@ -50,7 +52,9 @@ def run(
     builder: str = "",
     push: bool = False,
     allow_emulated_build: bool = False,
+    allow_index: Sequence[str] = (),
     allow_unsigned: bool = False,
+    max_gib: int = MAX_GIB,
 ) -> list[Made]:
     """Build the image that serves a model, once the model has loaded and answered in it.
 
@@ -62,7 +66,9 @@ def run(
         builder: one that `docker buildx ls` lists; empty for the one in use.
         push: push to the registry that the tag names.
         allow_emulated_build: build what has no wheel from its source, on the image's platform.
+        allow_index: addresses beside this machine's own indexes that packages may come from.
         allow_unsigned: take a model without a signature: nothing checks its input.
+        max_gib: the most that the model's files may have, in units of 2^30 bytes.
 
     Raises:
         UserError: the model cannot be had, is none that can be served, or the image cannot be made.
@@ -74,8 +80,10 @@ def run(
     wanted = connection.resolve_platforms(platform)
     shown = without_password(model_uri)
     with build.full_disk_told(), tempfile.TemporaryDirectory(prefix="seatrial-model-") as scratch:
-        folder = fetch(model_uri, tracking_uri, Path(scratch))
+        folder = fetch(model_uri, tracking_uri, Path(scratch), max_gib=max_gib)
         model = description.read(folder, shown)
+        own = [word for value in indexes(os.environ).values() for word in value.split()]
+        required = requirements.read(folder, allow_index, own)
         if not (model.signature or allow_unsigned):
             raise UserError(
                 f"the model {shown} has no signature, so its server could not tell good input from "
@@ -85,11 +93,12 @@ def run(
         host = find(builder or None)
         with _lists(tag) as lists:
             sources = locking.lock(
-                model,
-                folder,
+                required,
+                model.mlflow,
                 # The model is tried on the builder's own, whatever the image is for.
                 dict.fromkeys((*wanted, host.platform)),
                 lists,
+                locking.Resolver(host, builder or None),
                 build_sources=allow_emulated_build,
             )
             hide_passwords(folder)

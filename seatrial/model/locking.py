@@ -1,51 +1,75 @@
-"""Locking what a model requires, per platform, without running anything of that platform."""
+"""Locking what a model requires, per platform, in a container.
+
+The container gets the parsed requirements, this machine's package indexes, and nothing else of this
+machine; it installs nothing and takes metadata of wheels alone, so no code of a package runs there.
+What is published as a source only is fetched by one container and built by another one, without
+network, secrets and root (docker/model-wheels).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-import subprocess
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import PurePosixPath
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
-from uv import find_uv_bin
 
+from seatrial import catalogue
+from seatrial.build import bake, table
+from seatrial.build.build import find_bases, spread
 from seatrial.build.locks import IMAGE_PYTHON, addresses, versions
-from seatrial.build.network import indexes, variables
+from seatrial.build.network import indexes, secrets
 from seatrial.catalogue import ROOT
+from seatrial.catalogue.reading import environment
 from seatrial.errors import UserError, without_password
-from seatrial.model.description import REQUIREMENTS
+from seatrial.model import requirements
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from pathlib import Path
 
+    from seatrial.build.builder import Builder
     from seatrial.model.description import Description
+    from seatrial.model.requirements import Requirements
 
 SERVER = ROOT / "docker" / "model-server" / "server.in"
+TARGET = "model-lock"
+WANTED = "wanted.in"
+CONSTRAINTS = "constraints.in"
 INDEX = "index.txt"
 LOCK = "requirements.txt"
 SOURCES = "sources.txt"
+FAULT = "fault.txt"
 MADE_FROM = "made-from.txt"
 """A digest of what the lock was made from: as long as that is the same, so is the lock."""
 
-_MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 _MLFLOW = ("mlflow", "mlflow-skinny")
 _FIRST_SERVED = Version("3")
 """Before that, what answers requests is no ASGI application."""
-_NAMES_FILE = re.compile(r"(?:-[cr]|--constraint|--requirement)\b[ =]*(.*?)(?:\s#.*)?")
-"""A line of a requirements file that names another one."""
-_REPOSITORIES = ("git+", "hg+", "svn+", "bzr+")
-_NO_WHEEL = ("no usable wheels", "no wheels with a matching")
+_LACKS_WHEEL = re.compile(
+    r"(?:all versions of )?(?P<name>[A-Za-z0-9][\w.-]*?)(?P<bound>==[\w.+!]+)?"
+    r" ha(?:s|ve) no (?:usable )?wheels"
+)
 """uv's words for what is published as a source only, or for other platforms."""
-_WHERE = ("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--no-index")
+_LONGEST = 600
+"""Characters of a reason; uv repeats the requirement that it cannot read, and underlines it."""
+_MOST_ROUNDS = 12
+"""Distributions that are built from their sources, each found by one attempt to do without."""
+
+
+@dataclass(frozen=True)
+class Resolver:
+    """Where resolution runs."""
+
+    host: Builder
+    builder: str | None
+    """Its name, where it is not the one in use."""
 
 
 def require_python(model: Description) -> None:
@@ -64,10 +88,11 @@ def require_python(model: Description) -> None:
 
 
 def lock(
-    model: Description,
-    folder: Path,
+    wanted: Requirements,
+    mlflow: str,
     platforms: Collection[str],
     target: Path,
+    resolver: Resolver,
     *,
     build_sources: bool,
 ) -> bool:
@@ -77,12 +102,14 @@ def lock(
     that it was made from, it is taken as it is.
 
     Args:
-        model: what the folder holds.
-        folder: the model's.
+        wanted: what the model requires.
+        mlflow: the version that logged the model, for one that does not require MLflow itself;
+            empty where it is not known.
         platforms: such as `linux/arm64`.
-        target: gets `index.txt`, the model's own words for where its packages are, and per
-            architecture `requirements.txt`, all that is installed, with hashes, and `sources.txt`,
-            what has no wheel and has to be built.
+        target: gets `index.txt`, where packages are looked for beside this machine's indexes, and
+            per architecture `requirements.txt`, all that is installed, with hashes, and
+            `sources.txt`, what has no wheel and has to be built.
+        resolver: where to resolve.
         build_sources: whether anything may be in the latter.
 
     Returns:
@@ -92,199 +119,187 @@ def lock(
         UserError: a requirement cannot be met, or is of an MLflow that cannot be served; says
             which, and on what platform.
     """
-    own = (folder / REQUIREMENTS).read_text(encoding="utf-8")
-    target.mkdir(parents=True, exist_ok=True)
-    where = [line for line in own.splitlines() if line.split("=")[0].split(" ")[0] in _WHERE]
-    (target / INDEX).write_text("".join(f"{line}\n" for line in where), encoding="utf-8")
-    with ThreadPoolExecutor() as pool:
-        work = [
-            pool.submit(_lock, model, folder / REQUIREMENTS, platform, target, build_sources)
-            for platform in platforms
-        ]
-    sources = [each.result() for each in work]
-    for platform in platforms:
-        _require_served(target / platform.partition("/")[2] / LOCK, platform)
-    return any(sources)
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    architectures = [platform.partition("/")[2] for platform in platforms]
+    _require_wheels(wanted, allowed=build_sources)
+    made_from = _write(wanted, mlflow, target, build_sources=build_sources)
+    stale = [each for each in architectures if _read(target / each / MADE_FROM) != made_from]
+    if stale:
+        for each in stale:
+            (target / each).mkdir(exist_ok=True)
+            (target / each / MADE_FROM).unlink(missing_ok=True)
+        _resolve(wanted, stale, target, resolver, build_sources=build_sources)
+        for each in stale:
+            (target / each / MADE_FROM).write_text(made_from, encoding="utf-8")
+    for each in architectures:
+        _require_served(target / each / LOCK, f"linux/{each}")
+    return any(_read(target / each / SOURCES) for each in architectures)
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _is_source(line: str) -> bool:
+    """Whether a requirement names the address of something else than a wheel."""
+    url = Requirement(line).url
+    return bool(url) and not str(url).partition("#")[0].partition("?")[0].endswith(".whl")
+
+
+def _require_wheels(wanted: Requirements, *, allowed: bool) -> None:
+    for line in () if allowed else wanted.wanted:
+        if _is_source(line):
+            raise UserError(
+                f"the model requires {without_password(line)}, which is no wheel:"
+                " --allow-emulated-build builds it from its source"
+            )
+
+
+def _write(wanted: Requirements, mlflow: str, target: Path, *, build_sources: bool) -> str:
+    """Write what the resolution reads; what it depends on, as a digest."""
+    lines = list(wanted.wanted)
+    if not requirements.names(lines).intersection(_MLFLOW):
+        # Nothing serves a model without it, and log_model's pip_requirements may leave it out.
+        lines.append(f"mlflow=={mlflow}" if mlflow else "mlflow")
+    lists = {
+        # The version of what is built is known when it is: the resolution gets the name.
+        WANTED: [Requirement(line).name if _is_source(line) else line for line in lines]
+        + SERVER.read_text(encoding="utf-8").splitlines(),
+        CONSTRAINTS: wanted.constraints,
+        INDEX: wanted.sources,
+    }
+    for name, content in lists.items():
+        (target / name).write_text("".join(f"{line}\n" for line in content), encoding="utf-8")
+    # The addresses of a private index may hold a password.
+    (target / INDEX).chmod(0o600)
+    whole = (*lines, "", *lists[WANTED], "", *wanted.constraints, "", *wanted.sources)
+    rest = (wanted.prereleases, build_sources, IMAGE_PYTHON, *sorted(indexes(os.environ).values()))
+    return hashlib.sha256("\0".join(map(str, (*whole, *rest))).encode()).hexdigest()
+
+
+def _resolve(
+    wanted: Requirements,
+    architectures: Sequence[str],
+    target: Path,
+    resolver: Resolver,
+    *,
+    build_sources: bool,
+) -> None:
+    direct = [line for line in wanted.wanted if _is_source(line)]
+    sources = {each: dict.fromkeys(direct) for each in architectures}
+    for _ in range(_MOST_ROUNDS):
+        for each, lines in sources.items():
+            text = "".join(f"{line}\n" for line in lines)
+            (target / each / SOURCES).write_text(text, encoding="utf-8")
+        with tempfile.TemporaryDirectory(prefix="seatrial-lock-") as folder:
+            build = any(sources.values())
+            out = _run(wanted, architectures, target, Path(folder), resolver, build=build)
+            faults = {each: _read(out[each] / FAULT) for each in architectures}
+            if not any(faults.values()):
+                for each in architectures:
+                    _take(out[each], target / each)
+                return
+        for each, fault in faults.items():
+            missing = _lacking(fault) if build_sources else None
+            if fault and (missing is None or missing in sources[each]):
+                raise UserError(
+                    f"the model's requirements cannot be met on linux/{each}: {cause(fault)}"
+                )
+            if missing:
+                sources[each][missing] = None
+    raise UserError(
+        f"the model requires more than {_MOST_ROUNDS} distributions that are published as sources"
+        " only: build wheels of them for an index of your own"
+    )
+
+
+def _run(
+    wanted: Requirements,
+    architectures: Sequence[str],
+    lists: Path,
+    out: Path,
+    resolver: Resolver,
+    *,
+    build: bool,
+) -> dict[str, Path]:
+    """Resolve once, in a container.
+
+    Returns:
+        the folder of each architecture, below `out`.
+    """
+    host, console = resolver.host, table.console()
+    variables = {
+        "BUILD_PLATFORM": host.platform,
+        "MODEL_LISTS": str(lists),
+        "MODEL_SOURCES": "yes" if build else "",
+    }
+    chosen = catalogue.load({}, variables)
+    images = [chosen.images[TARGET]]
+    wanted_platforms = [f"linux/{each}" for each in architectures]
+    # Nothing is loaded into the engine, so no builder is limited to one platform.
+    platforms = spread(chosen, images, wanted_platforms, host, push=True)
+    bases = find_bases(chosen, images, platforms, host, renew=False, console=console)
+    with secrets() as hidden:
+        bake.run(
+            [TARGET],
+            [
+                *(f"{name}.platform={each}" for name, all_ in platforms.items() for each in all_),
+                f"{TARGET}.output=type=local,dest={out}",
+                f"{TARGET}.args.PRERELEASES={'yes' if wanted.prereleases else ''}",
+                # What is published changes: no resolution is taken from the builder's cache.
+                f"{TARGET}.args.ATTEMPT={uuid.uuid4().hex}",
+            ],
+            environment(chosen.arguments, {**bases.variables, **hidden, **variables}),
+            builder=resolver.builder,
+            no_cache=False,
+            console=console,
+        )
+    # BuildKit makes a folder for each platform where there are several.
+    return {
+        each: split if (split := out / f"linux_{each}").is_dir() else out for each in architectures
+    }
+
+
+def _take(out: Path, target: Path) -> None:
+    """Keep a lock, without what was built, which a list of its own has, by its sources' hashes."""
+    built = _read(out / SOURCES)
+    names = requirements.names([line.partition(" --hash")[0] for line in built.splitlines()])
+    blocks = re.split(r"\n(?=\S)", _read(out / LOCK).strip())
+    kept = [block for block in blocks if canonicalize_name(_name(block)) not in names]
+    (target / LOCK).write_text("".join(f"{block}\n" for block in kept), encoding="utf-8")
+    (target / SOURCES).write_text(built, encoding="utf-8")
+
+
+def _name(block: str) -> str:
+    match = re.match(r"[A-Za-z0-9._-]+", block)
+    return match[0] if match else ""
+
+
+def _lacking(fault: str) -> str | None:
+    """The distribution that has no wheel, as a requirement; None where something else is wrong."""
+    match = _LACKS_WHEEL.search(" ".join(fault.split()))
+    return match["name"] + (match["bound"] or "") if match else None
 
 
 def _require_served(lock: Path, platform: str) -> None:
-    for requirement in map(Requirement, _pins(lock)):
-        version = _version(requirement)
-        if requirement.name in _MLFLOW and version and version < _FIRST_SERVED:
-            raise UserError(
-                f"the model requires {requirement.name} {version} on {platform}, and the image "
-                f"needs MLflow {_FIRST_SERVED} or newer: log the model anew with that, or raise "
-                f"its requirement in {REQUIREMENTS}"
-            )
-
-
-def _require_files(lock: Path) -> None:
-    """See that nothing comes from a repository: only of a file pip can compare a hash."""
-    for pin in addresses(lock.read_text(encoding="utf-8")):
-        url = str(Requirement(pin).url)
-        if url.startswith(_REPOSITORIES):
-            raise UserError(
-                f"the model requires {without_password(pin)}: what comes from a repository has no"
-                " hash to be locked by; name the address of an archive of it instead, such as"
-                " NAME @ https://.../archive/REVISION.tar.gz, and add --allow-emulated-build"
-            )
-
-
-def _version(pinned: Requirement) -> Version | None:
-    """What a lock says of a version: nothing, where it names the address of a source."""
-    if not pinned.url:
-        (only,) = pinned.specifier
-        return Version(only.version)
-    try:
-        return parse_wheel_filename(_file(pinned.url))[1]
-    except InvalidWheelFilename:
-        return None
-
-
-def _file(url: str) -> str:
-    """Name of the file at an address."""
-    return unquote(PurePosixPath(urlsplit(url).path).name)
-
-
-def _pins(lock: Path) -> list[str]:
     text = lock.read_text(encoding="utf-8")
-    return versions(text) + addresses(text)
-
-
-def _lock(
-    model: Description, requirements: Path, platform: str, target: Path, build_sources: bool
-) -> bool:
-    folder = target / platform.partition("/")[2]
-    folder.mkdir(exist_ok=True)
-    own = requirements.read_text(encoding="utf-8")
-    added = ""
-    if not names(own).intersection(_MLFLOW):
-        # Nothing serves a model without it, and log_model's pip_requirements may leave it out.
-        added = f"mlflow=={model.mlflow}\n" if model.mlflow else "mlflow\n"
-    server = SERVER.read_text(encoding="utf-8")
-    made_from = _digest(own, added, server, str(build_sources), *_named(requirements))
-    kept = folder / MADE_FROM
-    if kept.is_file() and kept.read_text(encoding="utf-8") == made_from:
-        return bool((folder / SOURCES).read_text(encoding="utf-8"))
-    kept.unlink(missing_ok=True)
-    with tempfile.NamedTemporaryFile("w", suffix=".in", encoding="utf-8") as more:
-        more.write(added)
-        more.flush()
-        wanted = [str(requirements), str(SERVER), more.name]
-        wheels_only = () if build_sources else ("--only-binary", ":all:")
-        _compile(wanted, folder / LOCK, platform, *wheels_only)
-    _require_files(folder / LOCK)
-    if build_sources:
-        sources = _separate(folder, target / INDEX, platform)
-    else:
-        (folder / SOURCES).write_text("", encoding="utf-8")
-        sources = False
-    kept.write_text(made_from, encoding="utf-8")
-    return sources
-
-
-def _digest(*texts: str) -> str:
-    """Of everything that a lock depends on, but for what is published meanwhile."""
-    whole = "\0".join((*texts, IMAGE_PYTHON, *sorted(indexes(os.environ).values())))
-    return hashlib.sha256(whole.encode()).hexdigest()
-
-
-def _named(requirements: Path) -> list[str]:
-    """The content of each file that a requirements file names, as a digest."""
-    found: list[str] = []
-    todo, seen = [requirements], {requirements}
-    while todo:
-        path = todo.pop()
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        matches = filter(None, (_NAMES_FILE.fullmatch(line.strip()) for line in lines))
-        for named in (path.parent / match[1].strip("'\"") for match in matches):
-            # uv itself says what is missing, and fetches what has an address.
-            if named.is_file() and named not in seen:
-                seen.add(named)
-                todo.append(named)
-                found.append(hashlib.sha256(named.read_bytes()).hexdigest())
-    return found
-
-
-def names(requirements: str) -> set[str]:
-    """Collect the distributions that a requirements file names; other lines are left alone."""
-    found: set[str] = set()
-    for line in requirements.splitlines():
-        try:
-            found.add(canonicalize_name(Requirement(line.partition(" #")[0].strip()).name))
-        except InvalidRequirement:
+    for requirement in map(Requirement, versions(text) + addresses(text)):
+        if requirement.name not in _MLFLOW or requirement.url:
             continue
-    return found
+        (only,) = requirement.specifier
+        if Version(only.version) < _FIRST_SERVED:
+            raise UserError(
+                f"the model requires {requirement.name} {only.version} on {platform}, and the "
+                f"image needs MLflow {_FIRST_SERVED} or newer: log the model anew with that, or "
+                f"raise its requirement in {requirements.FILE}"
+            )
 
 
-def _separate(folder: Path, index: Path, platform: str) -> bool:
-    """Move what has no wheel from the lock to the list of what has to be built."""
-    pinned = _pins(folder / LOCK)
-    with ThreadPoolExecutor() as pool:
-        has_wheel = list(pool.map(lambda pin: _has_wheel(pin, index, platform), pinned))
-    sources = [pin for pin, wheel in zip(pinned, has_wheel, strict=True) if not wheel]
-    wheels = [pin for pin, wheel in zip(pinned, has_wheel, strict=True) if wheel]
-    for pins, path, options in (
-        (wheels, folder / LOCK, ["--only-binary", ":all:"]),
-        (sources, folder / SOURCES, ["--no-binary", ":all:"]),
-    ):
-        with tempfile.NamedTemporaryFile("w", suffix=".in", encoding="utf-8") as listed:
-            listed.write("".join(f"{pin}\n" for pin in pins))
-            listed.flush()
-            _compile([str(index), listed.name], path, platform, "--no-deps", *options)
-    return bool(sources)
-
-
-def _has_wheel(pin: str, index: Path, platform: str) -> bool:
-    if url := Requirement(pin).url:
-        return _file(url).endswith(".whl")
-    with tempfile.TemporaryDirectory() as nowhere:
-        done = _uv(
-            *("install", "--dry-run", "--no-deps", "--only-binary", ":all:"),
-            *("--target", nowhere, *_aim(platform), "--requirement", str(index), pin),
-        )
-    if done.returncode and not _lacks_wheel(done.stderr):
-        raise UserError(
-            f"the package index does not say whether {pin} has a wheel for {platform}: "
-            f"{_cause(done.stderr)}"
-        )
-    return done.returncode == 0
-
-
-def _lacks_wheel(said: str) -> bool:
-    text = " ".join(said.split())
-    return any(words in text for words in _NO_WHEEL)
-
-
-def _compile(sources: Sequence[str], target: Path, platform: str, *options: str) -> None:
-    done = _uv(
-        *("compile", "--generate-hashes", "--no-header", "--no-annotate"),
-        *("--no-emit-index-url", "--no-emit-find-links"),
-        *(*_aim(platform), *options, "--output-file", str(target), *sources),
-    )
-    if done.returncode:
-        raise UserError(
-            f"the model's requirements cannot be met on {platform}: {_cause(done.stderr)}"
-        )
-
-
-def _aim(platform: str) -> tuple[str, ...]:
-    # The wheels that the bases' C library runs, and older systems' as well.
-    machine = f"{_MACHINES[platform]}-manylinux_2_28"
-    return ("--python-version", IMAGE_PYTHON, "--python-platform", machine)
-
-
-def _uv(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [find_uv_bin(), "pip", *arguments, "--quiet"]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, env=variables(), cwd="/"
-    )
-
-
-def _cause(said: str) -> str:
-    """The reason in uv's report, on one line."""
-    text = " ".join(said.split())
+def cause(fault: str) -> str:
+    """Find the reason in uv's report, on one line."""
+    text = " ".join(fault.split())
     text = re.split(r" hint: |, we can conclude that ", text.rpartition(" cause: ")[2])[0]
-    if _lacks_wheel(text):
+    if _lacking(text):
         text += "; --allow-emulated-build builds it from its source, if it has one"
-    return without_password(text.removeprefix("error: "))
+    text = without_password(text.removeprefix("error: "))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -1,0 +1,142 @@
+"""A tracking server that attacks whoever downloads a model from it."""
+
+from __future__ import annotations
+
+import http.server
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
+_PIECE = b"x" * 65536
+
+
+class Misdeed(NamedTuple):
+    """What such a server does, and a part of the line that refuses it."""
+
+    name: str
+    refusal: str
+    location: str = "mlflow-artifacts:/1/artifacts"
+    """Of the run's artifacts; `{foreign}` and `{url}` stand for the trap's."""
+    listing: Callable[[str], list[dict[str, Any]]] = lambda _: [_entry("MLmodel")]
+    """The files of a folder."""
+    endless: bool = False
+    """Whether files do not end."""
+    redirect: str = ""
+    """Where everything but its health is said to be."""
+
+
+def _entry(path: str, *, folder: bool = False) -> dict[str, Any]:
+    return {"path": path, "is_dir": folder, "file_size": 10}
+
+
+def _list(*paths: str) -> Callable[[str], list[dict[str, Any]]]:
+    return lambda _: [_entry("MLmodel"), *map(_entry, paths)]
+
+
+MISDEEDS = (
+    Misdeed("a name above the folder", "Invalid path", listing=_list("../../escaped")),
+    Misdeed("a name from the root", "Invalid path", listing=_list("/tmp/escaped")),
+    Misdeed("a name that is encoded", "Invalid path", listing=_list("%2e%2e/escaped")),
+    Misdeed("a name that is empty", "outside its folder", listing=_list("a//b")),
+    Misdeed(
+        "folders without an end",
+        "folders in one another",
+        listing=lambda _: [_entry("MLmodel"), _entry("deeper", folder=True)],
+    ),
+    Misdeed(
+        "files without an end",
+        "has more than 20000 files",
+        listing=lambda _: [_entry(str(number)) for number in range(20_002)],
+    ),
+    Misdeed("a file without an end", "File too large", endless=True),
+    Misdeed("this machine's files", "on this machine", location="file://{foreign}"),
+    Misdeed("this machine's files by a path", "on this machine", location="{foreign}"),
+    Misdeed("another server", "credentials would be sent there", location="{url}" + ARTIFACTS),
+    Misdeed(
+        "another server of artifacts",
+        "credentials would be sent there",
+        location="mlflow-artifacts://{host}/1/artifacts",
+    ),
+    Misdeed("a file server", "credentials would be sent there", location="sftp://{host}/x"),
+    Misdeed("an old file server", "credentials would be sent there", location="ftp://{host}/x"),
+    Misdeed("a cluster", "credentials would be sent there", location="hdfs://{host}/x"),
+    Misdeed("a store that names its host", "credentials would", location="r2://b@{host}/x"),
+    Misdeed("itself once more", "one model after another", location="runs:/0123/model"),
+    Misdeed("another address", "is not followed", redirect="{url}"),
+)
+
+
+def serve(misdeed: Misdeed, foreign: str, url: str) -> http.server.ThreadingHTTPServer:
+    """Make the server; it is not started yet."""
+
+    def filled(text: str) -> str:
+        host = url.removeprefix("http://")
+        return text.replace("{foreign}", foreign).replace("{url}", url).replace("{host}", host)
+
+    run = {
+        "info": {
+            "run_id": "0123",
+            "run_uuid": "0123",
+            "experiment_id": "1",
+            "status": "FINISHED",
+            "start_time": 1,
+            "lifecycle_stage": "active",
+            "artifact_uri": filled(misdeed.location),
+        },
+        "data": {},
+    }
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            address = urlsplit(self.path)
+            if misdeed.redirect:
+                self._answer(302, b"", ("Location", filled(misdeed.redirect) + self.path))
+            elif address.path == "/health":
+                self._answer(200, b"OK")
+            elif address.path.endswith("/runs/get"):
+                self._json({"run": run})
+            elif address.path.rstrip("/") == ARTIFACTS:
+                folder = parse_qs(address.query).get("path", [""])[0]
+                self._json({"files": misdeed.listing(folder)})
+            elif address.path.startswith(ARTIFACTS):
+                self._file()
+            else:
+                self._answer(404, b"{}")
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"] or 0))
+            self._json({"models": []})
+
+        def _file(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            for piece in _pieces(endless=misdeed.endless):
+                try:
+                    self.wfile.write(piece)
+                except (BrokenPipeError, ConnectionResetError):
+                    return
+
+        def _json(self, value: object) -> None:
+            self._answer(200, json.dumps(value).encode())
+
+        def _answer(self, status: int, body: bytes, *headers: tuple[str, str]) -> None:
+            self.send_response(status)
+            for name, value in (*headers, ("Content-Length", str(len(body)))):
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Keep silent."""
+
+    return http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+
+def _pieces(*, endless: bool) -> Iterator[bytes]:
+    """Bounded all the same: a reader without a limit would fill the disk."""
+    for _ in range(4096 if endless else 0):
+        yield _PIECE
