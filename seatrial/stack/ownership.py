@@ -1,24 +1,24 @@
 """Whom a container, network or volume belongs to, and the removal of what nobody owns any more.
 
-Everything that a session starts carries two labels: the session's id, and its owner (host, process
-id and the process's start time). A killed session can't clean up, but the next one can see that the
-owner is gone. What a live session owns, and what an owner on another host made, is left alone.
+Everything that a session starts carries two labels: the session's id, and its owner
+(`seatrial.stack.owner`). A killed session can't clean up, but the next one can see that the owner
+is gone. What a live session owns, and what an owner that can't be seen from here made, is left
+alone.
 """
 
 from __future__ import annotations
 
-import os
 import secrets
-import socket
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-import psutil
 from docker.errors import APIError, NotFound
 
+from seatrial.stack.owner import Owner
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from docker import DockerClient
 
@@ -37,9 +37,7 @@ class Session:
     @classmethod
     def begin(cls) -> Session:
         """A new session that belongs to this process."""
-        process = psutil.Process(os.getpid())
-        owner = f"{socket.gethostname()} {process.pid} {process.create_time()}"
-        return cls(id=secrets.token_hex(4), owner=owner)
+        return cls(id=secrets.token_hex(4), owner=str(Owner.this_process()))
 
     @property
     def network(self) -> str:
@@ -60,26 +58,9 @@ class Session:
         return {SESSION_LABEL: self.id, OWNER_LABEL: self.owner}
 
 
-def owner_is_gone(owner: str) -> bool:
-    """Whether the process that `owner` names is known to have ended.
-
-    An owner on another host can't be looked up, so it counts as alive; a label that can't be read
-    names nobody, so it counts as gone.
-    """
-    host, pid, started = ([*owner.rsplit(" ", 2), "", ""])[:3]
-    if not pid.isdigit():
-        return True
-    if host != socket.gethostname():
-        return False
-    try:
-        return str(psutil.Process(int(pid)).create_time()) != started
-    except psutil.NoSuchProcess:
-        return True
-
-
 def sweep(client: DockerClient) -> list[str]:
     """Remove what sessions whose owner has ended left behind; give back what was removed."""
-    removed = _remove(client, lambda labels: owner_is_gone(labels.get(OWNER_LABEL, "")))
+    removed = _remove(client, _is_abandoned)
     # A session has its network for as long as it lives, and before it builds anything.
     networks = client.networks.list(filters=_labelled())
     alive = {str(network.attrs["Labels"][SESSION_LABEL]) for network in networks}
@@ -102,7 +83,12 @@ def remove_all(client: DockerClient) -> list[str]:
     return _remove(client, lambda _: True) + _remove_images(client, lambda _: True)
 
 
-def _remove(client: DockerClient, wanted: Callable[[dict[str, str]], bool]) -> list[str]:
+def _is_abandoned(labels: Mapping[str, str]) -> bool:
+    owner = Owner.read(labels.get(OWNER_LABEL, ""))
+    return owner is None or owner.is_gone()
+
+
+def _remove(client: DockerClient, wanted: Callable[[Mapping[str, str]], bool]) -> list[str]:
     """Containers go first: a network or a volume in use can't be removed."""
     removed = _remove_containers(client, wanted)
     labelled = _labelled()
@@ -123,7 +109,9 @@ def _remove(client: DockerClient, wanted: Callable[[dict[str, str]], bool]) -> l
     return removed
 
 
-def _remove_containers(client: DockerClient, wanted: Callable[[dict[str, str]], bool]) -> list[str]:
+def _remove_containers(
+    client: DockerClient, wanted: Callable[[Mapping[str, str]], bool]
+) -> list[str]:
     removed = []
     for container in client.containers.list(all=True, filters=_labelled(), ignore_removed=True):
         if wanted(container.labels):

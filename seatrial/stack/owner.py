@@ -1,0 +1,116 @@
+"""The process that answers for a session, as a label names it, and whether it still lives.
+
+The sessions of several machines may meet at one engine, and so may sessions of several containers
+that were given the engine's socket. A process id means nothing outside its PID namespace: the owner
+of another machine or namespace can't be looked up, so it counts as alive until its session is older
+than any run lasts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+MOST_SECONDS = 24 * 3600
+"""How long a session may last whose owner can't be looked up; the whole trial of every mutant, one
+session after the other, takes some hours."""
+
+_PROC = Path("/proc")
+_ENDED = ("Z", "X")
+
+
+@dataclass(frozen=True)
+class Owner:
+    """One process. Fields that the operating system doesn't have are empty."""
+
+    host: str
+    machine: str
+    """What systemd and D-Bus know the machine by: it stays over a reboot."""
+    boot: str
+    """Of the kernel: it changes with every boot, and all containers of a machine see the same."""
+    namespace: str
+    """The PID namespace."""
+    pid: int
+    started: str
+    begun: int
+    """When the session began, in seconds since 1970."""
+
+    @classmethod
+    def this_process(cls) -> Self:
+        """Describe the process that asks."""
+        pid = os.getpid()
+        return cls(
+            host=socket.gethostname(),
+            machine=_read(Path("/etc/machine-id")),
+            boot=_read(_PROC / "sys" / "kernel" / "random" / "boot_id"),
+            namespace=_namespace(),
+            pid=pid,
+            started=_start_of(pid),
+            begun=int(time.time()),
+        )
+
+    @classmethod
+    def read(cls, label: str) -> Self | None:
+        """Read what `str` writes; None for a label that names nobody."""
+        try:
+            fields = json.loads(label)
+            return cls(**{**fields, "pid": int(fields["pid"]), "begun": int(fields["begun"])})
+        except (ValueError, TypeError, KeyError):
+            return None
+
+    def __str__(self) -> str:
+        return json.dumps(asdict(self))
+
+    def is_gone(self) -> bool:
+        """Whether the process has ended, or can't be looked up and is older than any run."""
+        here = Owner.this_process()
+        same_machine = bool(self.machine) and (self.host, self.machine) == (here.host, here.machine)
+        if same_machine and self.boot != here.boot:
+            return True  # ended by the reboot
+        if (self.host, self.boot, self.namespace) == (here.host, here.boot, here.namespace):
+            try:
+                return _start_of(self.pid) != self.started
+            except psutil.NoSuchProcess:
+                return True
+        return time.time() - self.begun > MOST_SECONDS
+
+
+def _namespace() -> str:
+    link = _PROC / "self" / "ns" / "pid"
+    return str(link.readlink()) if link.is_symlink() else ""
+
+
+def _start_of(pid: int) -> str:
+    """Tell when a process started, in a form that a step of the clock does not change.
+
+    On Linux that is the 22nd field of /proc/PID/stat, clock ticks since the boot (proc(5)). psutil
+    adds the time of the boot, which the kernel computes from the clock at the time of the question.
+
+    Raises:
+        NoSuchProcess: there is none of that number, or it has ended and nobody has reaped it.
+    """
+    if not (_PROC / "self" / "stat").exists():
+        return str(psutil.Process(pid).create_time())
+    try:
+        status = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        raise psutil.NoSuchProcess(pid) from None
+    # The second field, the program's name in parentheses, may hold blanks and parentheses.
+    state, *fields = status.rpartition(")")[2].split()
+    if state in _ENDED:
+        raise psutil.NoSuchProcess(pid)
+    return fields[18]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
