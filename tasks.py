@@ -36,12 +36,37 @@ def command(
     return decorate
 
 
-@command(help={"check": "report only, change nothing"})
-def setup(context: Context, check: bool = False) -> None:
+@command(
+    help={
+        "check": "report only, change nothing",
+        "dry-run": "print what would be done, change nothing; goes with --start and --undo",
+        "start": "also start an engine that has been stopped and has images, as it is configured",
+        "undo": "take back what setup has changed",
+        "keep-packages": "undo: leave the packages that setup has installed",
+    },
+)
+def setup(
+    context: Context,
+    check: bool = False,
+    dry_run: bool = False,
+    start: bool = False,
+    undo: bool = False,
+    keep_packages: bool = False,
+) -> None:
     """Make this machine able to build and run the images."""
     from seatrial.engine import setup as engine_setup
 
-    engine_setup.run(check=check)
+    if (check and (dry_run or start or undo)) or (start and undo) or (keep_packages and not undo):
+        raise UserError(
+            "--check, --start and --undo exclude each other; --keep-packages goes with"
+            " --undo, and --dry-run with --start or --undo or alone"
+        )
+    if check:
+        engine_setup.check()
+    elif undo:
+        engine_setup.take_back(keep_packages=keep_packages, dry_run=dry_run)
+    else:
+        engine_setup.run(start=start, dry_run=dry_run)
 
 
 @command()
@@ -49,7 +74,7 @@ def doctor(context: Context) -> None:
     """Say what is wrong with this machine and how to mend it."""
     from seatrial.engine import setup as engine_setup
 
-    engine_setup.run(check=True)
+    engine_setup.check()
 
 
 @command(

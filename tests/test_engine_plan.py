@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from seatrial.engine.connection import DEFAULT_SOCKET, Endpoint
-from seatrial.engine.facts import Client, Configuration, Engine, Facts, System
+from seatrial.engine.facts import Client, Configuration, Data, Engine, Facts, System
 from seatrial.engine.plan import Finding, Plan, State, findings, plan
 
 GIB = 1024**3
@@ -158,6 +158,64 @@ def test_other_machines_are_left_alone_and_told(changes: dict[str, Any]) -> None
     told = str(faults(facts)["container engine"])
     assert "\n" not in told
     assert any(word in told for word in ("install", "start it", "as root"))
+
+
+IMAGES = Data(Path("/var/lib/docker"), "overlay2", "3 images")
+BLOBS = Data(Path("/var/lib/docker"), "containerd's store", "images")
+VOLUMES = Data(Path("/srv/docker"), "", "1 volume")
+NO_SETTINGS = Configuration(FILE, None)
+STOPPED = dataclasses.replace(READY, engine=None, silence=SILENT)
+
+
+@pytest.mark.parametrize("data", [(IMAGES,), (BLOBS,), (VOLUMES,), (IMAGES, BLOBS)])
+@pytest.mark.parametrize("facts", [FRESH, STOPPED], ids=["not installed", "stopped"])
+def test_engine_that_is_stopped_and_has_data_is_left_alone(
+    facts: Facts, data: tuple[Data, ...]
+) -> None:
+    facts = but(facts, data=data)
+    assert not plan(facts)
+    told = str(faults(facts)["container engine"])
+    assert "\n" not in told
+    assert all(str(each) in told for each in data)
+    assert "`invoke setup --start`" in told
+
+
+@pytest.mark.parametrize(
+    ("data", "settings", "configures"),
+    [
+        ((IMAGES,), NO_SETTINGS, False),
+        ((IMAGES, BLOBS), NO_SETTINGS, False),
+        ((BLOBS,), NO_SETTINGS, True),
+        ((VOLUMES,), NO_SETTINGS, True),
+        ((IMAGES,), READY.configuration, False),
+        ((BLOBS,), Configuration(FILE, {"debug": True}), False),
+    ],
+)
+def test_engine_with_data_is_started_when_asked_for_and_its_store_stays(
+    data: tuple[Data, ...], settings: Configuration, configures: bool
+) -> None:
+    steps = plan(but(STOPPED, data=data, configuration=settings), over_data=True)
+    assert steps == Plan(start=True, configure=configures)
+
+
+def test_data_of_an_engine_that_answers_is_its_own() -> None:
+    assert plan(but(READY, data=(IMAGES,), emulated=frozenset())) == Plan(register=("linux/arm64",))
+
+
+@pytest.mark.parametrize("over_data", [False, True])
+def test_configuration_that_no_daemon_reads_is_mended_by_hand(over_data: bool) -> None:
+    facts = but(FRESH, configuration=Configuration(FILE, None, "is not valid JSON"))
+    assert not plan(facts, over_data=over_data)
+    assert "mend that file" in str(faults(facts)["daemon configuration"])
+
+
+@pytest.mark.parametrize("facts", [FRESH, READY])
+def test_podman_in_the_place_of_docker_is_left_alone_and_told(facts: Facts) -> None:
+    facts = but(facts, client=Client("/usr/bin/docker", "4.3.1", podman=True))
+    assert not plan(facts)
+    told = str(faults(facts)["docker client"])
+    assert "Podman 4.3.1" in told
+    assert "remove podman-docker" in told
 
 
 def test_docker_s_own_packages_are_not_mixed_with_debian_s() -> None:

@@ -11,7 +11,7 @@ import os
 import shutil
 import socket
 import subprocess
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 SETTINGS: Mapping[str, object] = {"features": {"containerd-snapshotter": True}}
 
 _START_SECONDS = 90
-_END_SECONDS = 10
+_END_SECONDS = 30
+"""The daemon gives containers 15 s to end, unless it is told otherwise."""
 _TAIL = 8
 _TAIL_BYTES = 16 * 1024
 
@@ -70,17 +71,32 @@ class Layout:
         )
 
 
-def configure(path: Path) -> None:
-    """Write the daemon's configuration where none exists.
+def configuration() -> str:
+    """Write the text of a configuration, for a machine that has none."""
+    return json.dumps(SETTINGS, indent=2) + "\n"
 
-    Args:
-        path: /etc/docker/daemon.json, or where a trial wants it.
+
+def running(layout: Layout) -> psutil.Process | None:
+    """Find the daemon that runs, by its pid file."""
+    return _running(layout.pidfile, "dockerd")
+
+
+def stop_unit() -> None:
+    """Stop the daemon with systemd.
+
+    Raises:
+        UserError: systemd could not.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Complete or not there at all: a daemon doesn't start over half a file.
-    new = path.with_suffix(".json.new")
-    new.write_text(json.dumps(SETTINGS, indent=2) + "\n")
-    new.replace(path)
+    # The socket's unit would start it again at the next question.
+    command = ["systemctl", "stop", "docker.socket", "docker.service"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise UserError(f"`{' '.join(command)}` failed: {result.stderr.strip()}")
+
+
+def stop(process: psutil.Process) -> None:
+    """Stop the daemon, which ends the containerd that it started."""
+    _end(process)
 
 
 def answers(path: Path) -> bool:
@@ -176,14 +192,31 @@ def _listens(path: Path) -> bool:
 
 
 def _end(process: psutil.Process) -> None:
-    try:
+    with suppress(psutil.NoSuchProcess):
         process.terminate()
-        process.wait(_END_SECONDS)
-    except psutil.TimeoutExpired:
-        process.kill()
-        process.wait(_END_SECONDS)
-    except psutil.NoSuchProcess:
-        return
+        if not _ends(process):
+            process.kill()
+            _ends(process)
+
+
+def _ends(process: psutil.Process) -> bool:
+    """Wait for a process; one that nobody reaps has ended as well."""
+
+    def ended() -> bool:
+        try:
+            return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    try:
+        Retrying(
+            retry=retry_if_result(lambda done: not done),
+            wait=wait_fixed(0.1),
+            stop=stop_after_delay(_END_SECONDS),
+        )(ended)
+    except Expired:
+        return False
+    return True
 
 
 def _launch(layout: Layout) -> subprocess.Popen[bytes]:

@@ -179,6 +179,12 @@ def works(platform: str) -> bool:
     return status == _EXIT_STATUS
 
 
+def entry_name(platform: str) -> str:
+    """Choose the name of a registration: an entry of somebody else's keeps its own."""
+    name = f"qemu-{MACHINES[platform].name}"
+    return f"seatrial-{name}" if (BINFMT / name).exists() else name
+
+
 def register(platform: str) -> None:
     """Make this kernel run a platform's programs; leaves a registration that works alone.
 
@@ -198,9 +204,7 @@ def register(platform: str) -> None:
     if emulator is None:
         raise UserError(f"no static emulator for {platform}: install qemu-user-static")
     _mount()
-    name = f"qemu-{machine.name}"
-    if (BINFMT / name).exists():
-        name = f"seatrial-{name}"
+    name = entry_name(platform)
     if (BINFMT / name).exists():
         (BINFMT / name).write_text("-1")
     try:
@@ -214,6 +218,12 @@ def register(platform: str) -> None:
         raise UserError(
             f"{emulator} is registered for {platform}, but programs don't run in a container's root"
         )
+
+
+def unregister(name: str, directory: Path = BINFMT) -> None:
+    """Take a registration back; does nothing where it is gone."""
+    if (directory / name).exists():
+        (directory / name).write_text("-1")
 
 
 def line(name: str, machine: Machine, emulator: Path) -> bytes:

@@ -40,6 +40,8 @@ class Client:
     compose: str = ""
     fault: str = ""
     """Why the command can't talk with an engine that does answer."""
+    podman: bool = False
+    """Whether it is podman-docker's."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,29 @@ class Configuration:
 
 
 @dataclass(frozen=True)
+class Data:
+    """What an engine that does not run keeps on this machine's disk, in one store."""
+
+    folder: Path
+    store: str
+    """The storage driver, or `containerd's store`; empty where there are no images."""
+    contents: str
+    """Such as `3 images, 1 container`."""
+
+    @property
+    def containerd(self) -> bool:
+        """Whether an engine finds it with the containerd image store switched on."""
+        return self.store in ("", CONTAINERD_STORE)
+
+    def __str__(self) -> str:
+        store = f" ({self.store})" if self.store else ""
+        return f"{self.contents} in {self.folder}{store}"
+
+
+CONTAINERD_STORE = "containerd's store"
+
+
+@dataclass(frozen=True)
 class Facts:
     """All of it."""
 
@@ -83,6 +108,8 @@ class Facts:
     """Why no engine answers, as one line."""
     dockerd: str = ""
     """Version of the daemon's program on this machine."""
+    data: tuple[Data, ...] = ()
+    """Where no engine answers: what one would find, or not find, if it was started."""
     emulated: frozenset[str] = frozenset()
     """Foreign platforms whose programs this machine's kernel runs."""
     emulators: frozenset[str] = frozenset()

@@ -11,26 +11,32 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from debian.deb822 import Deb822
 
+from seatrial import scratch
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from seatrial.engine.facts import System
+    from seatrial.engine.journal import Layer
 
 SUITE = "trixie"
 LOG = Path("/var/log/seatrial-packages.log")
 
 _RELEASE_OF_SUITE = 13
 _APT = Path("/etc/apt")
+_LISTS = Path("/var/lib/apt/lists")
 _PRIORITY = 100
+_ABSENT = ("not-installed", "config-files")
 _TAIL = 5
 
 
@@ -196,26 +202,111 @@ def pin() -> str:
     return str(stanza)
 
 
-def install(packages: Sequence[str], system: System) -> None:
+def install(packages: Sequence[str], system: System, layer: Layer) -> None:
     """Install packages and nothing that they only recommend.
 
     Args:
         packages: the distribution's names.
         system: the machine's operating system, of a known family.
+        layer: the record of what is changed.
 
     Raises:
         UserError: apt-get fails, or would change more than it was asked to.
     """
+    apt = Apt()
     # What an installation that was killed left half-done would fail this one.
-    _run("dpkg", "--configure", "-a")
-    _update()
+    apt.run("dpkg", "--configure", "-a")
+    wanted, expected = prepare(packages, system, apt, layer.write)
+    layer.changes.installed += [name for name, old, _ in expected if not old]
+    layer.changes.upgraded |= {name: f"{old} -> {new}" for name, old, new in expected if old}
+    layer.note()
+    apt.get("install", "--yes", "--no-install-recommends", *wanted)
+
+
+def prepare(
+    packages: Sequence[str], system: System, apt: Apt, write: Callable[[Path, str], None]
+) -> tuple[list[str], list[Change]]:
+    """Bring apt's indexes up to date, add the suite where it is needed, and try an installation.
+
+    Args:
+        packages: the distribution's names.
+        system: the machine's operating system, of a known family.
+        apt: the machine's own, or a copy.
+        write: writes a file of apt's settings.
+
+    Returns:
+        The packages as apt-get takes them, and what would change.
+
+    Raises:
+        UserError: apt-get fails, or would change more than it was asked to.
+    """
+    apt.update()
     if needs_suite(system):
-        _add_suite(system)
+        _add_suite(system, apt, write)
     wanted = arguments(packages, system)
-    simulation = _apt("install", "--simulate", "--no-install-recommends", *wanted)
+    simulation = apt.get("install", "--simulate", "--no-install-recommends", *wanted)
     if refused := refusal(simulation):
         raise UserError(f"apt-get install {' '.join(wanted)} would {refused}: install them by hand")
-    _apt("install", "--yes", "--no-install-recommends", *wanted)
+    return wanted, changes(simulation)
+
+
+class Change(NamedTuple):
+    """What an installation does to one package."""
+
+    name: str
+    old: str
+    """Empty for a package that is not installed yet."""
+    new: str
+
+
+def changes(simulation: str) -> list[Change]:
+    """Read what `apt-get install --simulate` would install."""
+    found = re.findall(r"^Inst (\S+) (?:\[(\S+)\] )?\((\S+)", simulation, re.MULTILINE)
+    return [Change(*each) for each in found]
+
+
+def present(packages: Iterable[str]) -> list[str]:
+    """Choose those packages of a list that are installed, wholly or in part."""
+    command = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    status = dict(line.split(" ", 1) for line in lines)
+    return [name for name in packages if status.get(name, "not-installed") not in _ABSENT]
+
+
+def settings_of(packages: Iterable[str], etc: Path) -> frozenset[str]:
+    """List the files below /etc that installed packages brought, by their paths below it."""
+    names = list(packages)
+    if not names:
+        return frozenset()
+    command = ["dpkg-query", "--show", "--showformat=${Conffiles}\n", *names]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    paths = (Path(line.split()[0]) for line in listed.splitlines() if line.strip())
+    return frozenset(str(path.relative_to(etc)) for path in paths if path.is_relative_to(etc))
+
+
+def needed_by(packages: Sequence[str]) -> list[str]:
+    """Name other packages that would have to go with these."""
+    simulation = Apt().get("remove", "--simulate", *packages)
+    removed = re.findall(r"^Remv (\S+)", simulation, re.MULTILINE)
+    return sorted(set(removed) - set(packages))
+
+
+def purge(packages: Sequence[str], data_roots: Iterable[Path]) -> None:
+    """Remove packages and their settings, and never the data of an engine.
+
+    Args:
+        packages: installed ones, which no other needs.
+        data_roots: where engines keep their images.
+
+    Source:
+        docker.io's prerm puts a script into /var/lib/docker, with which its postrm removes that
+        folder when the package is purged.
+    """
+    apt = Apt()
+    apt.get("remove", "--yes", *packages)
+    for folder in data_roots:
+        (folder / "nuke-graph-directory.sh").unlink(missing_ok=True)
+    apt.run("dpkg", "--purge", *packages)
 
 
 def refusal(simulation: str) -> str:
@@ -235,43 +326,91 @@ def refusal(simulation: str) -> str:
     return ""
 
 
-def _add_suite(system: System) -> None:
-    preference = _APT / "preferences.d" / "seatrial-engine"
-    entry = _APT / "sources.list.d" / "seatrial-engine.sources"
-    stanza = source(targets(_apt("indextargets")), system.codename)
+def _add_suite(system: System, apt: Apt, write: Callable[[Path, str], None]) -> None:
+    stanza = source(targets(apt.get("indextargets")), system.codename)
     if stanza is None:
-        if entry.exists():
-            preference.write_text(pin())
+        if apt.entry.exists():
+            write(apt.preference, pin())
         return
     # The pin comes first: at no moment is the suite there without it.
-    preference.write_text(pin())
-    entry.write_text(stanza)
+    write(apt.preference, pin())
+    write(apt.entry, stanza)
     try:
-        _update()
+        apt.update()
     except UserError:
         # A source that can't be read would fail every later `apt-get update` of the machine.
-        entry.unlink()
-        preference.unlink()
+        apt.entry.unlink()
+        apt.preference.unlink()
         raise
 
 
-def _update() -> None:
-    _apt("update", "-o", "Acquire::Retries=3")
+@dataclass(frozen=True)
+class Apt:
+    """apt-get with its settings and indexes: the machine's own, or a copy that nobody else uses."""
 
+    settings: Path = _APT
+    options: tuple[str, ...] = ()
+    log: Path | None = LOG
 
-def _apt(command: str, *rest: str) -> str:
-    # Another apt may be at work, and a person's own configuration files are theirs.
-    options = ("-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold")
-    return _run("apt-get", command, *options, *rest)
+    @classmethod
+    @contextmanager
+    def copy(cls) -> Iterator[Self]:
+        """Copy settings and indexes, for questions that must not change the machine's."""
+        with scratch.folder() as folder:
+            settings, lists = folder / "settings", folder / "lists"
+            shutil.copytree(_APT, settings, symlinks=True)
+            without = shutil.ignore_patterns("lock", "partial")
+            shutil.copytree(_LISTS, lists, ignore=without)
+            (lists / "partial").mkdir()
+            options = {
+                "Dir::Etc": settings,
+                "Dir::State::lists": lists,
+                "Dir::Cache": folder / "cache",
+                "APT::Sandbox::User": "root",  # apt's own user may not enter the folder
+            }
+            words = (word for key, value in options.items() for word in ("-o", f"{key}={value}"))
+            yield cls(settings, tuple(words), log=None)
 
+    @property
+    def preference(self) -> Path:
+        """The file that holds the suite back."""
+        return self.settings / "preferences.d" / "seatrial-engine"
 
-def _run(*command: str) -> str:
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
-    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    with LOG.open("a") as log:
-        log.write(f"$ {shlex.join(command)}\n{result.stdout}{result.stderr}")
-    if result.returncode:
-        complaints = re.findall(r"^E: .*", result.stderr, re.MULTILINE)
-        reason = " ".join(complaints[-_TAIL:]) or f"code {result.returncode}"
-        raise UserError(f"`{shlex.join(command[:2])}` failed: {reason} (see {LOG})")
-    return result.stdout
+    @property
+    def entry(self) -> Path:
+        """The file that names the suite's mirror."""
+        return self.settings / "sources.list.d" / "seatrial-engine.sources"
+
+    def update(self) -> None:
+        """Fetch the indexes."""
+        self.get("update", "-o", "Acquire::Retries=3")
+
+    def get(self, command: str, *rest: str) -> str:
+        """Run apt-get, and return what it wrote.
+
+        Raises:
+            UserError: it failed.
+        """
+        # Another apt may be at work, and a person's own configuration files are theirs.
+        options = ("-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold")
+        return self.run("apt-get", command, *options, *self.options, *rest)
+
+    def run(self, *command: str) -> str:
+        """Run a program of the package management, and return what it wrote.
+
+        Raises:
+            UserError: it failed.
+        """
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=environment
+        )
+        if self.log:
+            with self.log.open("a") as log:
+                log.write(f"$ {shlex.join(command)}\n{result.stdout}{result.stderr}")
+        if result.returncode:
+            complaints = re.findall(r"^(?:E|dpkg): .*", result.stderr, re.MULTILINE)
+            reason = " ".join(complaints[-_TAIL:]) or f"code {result.returncode}"
+            where = f" (see {self.log})" if self.log else ""
+            raise UserError(f"`{shlex.join(command[:2])}` failed: {reason}{where}")
+        return result.stdout

@@ -67,22 +67,37 @@ class Plan:
         return bool(self.configure or self.packages or self.start or self.register)
 
 
-def plan(facts: Facts) -> Plan:
+def plan(facts: Facts, *, over_data: bool = False) -> Plan:
     """Decide what setup does: only what is missing, and only where the machine is ours to mend.
 
-    That is: root on Debian or Ubuntu, with no other engine chosen by DOCKER_HOST or a context.
+    That is: root on Debian or Ubuntu, with no other engine chosen by DOCKER_HOST or a context, and
+    no Podman in the place of one.
+
+    Args:
+        facts: about the machine.
+        over_data: start an engine where one that does not run has left data. Somebody has stopped
+            it, and other settings would hide its images: unasked, nothing at all is done.
     """
     kind = family(facts.system)
-    if kind is None or not facts.root or facts.endpoint.configured:
+    if kind is None or not facts.root or facts.endpoint.configured or facts.client.podman:
         return Plan()
-    start = facts.engine is None and not facts.configuration.fault
+    start = facts.engine is None
+    if start and (facts.configuration.fault or (facts.data and not over_data)):
+        return Plan()
     return Plan(
         # A running engine keeps its settings: a restart would end other people's containers.
-        configure=start and facts.configuration.settings is None,
+        configure=start
+        and facts.configuration.settings is None
+        and all(data.containerd for data in facts.data),
         packages=_packages(facts, kind),
         start=start,
         register=tuple(name for name in PLATFORMS if name in _foreign(facts) - facts.emulated),
     )
+
+
+def is_left_alone(facts: Facts) -> bool:
+    """Whether setup would do its work if there was no data of an engine that does not run."""
+    return bool(facts.data) and not plan(facts) and bool(plan(facts, over_data=True))
 
 
 def _packages(facts: Facts, kind: Family) -> tuple[str, ...]:
@@ -150,6 +165,11 @@ def _engine(facts: Facts) -> Finding:
 def _silence(facts: Facts) -> tuple[str, str]:
     if facts.endpoint.configured:
         return facts.silence, ""
+    if is_left_alone(facts):
+        kept = " and ".join(map(str, facts.data))
+        state = f"{facts.dockerd} is installed, not running" if facts.dockerd else "missing"
+        mend = "start it, or `invoke setup --start` does so, with its image store as it is"
+        return f"{state}, and there are {kept}", mend
     if plan(facts).start:
         state = f"{facts.dockerd} is installed, not running" if facts.dockerd else "missing"
         return state, "run `invoke setup`"
@@ -186,6 +206,11 @@ def _client(facts: Facts) -> Iterator[Finding]:
     if not client.path:
         mend = _mend(facts, "install the docker command (docker-cli)")
         yield Finding("docker client", State.FAULT, "missing", mend)
+    elif client.podman:
+        mend = "remove podman-docker, or put Docker's own client first on PATH"
+        detail = f"{client.path} is Podman {client.version}, which has no buildx and no bake"
+        yield Finding("docker client", State.FAULT, detail, mend)
+        return
     elif client.fault:
         mend = "take a client of the engine's own version first on PATH"
         detail = f"{client.path} {client.version} can't use the engine: {client.fault}"
@@ -219,7 +244,10 @@ def _store(facts: Facts) -> Iterator[Finding]:
     where = f"{file} on the engine's machine" if facts.endpoint.configured else str(file)
     if facts.system.name in {"macOS", "Windows"}:
         where = "Docker Desktop's settings"
-    mend = f"add {STORE_SETTING} to {where} and restart the engine"
+    mend = (
+        f"add {STORE_SETTING} to {where} and restart the engine, which hides the images of its"
+        " present store for as long as that is set"
+    )
     yield Finding(subject, State.FAULT, "off: images for two platforms can't be kept", mend)
 
 

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seatrial.engine import authority, connection, emulation, registries
+from seatrial.engine import authority, connection, data, emulation, registries
 from seatrial.engine.facts import Client, Configuration, Engine, Facts, System
 from seatrial.errors import UserError
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 CONFIGURATION = Path("/etc/docker/daemon.json")
 BOOTSTRAP_TOOLS = ("mmdebstrap", "arch-test")
 
-_DATA_ROOT = Path("/var/lib/docker")
 _ENGINE_PACKAGES = ("docker.io", "docker-ce")
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
@@ -54,6 +53,7 @@ def facts(hosts: Sequence[str] = ("docker.io",)) -> Facts:
         engine=engine,
         silence=silence,
         dockerd=_daemon(),
+        data=() if engine or endpoint.configured else data.find(settings.settings),
         emulated=frozenset(name for name in foreign if emulation.works(name)),
         emulators=frozenset(name for name in foreign if emulation.interpreter(name)),
         interpreters={
@@ -65,7 +65,7 @@ def facts(hosts: Sequence[str] = ("docker.io",)) -> Facts:
         registries=_registries(hosts),
         authorities=authority.private(),
         bundle=authority.bundle(),
-        free=_free(engine.data_root if engine else _DATA_ROOT) if local else None,
+        free=_free(engine.data_root if engine else data.DEFAULT_ROOT) if local else None,
     )
 
 
@@ -111,12 +111,18 @@ def configuration(path: Path = CONFIGURATION) -> Configuration:
         path: the file; it need not exist.
     """
     try:
-        settings = json.loads(path.read_text())
+        text = path.read_text(encoding="utf-8-sig")  # as the daemon reads it
+        # It takes an empty file for no settings.
+        settings = json.loads(text) if text.strip() else {}
     except FileNotFoundError:
+        if path.is_symlink():
+            return Configuration(path, None, "is a symbolic link to nothing")
         return Configuration(path, None)
     except PermissionError:
         return Configuration(path, {})  # there, but not for this user to judge
-    except ValueError as error:
+    except OSError as error:
+        return Configuration(path, None, f"can't be read: {error.strerror}")
+    except (ValueError, RecursionError) as error:
         return Configuration(path, None, f"is not valid JSON: {error}")
     if not isinstance(settings, dict):
         return Configuration(path, None, "is not a JSON object")
@@ -155,6 +161,7 @@ def _client(*, answering: bool) -> Client:
         fault = talk.stderr.strip().splitlines()[-1] if talk.returncode and talk.stderr else ""
     return Client(
         path=path,
+        podman="podman" in (_output([path, "--version"]) or "").lower(),
         version=_version([path, "--version"]),
         buildx=_version([path, "buildx", "version"]),
         compose=_version([path, "compose", "version"]),

@@ -10,15 +10,26 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from seatrial.engine import daemon, emulation, packages, probe, registries, report
+from seatrial.engine import (
+    daemon,
+    emulation,
+    journal,
+    packages,
+    preview,
+    probe,
+    registries,
+    report,
+    undo,
+)
 from seatrial.engine.connection import PLATFORMS
-from seatrial.engine.plan import Finding, Plan, State, findings, plan
+from seatrial.engine.plan import Finding, Plan, State, findings, is_left_alone, plan
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from seatrial.engine.facts import Facts
+    from seatrial.engine.journal import Layer
 
 _LOCK = Path("/run/seatrial-setup.lock")
 _LOCK_SECONDS = 1800
@@ -26,45 +37,76 @@ _LOG_WIDTH = 140
 _SHOWN = ("container engine", *PLATFORMS)
 
 
-def run(*, check: bool) -> None:
-    """Make this machine able to build and run the images, or report on it.
+def run(*, start: bool = False, dry_run: bool = False) -> None:
+    """Make this machine able to build and run the images.
 
     Args:
-        check: print the report and change nothing.
+        start: also where an engine that does not run has left data.
+        dry_run: print what would be done, and change nothing.
 
     Raises:
         UserError: the main job can't run here; says what is missing and how to mend it.
     """
-    # Without a terminal rich takes 80 columns, which breaks paths that people copy.
-    console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
-    if check:
-        _report(console)
-    else:
-        _mend(console)
+    console = _console()
+    facts = probe.facts()
+    if steps := plan(facts, over_data=start):
+        if dry_run:
+            preview.show(facts, steps, console)
+            return
+        with _locked(console):
+            # Another setup may have done it all while this one waited.
+            facts = probe.facts()
+            if steps := plan(facts, over_data=start):
+                with journal.recording() as layer:
+                    _execute(facts, steps, layer, console)
+                facts = probe.facts()
+    rows = findings(facts)
+    if faults := _faults(rows):
+        if is_left_alone(facts):
+            faults = [fault for fault in faults if fault.subject == "container engine"]
+        raise UserError("; ".join(str(fault) for fault in faults))
+    if dry_run:
+        console.print("nothing to do")
+        return
+    parts = [f"{row.subject} {row.detail}" for row in rows if row.subject in _SHOWN]
+    console.print(f"ready: {', '.join(parts)}", highlight=False, soft_wrap=True)
 
 
-def _report(console: Console) -> None:
+def check() -> None:
+    """Report on this machine, and change nothing.
+
+    Raises:
+        UserError: the main job can't run here.
+    """
     facts = probe.facts(registries.KNOWN)
     rows = findings(facts)
-    console.print(report.table(facts, rows))
-    faults = _faults(rows)
-    if faults:
+    _console().print(report.table(facts, rows))
+    if faults := _faults(rows):
         subjects = ", ".join(fault.subject for fault in faults)
         raise UserError(f"this machine can't build and run the images yet: see {subjects} above")
 
 
-def _mend(console: Console) -> None:
-    facts = probe.facts()
-    if plan(facts):
-        with _locked(console):
-            # Another setup may have done it all while this one waited.
-            facts = probe.facts()
-            facts = _execute(facts, plan(facts), console)
-    rows = findings(facts)
-    if faults := _faults(rows):
-        raise UserError("; ".join(str(fault) for fault in faults))
-    parts = [f"{row.subject} {row.detail}" for row in rows if row.subject in _SHOWN]
-    console.print(f"ready: {', '.join(parts)}", highlight=False, soft_wrap=True)
+def take_back(*, keep_packages: bool = False, dry_run: bool = False) -> None:
+    """Undo what setup changed on this machine.
+
+    Args:
+        keep_packages: leave what was installed.
+        dry_run: print what would be done, and change nothing.
+
+    Raises:
+        UserError: it can't be undone as the machine is.
+    """
+    console = _console()
+    if dry_run:
+        undo.run(console, keep_packages=keep_packages, dry_run=True)
+        return
+    with _locked(console):
+        undo.run(console, keep_packages=keep_packages, dry_run=False)
+
+
+def _console() -> Console:
+    # Without a terminal rich takes 80 columns, which breaks paths that people copy.
+    return Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
 
 
 @contextmanager
@@ -72,6 +114,8 @@ def _locked(console: Console) -> Iterator[None]:
     lock = FileLock(_LOCK)
     try:
         lock.acquire(timeout=0)
+    except PermissionError:
+        raise UserError("this changes the machine: run it as root") from None
     except Timeout:
         console.print("another setup is at work on this machine: waiting for it")
         try:
@@ -86,26 +130,45 @@ def _locked(console: Console) -> Iterator[None]:
         lock.release()
 
 
-def _execute(facts: Facts, steps: Plan, console: Console) -> Facts:
+def _execute(facts: Facts, steps: Plan, layer: Layer, console: Console) -> None:
     # The configuration comes before the packages: where services start at once, the daemon would
     # otherwise begin with the old image store.
     if steps.configure:
         console.print(f"writing {facts.configuration.path}", highlight=False, soft_wrap=True)
-        daemon.configure(facts.configuration.path)
+        layer.write(facts.configuration.path, daemon.configuration())
     if steps.packages:
         names = " ".join(packages.arguments(steps.packages, facts.system))
         console.print(f"installing {names}", highlight=False, soft_wrap=True)
-        packages.install(steps.packages, facts.system)
+        packages.install(steps.packages, facts.system, layer)
     if steps.start:
         settings = probe.configuration(facts.configuration.path).settings
         layout = daemon.Layout.configured(settings)
         where = "with systemd" if facts.system.systemd else f"in the background, log {layout.log}"
         console.print(f"starting the engine {where}", highlight=False, soft_wrap=True)
-        daemon.start(layout, systemd=facts.system.systemd)
+        _start(layout, layer, systemd=facts.system.systemd)
     for platform in steps.register:
         console.print(f"registering an emulator for {platform}", highlight=False, soft_wrap=True)
-        emulation.register(platform)
-    return probe.facts() if steps else facts
+        if not emulation.works(platform):
+            layer.changes.registered.append(emulation.entry_name(platform))
+            layer.note()
+            emulation.register(platform)
+
+
+def _start(layout: daemon.Layout, layer: Layer, *, systemd: bool) -> None:
+    """Start the engine, and note which process that is, also where it does not answer."""
+    if systemd:
+        layer.changes.engine = {"unit": "docker.service"}
+        layer.note()
+    try:
+        daemon.start(layout, systemd=systemd)
+    finally:
+        if not systemd and (started := daemon.running(layout)):
+            layer.changes.engine = {
+                "pid": str(started.pid),
+                "created": str(started.create_time()),
+                "pidfile": str(layout.pidfile),
+            }
+            layer.note()
 
 
 def _faults(rows: tuple[Finding, ...]) -> list[Finding]:

@@ -1,0 +1,178 @@
+"""The record of what setup changed on this machine: what `invoke setup --undo` goes by.
+
+It lies in /var/lib/seatrial/setup, apart from any checkout, and only root may read it: the state of
+/etc before and after each run that changed something, the contents of what changed, and what was
+installed, started and registered. Each run is a layer; the newest is undone first.
+
+Every step is noted before it is done, so a run that was killed can be undone as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seatrial.engine import tree
+from seatrial.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from seatrial.engine.tree import Tree
+
+FOLDER = Path("/var/lib/seatrial/setup")
+ETC = Path("/etc")
+VOLATILE = ("adjtime", "hostname", "hosts", "machine-id", "mtab", "resolv.conf")
+"""What the system itself writes below /etc while setup runs: not setup's to put back."""
+
+
+@dataclass
+class Changes:
+    """What one run of setup did, beside what /etc shows."""
+
+    begun: str
+    wrote: dict[str, str] = field(default_factory=dict)
+    """Path below /etc to the SHA-256 of what setup itself wrote there."""
+    installed: list[str] = field(default_factory=list)
+    """Packages that were not there before."""
+    upgraded: dict[str, str] = field(default_factory=dict)
+    """Package to `OLD -> NEW`."""
+    engine: dict[str, str] = field(default_factory=dict)
+    """Of an engine that was started: `unit`, or `pid` and `created` of its process."""
+    registered: list[str] = field(default_factory=list)
+    """Entries of binfmt_misc."""
+
+
+@dataclass
+class Layer:
+    """The record of one run."""
+
+    folder: Path
+    etc: Path
+    changes: Changes
+
+    @property
+    def contents(self) -> Path:
+        """The folder of file contents, named by their SHA-256."""
+        return self.folder / "contents"
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the run ended, well or not; a killed one did not."""
+        return (self.folder / "after.json").exists()
+
+    @property
+    def before(self) -> Tree:
+        """The state of /etc before the run."""
+        return _read_tree(self.folder / "before.json")
+
+    @property
+    def after(self) -> Tree:
+        """The state of /etc after it."""
+        return _read_tree(self.folder / "after.json")
+
+    def write(self, path: Path, text: str) -> None:
+        """Note a file below /etc, and write it: complete, or not there at all.
+
+        Raises:
+            UserError: it can't be written.
+        """
+        self.changes.wrote[str(path.relative_to(self.etc))] = _digest(text)
+        self.note()
+        new = path.with_name(f".{path.name}.seatrial-new")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new.write_text(text, encoding="utf-8")
+            new.chmod(0o644)
+            new.replace(path)
+        except OSError as error:
+            raise UserError(f"{path} can't be written: {error.strerror}") from error
+
+    def note(self) -> None:
+        """Keep the record up to date, before the step that it is about."""
+        _write(self.folder / "changes.json", asdict(self.changes))
+
+    def seal(self) -> None:
+        """Note the state of /etc after the run, and forget contents of what did not change."""
+        before, after = self.before, tree.capture(self.etc, without=VOLATILE)
+        for name, digest in self.changes.wrote.items():
+            # The run was killed, and somebody has written that file since: as setup left it, it
+            # is not what is there now.
+            if (there := after.get(name)) and there.content != digest:
+                after[name] = tree.Entry("file", 0o644, 0, 0, digest)
+        _write(self.folder / "after.json", {name: asdict(one) for name, one in after.items()})
+        needed = {one.content for name, one in before.items() if after.get(name) != one}
+        for kept in self.contents.iterdir():
+            if kept.name not in needed:
+                kept.unlink()
+
+    def is_empty(self) -> bool:
+        """Whether the run changed nothing."""
+        changes = self.changes
+        return self.before == self.after and not (
+            changes.installed or changes.upgraded or changes.engine or changes.registered
+        )
+
+    def remove(self) -> None:
+        """Forget the run, and the folders of the record that are empty then."""
+        shutil.rmtree(self.folder)
+        for folder in (self.folder.parent, self.folder.parent.parent):
+            if any(folder.iterdir()):
+                return
+            folder.rmdir()
+
+
+def layers(folder: Path = FOLDER, etc: Path = ETC) -> list[Layer]:
+    """Find the runs that are on record, the newest first."""
+    if not folder.is_dir():
+        return []
+    numbers = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+    found = []
+    for number in reversed(numbers):
+        changes = folder / str(number) / "changes.json"
+        if changes.exists():  # else the run was killed before it changed anything
+            said = json.loads(changes.read_text(encoding="utf-8"))
+            found.append(Layer(changes.parent, etc, Changes(**said)))
+    return found
+
+
+@contextmanager
+def recording(folder: Path = FOLDER, etc: Path = ETC) -> Iterator[Layer]:
+    """Record what a run of setup changes, however it ends."""
+    for layer in layers(folder, etc):
+        if not layer.sealed:
+            layer.seal()
+    last = max((int(path.name) for path in folder.glob("*") if path.name.isdigit()), default=0)
+    layer = Layer(folder / str(last + 1), etc, Changes(datetime.now(UTC).isoformat("T", "seconds")))
+    layer.contents.mkdir(parents=True, mode=0o700)
+    folder.chmod(0o700)
+    state = tree.capture(etc, without=VOLATILE, keep=layer.contents)
+    _write(layer.folder / "before.json", {name: asdict(one) for name, one in state.items()})
+    layer.note()
+    try:
+        yield layer
+    finally:
+        layer.seal()
+        if layer.is_empty():
+            layer.remove()
+
+
+def _write(path: Path, value: Mapping[str, object]) -> None:
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(value), encoding="utf-8")
+    new.replace(path)
+
+
+def _read_tree(path: Path) -> Tree:
+    said = json.loads(path.read_text(encoding="utf-8"))
+    return {name: tree.Entry(**one) for name, one in said.items()}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

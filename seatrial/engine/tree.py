@@ -1,0 +1,130 @@
+"""The state of every path below a folder, and putting it back."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+Kind = Literal["file", "folder", "link", "other"]
+_KINDS: dict[int, Kind] = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One path. Two are equal whatever their times of change."""
+
+    kind: Kind
+    mode: int
+    uid: int
+    gid: int
+    content: str = ""
+    """SHA-256 of a file, target of a link."""
+    changed: int = field(default=0, compare=False)
+    """Nanoseconds since 1970."""
+
+
+Tree = dict[str, Entry]
+"""By path below the folder; the folder itself is `.`."""
+
+
+def capture(root: Path, *, without: Iterable[str] = (), keep: Path | None = None) -> Tree:
+    """Describe everything below a folder.
+
+    Args:
+        root: the folder.
+        without: paths below it that are left out.
+        keep: a folder that gets a copy of every file's content, named by its SHA-256.
+    """
+    left_out = set(without)
+    found: Tree = {".": entry(root, keep)}
+    for folder, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            relative = str(path.relative_to(root))
+            if relative not in left_out:
+                found[relative] = entry(path, keep)
+    return found
+
+
+def entry(path: Path, keep: Path | None = None) -> Entry:
+    """Describe one path, which must exist; links are not followed."""
+    status = path.lstat()
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode), "other")
+    content = ""
+    if kind == "link":
+        content = str(path.readlink())
+    elif kind == "file":
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        if keep is not None and not (keep / content).exists():
+            shutil.copyfile(path, keep / content)
+    return Entry(
+        kind=kind,
+        mode=stat.S_IMODE(status.st_mode),
+        uid=status.st_uid,
+        gid=status.st_gid,
+        content=content,
+        changed=status.st_mtime_ns,
+    )
+
+
+def put_back(root: Path, wanted: Mapping[str, Entry | None], kept: Path) -> None:
+    """Bring paths into a state they had.
+
+    Args:
+        root: the folder.
+        wanted: None for a path that did not exist. Folders that are not empty stay.
+        kept: the contents, as `capture` kept them.
+    """
+    for name in sorted((name for name, state in wanted.items() if state is None), reverse=True):
+        _remove(root / name)
+    for name, state in sorted(wanted.items()):
+        if state is not None:
+            _make(root / name, state, kept)
+
+
+def put_times_back(root: Path, wanted: Mapping[str, int]) -> None:
+    """Set times of change, in nanoseconds; those of folders after what is in them."""
+    for name, changed in sorted(wanted.items(), reverse=True):
+        os.utime(root / name, ns=(changed, changed), follow_symlinks=False)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        if not any(path.iterdir()):
+            path.rmdir()
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _make(path: Path, state: Entry, kept: Path) -> None:
+    if state.kind == "folder":
+        if not path.is_dir() or path.is_symlink():
+            path.unlink(missing_ok=True)
+            path.mkdir()
+        os.chown(path, state.uid, state.gid)
+        path.chmod(state.mode)
+        return
+    if state.kind == "other":
+        return
+    new = path.with_name(f".{path.name}.seatrial-new")
+    new.unlink(missing_ok=True)
+    if state.kind == "link":
+        new.symlink_to(state.content)
+    else:
+        new.touch(mode=0o600)  # before there is anything in it that others may not read
+        shutil.copyfile(kept / state.content, new)
+    os.chown(new, state.uid, state.gid, follow_symlinks=False)
+    if state.kind == "file":
+        new.chmod(state.mode)  # a change of owner clears the set-user-id bits
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
+    new.replace(path)
