@@ -15,6 +15,7 @@ import requests
 from testcontainers.core.container import DockerContainer
 
 from acceptance.models import DOUBLING
+from seatrial.build import docker_cli
 from seatrial.build.table import console
 from seatrial.contract import STOCK_CONTRACT, load
 from seatrial.engine import connection, registries
@@ -39,6 +40,8 @@ MODEL = f"{DATA_PATH}/model"
 NUMBERS = [1, 2.5, -4, 0.1]
 SOCKET = "/var/run/docker.sock"
 """Where a docker client looks for the engine."""
+WRAPPER = "/wrapper"
+"""Where a container gets a docker client that builds on the stand-in for Python's image."""
 BUILD_LIMIT = 900
 """Seconds for MLflow's own build; from nothing it measured 79."""
 INSTALL_LIMIT = 1200
@@ -118,16 +121,18 @@ def serve(trial: Trial, subject: Subject, tag: str) -> Iterator[Serve]:
         server.remove()
 
 
-def require_base(reference: str, trial: Trial) -> None:
-    """See to it that the engine finds what a Dockerfile begins with; skip where it can't."""
+def require_base(reference: str, trial: Trial) -> stock.Base | None:
+    """Find what a Dockerfile begins with, where that is Python's image; skip where it can't be."""
     if match := re.fullmatch(r"python:(.+)-slim", reference):
         try:
-            base = stock.ensure_base(match[1], console())
+            base = stock.find_base(match[1], trial.stand_in, console())
         except stock.NoBaseError as missing:
             pytest.skip(str(missing))
-        console().print(f"{base.reference} {base.digest}, stand-in: {base.stand_in}")
-    elif not (trial.client.images.list(reference) or registries.resolve(reference)):
+        console().print(f"{base.reference} {base.digest}, stand-in: {base.stand_in or 'none'}")
+        return base
+    if not (trial.client.images.list(reference) or registries.resolve(reference)):
         pytest.skip(f"no registry answers that would give {reference}: runs where one does")
+    return None
 
 
 def require_sources(dockerfile: str) -> None:
@@ -149,9 +154,9 @@ def build_outside(way: str, model: Model, tag: str, trial: Trial, folder: Path) 
     if way == "local":
         wanted = f"python:{model.python}-slim"
         assert base[1] == wanted, f"it begins with {base[1]}, the model's Python is in {wanted}"
-    require_base(base[1], trial)
+    found = require_base(base[1], trial)
     require_sources(dockerfile)
-    stock.build_generated(folder, tag, trial.session.labels)
+    stock.build_generated(folder, tag, trial.session.labels, found)
 
 
 def build_inside(model: Model, tag: str, trial: Trial, subject: Subject) -> None:
@@ -159,7 +164,7 @@ def build_inside(model: Model, tag: str, trial: Trial, subject: Subject) -> None
     endpoint = connection.endpoint()
     if endpoint.socket is None:
         pytest.skip(f"the engine is at {endpoint}: runs where it is at a socket of this machine")
-    require_base(f"python:{model.python}-slim", trial)
+    base = require_base(f"python:{model.python}-slim", trial)
     what = ["models", "build-docker", "-m", MODEL, "-n", tag, "--env-manager", "local"]
     builder = (
         DockerContainer(subject.configuration.image_id)
@@ -176,6 +181,11 @@ def build_inside(model: Model, tag: str, trial: Trial, subject: Subject) -> None
             platform=subject.platform,
         )
     )
+    if base and base.options:
+        path = subject.configuration.environment["PATH"]
+        builder.with_env("PATH", f"{WRAPPER}:{path}").with_copy_into_container(
+            docker_cli.wrapper(base.options).encode(), f"{WRAPPER}/{docker_cli.NAME}", 0o755
+        )
     with builder:
         running = builder.get_wrapped_container()
         code = running.wait(timeout=BUILD_LIMIT)["StatusCode"]

@@ -7,36 +7,29 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
-import shlex
 import shutil
 import sys
 import tarfile
-import tempfile
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from docker.errors import ImageNotFound
 
 from bench import baking, script
 from bench.baking import REGISTRY
-from seatrial import catalogue
-from seatrial.build import record, table
+from seatrial.build import docker_cli, record
 from seatrial.catalogue import ROOT
 from seatrial.errors import UserError
-from seatrial.model import stock
 from seatrial.model.image import LOCKS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
+    from pathlib import Path
 
     from docker import DockerClient
 
     from bench.running import Runner
+    from seatrial.model import stock
     from seatrial.stack.ownership import Session
 
 TRAINER = "model-server"
@@ -142,15 +135,16 @@ class Builds:
         # An input of the step that makes the environment: the whole folder is mounted there.
         # With --no-cache, BuildKit would empty the downloads of every other build as well.
         (folder / "moment").write_text(datetime.now(UTC).isoformat(), encoding="utf-8")
-        with _docker_with("--file", str(ANEW)) as variables:
+        with docker_cli.with_options("--file", str(ANEW)) as variables:
             return self.own(version, variables=variables)
 
-    def stock(self, version: int, variables: Mapping[str, str] | None = None) -> str:
-        """Build MLflow's own image, and give back what the build said."""
+    def stock(self, version: int, *options: str) -> str:
+        """Build MLflow's own image, with options for `docker build`; return what the build said."""
         folder, tag = str(self.trained.version(version)), reference("stock", version)
         what = ["models", "build-docker", "-m", folder, "-n", tag, "--env-manager", "local"]
         command = [sys.executable, "-m", "mlflow", *what]
-        return self.runner.run(command, {**_QUIET, **(variables or {})})
+        with docker_cli.with_options(*self.base.options, *options) as variables:
+            return self.runner.run(command, {**_QUIET, **variables})
 
     def stock_anew(self, version: int) -> dict[str, float]:
         """The same, with every step run.
@@ -160,29 +154,7 @@ class Builds:
         Returns:
             Seconds of each step.
         """
-        with _docker_with("--no-cache") as variables:
-            return steps(self.stock(version, variables))
-
-
-@contextmanager
-def _docker_with(*options: str) -> Iterator[dict[str, str]]:
-    """Have `docker` build with options that the commands of a user have no way to hand on.
-
-    Yields:
-        variables for those commands.
-    """
-    with tempfile.TemporaryDirectory(prefix="seatrial-bench-") as folder:
-        program = Path(folder, "docker")
-        program.write_text(wrapper(shutil.which("docker") or "docker", options), encoding="utf-8")
-        program.chmod(0o755)
-        yield {"PATH": os.pathsep.join((folder, os.environ["PATH"]))}
-
-
-def wrapper(program: str, options: Sequence[str]) -> str:
-    """A shell script that runs docker, its builds with options."""
-    docker, more = shlex.quote(program), shlex.join(options)
-    builds = f'"build "* | "buildx bake") exec {docker} "$@" {more} ;;'
-    return f'#!/bin/sh\ncase "$1 $2" in {builds} esac\nexec {docker} "$@"\n'
+        return steps(self.stock(version, "--no-cache"))
 
 
 def reference(name: str, version: int) -> str:
@@ -201,29 +173,6 @@ def remove() -> None:
     baking.remove_images()
     for folder in LOCKS.glob(f"{REGISTRY}_*"):
         shutil.rmtree(folder)
-
-
-@contextmanager
-def base(client: DockerClient, version: str) -> Iterator[stock.Base]:
-    """See to it that MLflow's own image has something to begin with.
-
-    What was not there before is removed after the block.
-
-    Args:
-        client: of the engine.
-        version: of the model's Python.
-
-    Raises:
-        UserError: there is none to be had.
-    """
-    stand_in = catalogue.load().images[stock.TARGET].reference
-    absent = [name for name in (f"python:{version}-slim", stand_in) if not client.images.list(name)]
-    try:
-        yield stock.ensure_base(version, table.console())
-    finally:
-        for name in absent:
-            with suppress(ImageNotFound):
-                client.images.remove(name)
 
 
 def _recorded_seconds(tag: str) -> float:

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from collections import Counter, defaultdict
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +24,12 @@ from bench.contestant import Contestant, Running
 from bench.figures import SECONDS, Bar, Figure, Meaning, medians, middle
 from bench.load import Call
 from bench.models import PLATFORM, TRAINER, Builds
-from seatrial import catalogue
+from seatrial import catalogue, scratch
+from seatrial.build import table
 from seatrial.contract import load as load_contract
 from seatrial.engine import connection
 from seatrial.errors import UserError
+from seatrial.model import stock
 from seatrial.stack.ownership import Session, remove_session
 
 if TYPE_CHECKING:
@@ -329,7 +329,7 @@ class Stage:
     def weighing(self) -> list[Figure]:
         """Weigh both images."""
         own, theirs = (size.weighed(self.watch, models.reference(side, 1)) for side in (OWN, STOCK))
-        base = size.weighed(self.watch, self.builds.base.reference)
+        base = size.weighed(self.watch, self.builds.base.image)
         kind = "a stand-in" if self.builds.base.stand_in else "the official one"
         return [
             Figure(
@@ -530,18 +530,18 @@ def _stage(watch: Stopwatch, runner: Runner, versions: int) -> Iterator[Stage]:
     interpreter = load_contract(trainer.contract).start.interpreter
     with (
         closing(connection.connect()) as client,
-        tempfile.TemporaryDirectory(prefix="seatrial-bench-") as folder,
+        scratch.folder() as folder,
     ):
         session = Session.begin()
         try:
             session.create_network(client)
             with watch.measure("making the model", containers=True):
                 trained = models.train(
-                    client, session, trainer.reference, interpreter, Path(folder), versions
+                    client, session, trainer.reference, interpreter, folder, versions
                 )
-            with models.base(client, trained.python) as base:
-                builds = Builds(runner, trained, base)
-                yield Stage(watch, client, session, builds, interpreter)
+            stand_in = session.image_name(stock.TARGET, "stand-in")
+            base = stock.find_base(trained.python, stand_in, table.console())
+            yield Stage(watch, client, session, Builds(runner, trained, base), interpreter)
         finally:
             remove_session(client, session)
             models.remove()

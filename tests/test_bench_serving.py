@@ -21,8 +21,10 @@ from bench import command, contestant, faults, floor, image, load, models, servi
 from bench.contestant import Contestant, Running
 from bench.load import Call, Outcome, Strike
 from bench.serving import Measured, Suffered
+from seatrial.build import docker_cli
 from seatrial.catalogue import BAKE_FILE
 from seatrial.errors import UserError
+from seatrial.model.stock import Base
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
     from bench.running import Runner
-    from seatrial.model.stock import Base
     from seatrial.stack.ownership import Session
 
 MEASURED = Measured(
@@ -305,7 +306,7 @@ def builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> models.Builds:
     monkeypatch.setattr(models, "LOCKS", tmp_path / "locks")
     trained = models.Trained(tmp_path / "versions", "3.13.5", {}, [])
     runner = cast("Runner", FakeRunner(tmp_path / "records"))
-    return models.Builds(runner, trained, cast("Base", None))
+    return models.Builds(runner, trained, Base("python:3.13.5-slim", "sha256:0"))
 
 
 def test_cold_build_starts_without_a_lock(builds: models.Builds, tmp_path: Path) -> None:
@@ -341,13 +342,19 @@ def test_builds_are_those_of_a_user(builds: models.Builds) -> None:
         (["save", "image"], ["save", "image"]),
     ],
 )
-def test_only_builds_get_the_options(words: list[str], passed: list[str], tmp_path: Path) -> None:
-    fake, shim = tmp_path / "real docker", tmp_path / "docker"
+def test_only_builds_get_the_options(
+    words: list[str], passed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "real one"
+    folder.mkdir()
+    fake = folder / "docker"
     fake.write_text('#!/bin/sh\nfor word in "$@"; do echo "$word"; done\n')
-    shim.write_text(models.wrapper(str(fake), ["--set=a.b=c d"]))
-    for path in (fake, shim):
-        path.chmod(0o755)
-    done = subprocess.run([str(shim), *words], capture_output=True, text=True, check=True)
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    with docker_cli.with_options("--set=a.b=c d") as variables:
+        environment = {**os.environ, **variables}
+        command = ["sh", "-c", 'exec docker "$@"', "sh", *words]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == passed
 
 

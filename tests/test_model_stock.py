@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import configparser
+import shutil
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from docker.errors import ImageNotFound
@@ -15,11 +16,9 @@ from seatrial.engine import connection, registries
 from seatrial.errors import UserError
 from seatrial.model import stock
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 REFERENCE = "python:3.13.5-slim"
 DIGEST = "sha256:" + "1" * 64
+STAND_IN = "seatrial-trial/python-slim:abcd-stand-in"
 
 FAILED_STEP = f"""\
 #5 [2/8] RUN pip install mlflow==0.0.1
@@ -102,39 +101,51 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     return there
 
 
-def test_stand_in_takes_the_name_where_no_registry_answers(world: World) -> None:
-    base = stock.ensure_base("3.13.5", Console(quiet=True))
-    assert base == stock.Base(REFERENCE, DIGEST, stand_in=True)
-    assert world.made.tagged == [REFERENCE]
+def find(version: str = "3.13.5") -> stock.Base:
+    return stock.find_base(version, STAND_IN, Console(quiet=True))
 
 
-def test_stand_in_with_another_python_does_not_take_the_name(world: World) -> None:
+def test_stand_in_has_a_name_of_its_own_where_no_registry_answers(world: World) -> None:
+    base = find()
+    assert base == stock.Base(REFERENCE, DIGEST, STAND_IN)
+    assert base.options == ("--build-context", f"{REFERENCE}=docker-image://{STAND_IN}")
+    assert not world.made.tagged
+
+
+def test_stand_in_of_the_session_is_made_once(world: World) -> None:
+    world.engine.held[STAND_IN] = Held({stock._STAND_IN_LABEL: "true"}, id="sha256:made before")
+    assert find().digest == "sha256:made before"
+
+
+@pytest.mark.usefixtures("world")
+def test_stand_in_with_another_python_is_none() -> None:
     with pytest.raises(stock.NoBaseError) as fault:
-        stock.ensure_base("3.11.2", Console(quiet=True))
+        find("3.11.2")
     assert "logged with Python 3.11.2" in str(fault.value)
     assert "3.13.5" in str(fault.value)
     assert "\n" not in str(fault.value)
-    assert not world.made.tagged
 
 
 def test_nothing_is_made_where_a_registry_answers(world: World) -> None:
     world.registry = f"{REFERENCE}@{DIGEST}"
-    assert stock.ensure_base("3.13.5", Console()) == stock.Base(REFERENCE, DIGEST, stand_in=False)
-    assert not world.made.tagged
+    base = find()
+    assert base == stock.Base(REFERENCE, DIGEST)
+    assert base.options == ()
 
 
-def test_stand_in_makes_room_for_what_a_registry_gives(world: World) -> None:
-    world.registry = f"{REFERENCE}@{DIGEST}"
+@pytest.mark.parametrize("registry", [None, f"{REFERENCE}@{DIGEST}"])
+def test_stand_in_that_has_the_official_name_loses_it(world: World, registry: str | None) -> None:
+    world.registry = registry
     world.engine.held[REFERENCE] = Held({stock._STAND_IN_LABEL: "true"})
-    assert not stock.ensure_base("3.13.5", Console()).stand_in
+    assert bool(find().stand_in) is (registry is None)
     assert world.engine.removed == [REFERENCE]
 
 
-def test_official_image_that_is_there_is_left_alone(world: World) -> None:
+@pytest.mark.parametrize("registry", [None, f"{REFERENCE}@{DIGEST}"])
+def test_official_image_that_is_there_is_left_alone(world: World, registry: str | None) -> None:
+    world.registry = registry
     world.engine.held[REFERENCE] = Held({}, id="sha256:official")
-    base = stock.ensure_base("3.13.5", Console())
-    assert base == stock.Base(REFERENCE, "sha256:official", stand_in=False)
-    assert not world.made.tagged
+    assert not find().stand_in
     assert not world.engine.removed
 
 
@@ -210,15 +221,24 @@ def test_failure_has_one_line_and_the_last_ones_as_notes(
     assert capsys.readouterr().out == "first\nError: there is no such model\n"
 
 
-def test_runs_what_a_user_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "base", [stock.Base(REFERENCE, DIGEST), stock.Base(REFERENCE, DIGEST, STAND_IN)]
+)
+def test_runs_what_a_user_runs(base: stock.Base, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = []
-    monkeypatch.setattr(
-        stock, "_run", lambda command, variables, _: ran.append((command, variables))
-    )
-    stock.build("models:/m@champion", "m:1", "http://localhost:5000")
-    [(command, variables)] = ran
+
+    def run(command: list[str], variables: dict[str, str], _: str) -> None:
+        found = shutil.which("docker", path=variables.get("PATH", ""))
+        ran.append((command, variables, Path(found).read_text() if found else ""))
+
+    monkeypatch.setattr(stock, "_run", run)
+    stock.build("models:/m@champion", "m:1", "http://localhost:5000", base)
+    [(command, variables, wrapper)] = ran
     assert command[1:] == [
         *("-m", "mlflow", "models", "build-docker", "-m", "models:/m@champion"),
         *("-n", "m:1", "--env-manager", "local"),
     ]
     assert variables["MLFLOW_TRACKING_URI"] == "http://localhost:5000"
+    assert (f"--build-context {REFERENCE}=docker-image://{STAND_IN}" in wrapper) is bool(
+        base.stand_in
+    )

@@ -1,7 +1,9 @@
 """MLflow's own way from a model to an image: `mlflow models build-docker`.
 
 Its Dockerfile begins with `python:X.Y.Z-slim`, in the model's own version of Python. Where no
-registry gives that, a stand-in takes its place under the same name.
+registry gives that, a stand-in takes its place: an image with a name of its own, which the build is
+told to take (`docker build --build-context`). It holds this machine's authorities and indexes, so
+it never gets the official name, under which others would find it.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from docker.errors import ImageNotFound
 from filelock import FileLock
 
 from seatrial import catalogue
-from seatrial.build import bake, bootstrap, builder, network, process
+from seatrial.build import bake, bootstrap, builder, docker_cli, network, process
 from seatrial.catalogue import ROOT
 from seatrial.catalogue.reading import environment
 from seatrial.engine import authority, connection, registries
@@ -58,19 +60,33 @@ class Base:
     """Such as `python:3.13.5-slim`."""
     digest: str
     """Of what that names at the moment, in its registry or in the engine's store."""
-    stand_in: bool
-    """Whether it was made here: as much of the interface as MLflow uses, from Debian's packages."""
+    stand_in: str = ""
+    """What is built on in its place where it can't be had: the name of an image that was made here,
+    with as much of the interface as MLflow uses, from Debian's packages."""
+
+    @property
+    def image(self) -> str:
+        """What the engine knows it by."""
+        return self.stand_in or self.reference
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What `docker build` is told, so that it finds the stand-in."""
+        if not self.stand_in:
+            return ()
+        return ("--build-context", f"{self.reference}=docker-image://{self.stand_in}")
 
 
 class NoBaseError(UserError):
     """There is no base with the model's version of Python to be had on this machine."""
 
 
-def ensure_base(version: str, console: Console) -> Base:
-    """See to it that the engine finds `python:VERSION-slim`.
+def find_base(version: str, stand_in: str, console: Console) -> Base:
+    """Find `python:VERSION-slim`, or make its stand-in.
 
     Args:
         version: of the model's Python, such as `3.13.5`.
+        stand_in: a reference for the stand-in, should it be needed; whoever gives it removes it.
         console: where the progress of a build goes.
 
     Raises:
@@ -79,72 +95,81 @@ def ensure_base(version: str, console: Console) -> Base:
     """
     reference = f"python:{version}-slim"
     pinned = registries.resolve(reference)
-    with closing(connection.connect()) as client:
-        held = _held(client, reference)
-        stand_in_held = held is not None and _is_stand_in(held)
+    with closing(connection.connect()) as engine:
+        held = _held(engine, reference)
+        if held and _is_stand_in(held):
+            # Earlier versions gave it the official name; the engine asks no registry for what it
+            # has.
+            engine.images.remove(reference, force=True)
+            held = None
         if pinned:
-            if stand_in_held:
-                # The engine asks no registry for what it has.
-                client.images.remove(reference, force=True)
-            return Base(reference, pinned.partition("@")[2], stand_in=False)
-        if held and not stand_in_held:
-            return Base(reference, str(held.id), stand_in=False)
+            return Base(reference, pinned.partition("@")[2])
+        if held:
+            return Base(reference, str(held.id))
+        _MACHINE.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(_MACHINE.with_suffix(".lock")):
-            made = _make(client, console)
-            found = _python_of(made)
-            if found != version:
-                raise NoBaseError(
-                    f"the model was logged with Python {version}: no registry answers that would"
-                    f" give {reference}, and its stand-in has {found}; log the model with that, for"
-                    " one in the image custom, or build where a registry answers"
-                )
-            made.tag(*reference.split(":"))
-        return Base(reference, str(made.id), stand_in=True)
+            made = _held(engine, stand_in) or _make(engine, stand_in, console)
+        found = _python_of(made)
+        if found != version:
+            raise NoBaseError(
+                f"the model was logged with Python {version}: no registry answers that would"
+                f" give {reference}, and its stand-in has {found}; log the model with that, for"
+                " one in the image custom, or build where a registry answers"
+            )
+        return Base(reference, str(made.id), stand_in)
 
 
-def build(model_uri: str, tag: str, tracking_uri: str, *, env_manager: str = "local") -> None:
+def build(model_uri: str, tag: str, tracking_uri: str, base: Base) -> None:
     """Build a model's image as a user does, with `mlflow models build-docker`.
 
     Args:
         model_uri: as MLflow takes it.
         tag: the image's reference.
         tracking_uri: of the tracking server.
-        env_manager: `local`, `virtualenv` or `conda`.
+        base: what its Dockerfile begins with.
 
     Raises:
         UserError: it failed. The error's notes are the last lines of the output.
     """
-    what = ["models", "build-docker", "-m", model_uri, "-n", tag, "--env-manager", env_manager]
-    _run(
-        [sys.executable, "-m", "mlflow", *what],
-        {
-            "MLFLOW_TRACKING_URI": tracking_uri,
-            # A process may have been told of another server's.
-            "MLFLOW_REGISTRY_URI": tracking_uri,
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-        },
-        f"mlflow {' '.join(what)}",
-    )
+    what = ["models", "build-docker", "-m", model_uri, "-n", tag, "--env-manager", "local"]
+    # MLflow runs `docker build` itself.
+    with docker_cli.with_options(*base.options) as variables:
+        _run(
+            [sys.executable, "-m", "mlflow", *what],
+            {
+                **variables,
+                "MLFLOW_TRACKING_URI": tracking_uri,
+                # A process may have been told of another server's.
+                "MLFLOW_REGISTRY_URI": tracking_uri,
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+            },
+            f"mlflow {' '.join(what)}",
+        )
 
 
-def build_generated(folder: Path, tag: str, labels: Mapping[str, str]) -> None:
+def build_generated(
+    folder: Path, tag: str, labels: Mapping[str, str], base: Base | None = None
+) -> None:
     """Build the Dockerfile that `mlflow models generate-dockerfile` has written, as a user does.
 
     Args:
         folder: where it is, with the model beside it.
         tag: the image's reference.
         labels: of the image, beside those that it inherits.
+        base: what it begins with, where that is Python's official image.
 
     Raises:
         UserError: it failed. The error's notes are the last lines of the output.
     """
     marks = [word for name, value in labels.items() for word in ("--label", f"{name}={value}")]
-    _run(["docker", "build", "--tag", tag, *marks, str(folder)], {}, f"docker build {folder}")
+    options = base.options if base else ()
+    command = ["docker", "build", "--tag", tag, *marks, *options, str(folder)]
+    _run(command, {}, f"docker build {folder}")
 
 
-def _held(client: DockerClient, reference: str) -> Image | None:
+def _held(engine: DockerClient, reference: str) -> Image | None:
     try:
-        return client.images.get(reference)
+        return engine.images.get(reference)
     except ImageNotFound:
         return None
 
@@ -153,11 +178,14 @@ def _is_stand_in(image: Image) -> bool:
     return image.labels.get(_STAND_IN_LABEL) == "true"
 
 
-def _make(client: DockerClient, console: Console) -> Image:
+def _make(engine: DockerClient, reference: str, console: Console) -> Image:
     host = builder.find(None)
     chosen = catalogue.load({}, {"BUILD_PLATFORM": host.platform})
     # Where a registry gave Debian, it would give the official image as well.
     debian = bootstrap.ensure(host.platform.partition("/")[2])
+    # An index's address may hold a password.
+    _MACHINE.mkdir(exist_ok=True)
+    _MACHINE.chmod(0o700)
     write_settings(_MACHINE / "etc", authority.bundle(), network.indexes(os.environ))
     # Docker's own media types know no zstd, and the engine does not list what has them.
     compression = chosen.arguments["COMPRESSION"]
@@ -172,6 +200,7 @@ def _make(client: DockerClient, console: Console) -> Image:
             [TARGET],
             [
                 f"{TARGET}.output={output}",
+                f"{TARGET}.tags={reference}",
                 # The time of the build is in there: the same image would get another digest.
                 f"{TARGET}.attest=type=provenance,disabled=true",
             ],
@@ -180,7 +209,7 @@ def _make(client: DockerClient, console: Console) -> Image:
             no_cache=False,
             console=console,
         )
-    return client.images.get(chosen.images[TARGET].reference)
+    return engine.images.get(reference)
 
 
 def write_settings(folder: Path, authorities: Path | None, indexes: Mapping[str, str]) -> None:

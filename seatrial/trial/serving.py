@@ -150,8 +150,8 @@ class Serving:
         tag = self.trial.image_tag(f"{self.subject.name}-{kind}")
         exam, server = self.exams[kind], self.trial.main(self.trial.tracking[0]).url
         if self.subject.name == STOCK:
-            stock.ensure_base(exam.python, table.console())
-            stock.build(exam.uri, tag, server)
+            base = stock.find_base(exam.python, self.trial.stand_in, table.console())
+            stock.build(exam.uri, tag, server, base)
         else:
             model_image.run(model_uri=exam.uri, tag=tag, platform=platform, tracking_uri=server)
         return tag

@@ -21,6 +21,7 @@ from seatrial import catalogue
 from seatrial.contract import Promise
 from seatrial.engine.connection import connect
 from seatrial.errors import UserError
+from seatrial.model import stock
 from seatrial.stack.ownership import Session, remove_containers, remove_session, sweep
 from seatrial.stack.server import (
     Server,
@@ -280,6 +281,11 @@ class Trial:
         """A reference for an image that the trial builds for itself; it ends with the trial."""
         worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
         return self.session.image_name(purpose, f"{worker}-{next(self._numbers)}")
+
+    @property
+    def stand_in(self) -> str:
+        """The reference of the session's stand-in for Python's official image."""
+        return self.session.image_name(stock.TARGET, "stand-in")
 
     def fresh_name(self, purpose: str) -> str:
         """A name for a container, a database, a bucket or a volume: all of them take it."""
