@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
+from seatrial import scratch
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,15 +19,26 @@ if TYPE_CHECKING:
 
 
 def command(
-    *, iterable: list[str] | None = None, help: dict[str, str] | None = None
+    *,
+    iterable: list[str] | None = None,
+    help: dict[str, str] | None = None,
+    outlived: bool = False,
 ) -> Callable[..., Any]:
-    """Make an invoke task whose user errors are one line and exit code 2."""
+    """Make an invoke task whose user errors are one line and exit code 2.
+
+    Args:
+        iterable: options that may be given more than once.
+        help: on each option.
+        outlived: whether it starts programs that go on after it, so that the temporary files of
+            what it starts do not go with it.
+    """
 
     def decorate(function: Callable[..., None]) -> Any:  # noqa: ANN401
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401
             try:
-                function(*args, **kwargs)
+                with nullcontext() if outlived else scratch.for_temporary_files():
+                    function(*args, **kwargs)
             except UserError as error:
                 raise Exit(f"seatrial: {error}", code=2) from None
             except KeyboardInterrupt:
@@ -37,6 +50,7 @@ def command(
 
 
 @command(
+    outlived=True,
     help={
         "check": "report only, change nothing",
         "dry-run": "print what would be done, change nothing; goes with --start and --undo",

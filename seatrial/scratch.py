@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_VARIABLE = "TMPDIR"
 _PREFIX = "seatrial."
 """Short: the paths of sockets below it have a limit of 107 bytes."""
 
@@ -36,6 +37,29 @@ def folder(parent: Path | None = None) -> Iterator[Path]:
     finally:
         shutil.rmtree(path, ignore_errors=True)  # what is left of it goes with the next one
         os.close(handle)
+
+
+@contextmanager
+def for_temporary_files() -> Iterator[Path]:
+    """Put everything that this process and its programs would put into /tmp into one folder.
+
+    MLflow's client leaves a folder for each artifact that it fetches, pytest keeps those of its
+    last three runs, and a program that is killed leaves all of its own. Programs that outlive this
+    process must not be started here.
+    """
+    before = os.environ.get(_VARIABLE)
+    with folder() as place:
+        # mmdebstrap's and apt's own users must get through.
+        place.chmod(0o711)
+        os.environ[_VARIABLE] = str(place)
+        tempfile.tempdir = None  # what was found out before
+        try:
+            yield place
+        finally:
+            del os.environ[_VARIABLE]
+            if before is not None:
+                os.environ[_VARIABLE] = before
+            tempfile.tempdir = None
 
 
 def remove_abandoned(place: Path) -> list[Path]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +16,7 @@ from seatrial import scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
 
 HOLDS_ONE = (
     "import pathlib, sys; from seatrial import scratch\n"
@@ -96,3 +99,19 @@ def test_many_at_once_do_not_take_each_other_s(tmp_path: Path) -> None:
         thread.join()
     assert not lost
     assert not list(tmp_path.iterdir())
+
+
+def test_temporary_files_of_a_run_go_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with scratch.for_temporary_files() as place:
+        Path(tempfile.mkdtemp()).joinpath("file").touch()
+        command = [sys.executable, "-c", "import tempfile; print(tempfile.mkdtemp())"]
+        made = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert Path(made.strip()).parent == place
+        assert len(list(place.iterdir())) == 2
+    assert not list(tmp_path.iterdir())
+    assert os.environ["TMPDIR"] == str(tmp_path)
+    assert tempfile.gettempdir() == str(tmp_path)

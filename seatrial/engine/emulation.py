@@ -6,10 +6,10 @@ import os
 import shutil
 import struct
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from seatrial import scratch
 from seatrial.errors import UserError
 
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
@@ -167,11 +167,12 @@ def works(platform: str) -> bool:
     """Run the smallest program of a platform, as root in an empty root as a container has it."""
     root = os.geteuid() == 0
     # /tmp is often mounted noexec, /var hardly ever; only root may write there.
-    with tempfile.TemporaryDirectory(prefix="seatrial-", dir="/var/lib" if root else None) as name:
-        program = Path(name, "probe")
+    with scratch.folder(Path("/var/lib") if root else None) as folder:
+        folder.chmod(0o755)
+        program = folder / "probe"
         program.write_bytes(MACHINES[platform].program())
         program.chmod(0o755)
-        command = ["chroot", name, "/probe"] if root else [str(program)]
+        command = ["chroot", str(folder), "/probe"] if root else [str(program)]
         try:
             status = subprocess.run(command, capture_output=True, check=False).returncode
         except OSError:  # ENOEXEC: nothing is registered

@@ -11,13 +11,13 @@ import os
 import shutil
 import subprocess
 import sysconfig
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock
 
+from seatrial import scratch
 from seatrial.catalogue import ROOT
 from seatrial.errors import UserError
 from seatrial.inspection.image import described, exported
@@ -59,9 +59,9 @@ def bill_of(reference: str, platform: str) -> tuple[Package, ...]:
     kept = _KEPT / f"{stored.digest.replace(':', '-')}.json"
     with FileLock(kept.with_suffix(".lock")):
         if not kept.is_file():
-            with tempfile.TemporaryDirectory(dir=_KEPT) as folder:
-                _lay_out(reference, stored, Path(folder))
-                packages = _scanned(reference, Path(folder))
+            with scratch.folder(_KEPT) as folder:
+                _lay_out(reference, stored, folder)
+                packages = _scanned(reference, folder)
             partial = kept.with_suffix(".partial")
             partial.write_text(json.dumps([asdict(one) for one in packages]), encoding="utf-8")
             partial.replace(kept)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from docker.errors import APIError
 
+from seatrial import scratch
 from seatrial.errors import UserError
 from seatrial.stack.subject import NOT_BUILT
 from seatrial.stack.waiting import ContainerError
@@ -89,8 +91,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("seatrial_acceptance", "the folder of the acceptance tests", default="acceptance")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marks."""
+    """Declare the marks, and provide a folder for temporary files."""
+    if not hasattr(config, "workerinput"):  # the workers of xdist inherit the controller's
+        stack = ExitStack()
+        place = stack.enter_context(scratch.for_temporary_files())
+        config.add_cleanup(stack.close)
+        if config.option.basetemp is None:
+            # Below a folder for each user and run, paths of sockets get too long.
+            config.option.basetemp = place / "tests"
     config.stash[LEFT_OUT_KEY] = []
     for mark in (
         f"{promising.MARK}(key, item=None): the promise of a contract that the test tries",
