@@ -61,3 +61,9 @@ def mutants(session: nox.Session) -> None:
 def acceptance(session: nox.Session) -> None:
     """The trial, on the images that were built last: what follows `--` goes to `invoke test`."""
     session.run("invoke", "test", *session.posargs)
+
+
+@nox.session
+def leftovers(session: nox.Session) -> None:
+    """The trial as well, between two looks at the machine, which must be as it was."""
+    session.run("python", "-m", "seatrial.trial.leftovers", *session.posargs)

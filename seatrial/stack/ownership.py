@@ -60,7 +60,7 @@ class Session:
 
 def sweep(client: DockerClient) -> list[str]:
     """Remove what sessions whose owner has ended left behind; give back what was removed."""
-    removed = _remove(client, _is_abandoned)
+    removed = _remove(client, is_abandoned)
     # A session has its network for as long as it lives, and before it builds anything.
     networks = client.networks.list(filters=_labelled())
     alive = {str(network.attrs["Labels"][SESSION_LABEL]) for network in networks}
@@ -83,7 +83,8 @@ def remove_all(client: DockerClient) -> list[str]:
     return _remove(client, lambda _: True) + _remove_images(client, lambda _: True)
 
 
-def _is_abandoned(labels: Mapping[str, str]) -> bool:
+def is_abandoned(labels: Mapping[str, str]) -> bool:
+    """Whether the session that has these labels is known to have ended."""
     owner = Owner.read(labels.get(OWNER_LABEL, ""))
     return owner is None or owner.is_gone()
 
@@ -126,12 +127,19 @@ def _remove_containers(
     return removed
 
 
+def session_of(image: str) -> str | None:
+    """Read from the name of an image which session built it (`Session.image_name`)."""
+    if not image.startswith(f"{_IMAGES}/"):
+        return None
+    return image.rpartition(":")[2].split("-")[0]
+
+
 def _remove_images(client: DockerClient, wanted: Callable[[str], bool]) -> list[str]:
-    """Whoever builds them, their names say the session (`Session.image_name`)."""
+    """Whoever builds them, their names say the session."""
     removed = []
     for image in client.images.list(filters={"reference": f"{_IMAGES}/*"}):
         for name in image.tags:
-            if name.startswith(f"{_IMAGES}/") and wanted(name.rpartition(":")[2].split("-")[0]):
+            if (session := session_of(name)) and wanted(session):
                 try:
                     client.images.remove(name, force=True)
                 except NotFound:

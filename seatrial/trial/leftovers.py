@@ -1,0 +1,221 @@
+"""`nox -s leftovers`: compare the machine before and after a run of the trial.
+
+What is there must be what was there: images and their names, containers, networks, volumes, files
+in the folders for temporary files and in the working folder, cgroups of containers, and no process
+that the run started may go on. What belongs to another run that goes on beside this one is left out
+of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from seatrial import scratch
+from seatrial.catalogue import ROOT
+from seatrial.engine.connection import connect
+from seatrial.errors import UserError
+from seatrial.stack.ownership import SESSION_LABEL, is_abandoned, session_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from docker import DockerClient
+
+Snapshot = dict[tuple[str, str], str]
+"""Kind and name of a thing, and what tells whether it is still the same."""
+
+MARK = "SEATRIAL_LEFTOVERS"
+"""The variable by which the processes of a run are known."""
+KEPT = (".git", ".mypy_cache", ".nox", ".pytest_cache", ".ruff_cache", ".seatrial", "__pycache__")
+"""Folders of the working folder that are there for the next run: see docs/machine.md."""
+_TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - they are only listed
+_CGROUPS = Path("/sys/fs/cgroup")
+_ID = 64
+"""Digits of a container's id."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the trial between two looks at the machine.
+
+    Args:
+        arguments: of the command line, without the program.
+
+    Returns:
+        The trial's exit code, or 1 where it left or took something.
+
+    Raises:
+        UserError: no engine answers.
+    """
+    parser = argparse.ArgumentParser(
+        prog="nox -s leftovers --",
+        description="All other options go to `invoke test`.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="KIND NAME",
+        help="a pattern such as 'image other/*': somebody else's; may be given more than once",
+    )
+    asked, words = parser.parse_known_args(arguments)
+    mark = secrets.token_hex(8)
+    with closing(connect()) as client:
+        before = snapshot(client)
+        command = [sys.executable, "-m", "invoke", "test", *words]
+        code = subprocess.run(command, check=False, env={**os.environ, MARK: mark}).returncode
+        after = {**snapshot(client, abandoned=True), **processes(mark)}
+    found = [
+        change for change in compare(before, after) if not _matches(change.thing, asked.ignore)
+    ]
+    for change in found:
+        sys.stderr.write(f"seatrial: {change}\n")
+    if not found:
+        sys.stderr.write(f"the machine is as it was: {len(before)} things compared\n")
+    return code or int(bool(found))
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference."""
+
+    what: str
+    """`left behind`, `gone` or `changed`."""
+    thing: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.thing}"
+
+
+def compare(
+    before: Mapping[tuple[str, str], str], after: Mapping[tuple[str, str], str]
+) -> list[Change]:
+    """List what differs, by kind and name."""
+    found = []
+    for kind, name in sorted(before.keys() | after.keys()):
+        was, now = before.get((kind, name)), after.get((kind, name))
+        if was == now:
+            continue
+        what = "left behind" if was is None else "gone" if now is None else "changed"
+        detail = f" ({now or was})" if now or was else ""
+        found.append(Change(what, f"{kind} {name}{detail}"))
+    return found
+
+
+def snapshot(client: DockerClient, *, abandoned: bool = False) -> Snapshot:
+    """Look at the engine and the file system.
+
+    Args:
+        client: of the engine.
+        abandoned: with what ended sessions left. Before the run that is what it will remove.
+    """
+    ids = {str(each.id) for each in client.containers.list(all=True, ignore_removed=True)}
+    return {
+        **_of_engine(client, abandoned=abandoned),
+        **files((Path(folder) for folder in _TEMPORARY), without=(ROOT,)),
+        **files((ROOT,), names=KEPT),
+        **_cgroups(ids),
+    }
+
+
+def _of_engine(client: DockerClient, *, abandoned: bool) -> Snapshot:
+    """List what is in the engine, without what belongs to sessions that go on."""
+    found: Snapshot = {}
+    alive: set[str] = set()
+
+    def add(kind: str, name: str, content: str, labels: Mapping[str, str] | None) -> None:
+        session = (labels or {}).get(SESSION_LABEL)
+        if session is None or (abandoned and is_abandoned(labels or {})):
+            found[kind, name] = content
+        elif not is_abandoned(labels or {}):
+            alive.add(session)
+
+    for container in client.containers.list(all=True, ignore_removed=True):
+        add("container", str(container.name), str(container.id), container.labels)
+    for network in client.networks.list():
+        add("network", str(network.name), str(network.id), network.attrs["Labels"])
+    for volume in client.volumes.list():
+        add("volume", str(volume.name), "", volume.attrs["Labels"])
+    for image in client.images.list(all=True):
+        for name in image.tags or [str(image.id)]:
+            session = session_of(name)
+            if session is None or (abandoned and session not in alive):
+                found["image", name] = str(image.id)
+    return found
+
+
+def files(
+    roots: Iterable[Path], *, without: Sequence[Path] = (), names: Sequence[str] = ()
+) -> Snapshot:
+    """List every path below folders; what is in a folder of a process that runs is its own.
+
+    Args:
+        roots: the folders.
+        without: folders that are left out.
+        names: of folders that are left out wherever they are.
+    """
+    return {("file", str(path)): "" for root in roots for path in _below(root, without, names)}
+
+
+def _below(root: Path, without: Sequence[Path], names: Sequence[str]) -> Iterator[Path]:
+    for folder, folders, others in os.walk(root):
+        paths = {name: Path(folder, name) for name in folders}
+        folders[:] = [
+            name
+            for name, path in paths.items()
+            if name not in names and path not in without and not scratch.is_held(path)
+        ]
+        yield from (paths[name] for name in folders)
+        yield from (Path(folder, name) for name in others)
+
+
+def _cgroups(containers: set[str]) -> Snapshot:
+    """List the cgroups of containers that are not there."""
+    return {
+        ("cgroup", str(path)): ""
+        for path in _CGROUPS.glob("**/docker*")
+        for path in (path, *path.glob("*"))
+        if len(found := path.name.removeprefix("docker-").removesuffix(".scope")) == _ID
+        and found not in containers
+    }
+
+
+def processes(mark: str) -> Snapshot:
+    """List the processes that were started with a mark in their environment."""
+    found: Snapshot = {}
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == mark:
+                command = " ".join(process.cmdline())
+                found["process", str(process.pid)] = command
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue  # it has ended, or is another user's
+    return found
+
+
+def _matches(thing: str, patterns: Iterable[str]) -> bool:
+    return any(
+        fnmatch(thing, pattern) or fnmatch(thing.split(" (")[0], pattern) for pattern in patterns
+    )
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(run(sys.argv[1:]))
+    except UserError as error:
+        sys.stderr.write(f"seatrial: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("seatrial: interrupted\n")
+        sys.exit(130)
