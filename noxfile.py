@@ -67,3 +67,9 @@ def acceptance(session: nox.Session) -> None:
 def leftovers(session: nox.Session) -> None:
     """The trial as well, between two looks at the machine, which must be as it was."""
     session.run("python", "-m", "seatrial.trial.leftovers", *session.posargs)
+
+
+@nox.session
+def machine(session: nox.Session) -> None:
+    """`invoke setup` and its undo on machines of several kinds, in containers."""
+    session.run("pytest", "machine", *session.posargs)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from seatrial.stack.owner import MOST_SECONDS, Owner
-from seatrial.stack.ownership import OWNER_LABEL, SESSION_LABEL, Session, sweep
+from seatrial.stack.ownership import OWNER_LABEL, SESSION_LABEL, Session, is_abandoned, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -84,7 +84,7 @@ def _waiting(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
 
 def _owner_of(process: subprocess.Popen[bytes]) -> Owner:
     assert process.stdout
-    owner = Owner.read(process.stdout.readline().decode())
+    owner = Owner.read(process.stdout.readline().decode().strip())
     assert owner
     return owner
 
@@ -182,18 +182,24 @@ def test_step_of_the_clock_changes_no_owner(monkeypatch: pytest.MonkeyPatch) -> 
     assert not owner.is_gone()
 
 
-@pytest.mark.parametrize(
-    "label",
-    [
-        "",
-        "nonsense",
-        "host 12 1700000000.5",
-        "{}",
-        "[]",
-        "null",
-        json.dumps({"pid": "x", "begun": 1}),
-        json.dumps({"pid": 1, "begun": 1, "more": 2}),
-    ],
-)
-def test_label_that_names_nobody_protects_nothing(label: str) -> None:
+@pytest.mark.parametrize("owner", [None, ""])
+def test_what_names_no_owner_is_abandoned(owner: str | None) -> None:
+    labels = {SESSION_LABEL: "abcd"} | ({} if owner is None else {OWNER_LABEL: owner})
+    assert is_abandoned(labels)
+
+
+@pytest.mark.parametrize("label", ["nonsense", "host 12 1700000000.5", "a b c d e f g", "{}", " "])
+def test_label_of_another_version_is_left_alone(label: str) -> None:
     assert Owner.read(label) is None
+    assert not is_abandoned({SESSION_LABEL: "abcd", OWNER_LABEL: label})
+
+
+def test_earlier_versions_leave_this_one_s_alone() -> None:
+    host, pid, _ = str(Owner.this_process()).rsplit(" ", 2)
+    assert pid.isdigit()
+    assert host != socket.gethostname()
+
+
+def test_label_is_read_as_it_was_written() -> None:
+    owner = replace(Owner.this_process(), machine="")
+    assert Owner.read(str(owner)) == owner

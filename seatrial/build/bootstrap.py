@@ -86,7 +86,7 @@ def _make(architecture: str, target: Path) -> None:
         *(f"--dpkgopt={option}" for option in _LEFT_OUT),
         SUITE,
         str(target),
-        *sources(_index_targets()),
+        *sources(index_targets()),
     ]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": _EPOCH}
     try:
@@ -104,11 +104,12 @@ def _make(architecture: str, target: Path) -> None:
         raise UserError(f"mmdebstrap could not make Debian {SUITE} for {architecture}: {why}")
 
 
-def sources(targets: str) -> list[str]:
+def sources(targets: str, suite: str = SUITE) -> list[str]:
     """Choose the package sources: the machine's own Debian mirror, where it names one.
 
     Args:
-        targets: lines of `ORIGIN|LABEL|URI` from `apt-get indextargets`.
+        targets: lines of `ORIGIN|LABEL|URI`, as `index_targets` gives them.
+        suite: of Debian.
 
     Returns:
         Lines of a sources.list; none where mmdebstrap's defaults are as good.
@@ -122,11 +123,12 @@ def sources(targets: str) -> list[str]:
     mirror, security = found.get("Debian"), found.get("Debian-Security")
     if not mirror:
         return []
-    lines = [f"deb {mirror} {suite} main" for suite in (SUITE, f"{SUITE}-updates")]
-    return [*lines, f"deb {security} {SUITE}-security main"] if security else lines
+    lines = [f"deb {mirror} {name} main" for name in (suite, f"{suite}-updates")]
+    return [*lines, f"deb {security} {suite}-security main"] if security else lines
 
 
-def _index_targets() -> str:
+def index_targets() -> str:
+    """Ask the machine's apt for its package sources; empty where there is none."""
     command = ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout

@@ -8,11 +8,10 @@ than any run lasts.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +23,7 @@ session after the other, takes some hours."""
 
 _PROC = Path("/proc")
 _ENDED = ("Z", "X")
+_EMPTY = "-"
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Owner:
     """Of the kernel: it changes with every boot, and all containers of a machine see the same."""
     namespace: str
     """The PID namespace."""
-    pid: int
-    started: str
     begun: int
     """When the session began, in seconds since 1970."""
+    pid: int
+    started: str
 
     @classmethod
     def this_process(cls) -> Self:
@@ -51,22 +51,23 @@ class Owner:
             machine=_read(Path("/etc/machine-id")),
             boot=_read(_PROC / "sys" / "kernel" / "random" / "boot_id"),
             namespace=_namespace(),
+            begun=int(time.time()),
             pid=pid,
             started=_start_of(pid),
-            begun=int(time.time()),
         )
 
     @classmethod
     def read(cls, label: str) -> Self | None:
-        """Read what `str` writes; None for a label that names nobody."""
-        try:
-            fields = json.loads(label)
-            return cls(**{**fields, "pid": int(fields["pid"]), "begun": int(fields["begun"])})
-        except (ValueError, TypeError, KeyError):
+        """Read what `str` writes; None for a label in another form."""
+        words = ["" if word == _EMPTY else word for word in label.split(" ")]
+        if len(words) != len(fields(cls)) or not (words[4].isdigit() and words[5].isdigit()):
             return None
+        host, machine, boot, namespace, begun, pid, started = words
+        return cls(host, machine, boot, namespace, int(begun), int(pid), started)
 
     def __str__(self) -> str:
-        return json.dumps(asdict(self))
+        # Earlier versions read the last two words, and all before them as another host's name.
+        return " ".join(str(word) or _EMPTY for word in astuple(self))
 
     def is_gone(self) -> bool:
         """Whether the process has ended, or can't be looked up and is older than any run."""

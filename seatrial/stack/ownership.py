@@ -85,8 +85,11 @@ def remove_all(client: DockerClient) -> list[str]:
 
 def is_abandoned(labels: Mapping[str, str]) -> bool:
     """Whether the session that has these labels is known to have ended."""
-    owner = Owner.read(labels.get(OWNER_LABEL, ""))
-    return owner is None or owner.is_gone()
+    if not (label := labels.get(OWNER_LABEL)):
+        return True
+    owner = Owner.read(label)
+    # What another version has labelled is that version's, or goes with `invoke clean`.
+    return owner is not None and owner.is_gone()
 
 
 def _remove(client: DockerClient, wanted: Callable[[Mapping[str, str]], bool]) -> list[str]:

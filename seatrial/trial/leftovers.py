@@ -205,9 +205,8 @@ def processes(mark: str) -> Snapshot:
 
 
 def _matches(thing: str, patterns: Iterable[str]) -> bool:
-    return any(
-        fnmatch(thing, pattern) or fnmatch(thing.split(" (")[0], pattern) for pattern in patterns
-    )
+    named = thing.split(" (")[0]
+    return any(fnmatch(named, pattern) for pattern in patterns)
 
 
 if __name__ == "__main__":

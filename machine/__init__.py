@@ -1,0 +1,1 @@
+"""`invoke setup`, tried on machines in containers: `nox -s machine`."""
