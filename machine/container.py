@@ -27,8 +27,10 @@ def below(folder):
     states = tree.capture(Path(folder)) if Path(folder).exists() else {}
     return {f"{folder}/{name}": [str(state), state.changed] for name, state in states.items()}
 packages = subprocess.run(["dpkg-query", "--show"], capture_output=True, text=True).stdout
+temporary = below("/tmp")
+del temporary["/tmp/."]  # it is new whenever something was in there
 print(json.dumps({
-    **below("/etc"), **below("/tmp"), **below("/var/lib/seatrial"),
+    **below("/etc"), **temporary, **below("/var/lib/seatrial"),
     **{f"package {line}": [] for line in packages.splitlines()},
 }))
 """

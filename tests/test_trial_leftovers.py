@@ -138,6 +138,21 @@ def test_files_are_listed_without_those_that_are_kept(tmp_path: Path) -> None:
     assert {name for _, name in found} == {str(tmp_path / "a"), str(tmp_path / "f")}
 
 
+def test_folder_is_named_once(tmp_path: Path) -> None:
+    before = leftovers.files((tmp_path,))
+    for name in ("new/a/b", "new/c", "new-one", "other"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    after = leftovers.files((tmp_path,))
+    named = [f"{tmp_path}/{name}" for name in ("new", "new-one", "other")]
+    assert [str(one) for one in leftovers.compare(before, after)] == [
+        f"left behind: file {name}" for name in named
+    ]
+    assert [str(one) for one in leftovers.compare(after, before)] == [
+        f"gone: file {name}" for name in named
+    ]
+
+
 def test_folder_that_a_process_holds_is_its_own(tmp_path: Path) -> None:
     with scratch.folder(tmp_path) as held:
         (held / "file").touch()

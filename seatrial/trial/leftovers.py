@@ -40,6 +40,8 @@ MARK = "SEATRIAL_LEFTOVERS"
 KEPT = (".git", ".mypy_cache", ".nox", ".pytest_cache", ".ruff_cache", ".seatrial", "__pycache__")
 """Folders of the working folder that are there for the next run: see docs/machine.md."""
 _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - they are only listed
+_MOMENTARY = ("/tmp/runc-process*", "/tmp/containerd-mount*")  # noqa: S108
+"""What the engine makes for as long as it starts a container, or a process in one: anybody's."""
 _CGROUPS = Path("/sys/fs/cgroup")
 _ID = 64
 """Digits of a container's id."""
@@ -102,12 +104,18 @@ def compare(
     before: Mapping[tuple[str, str], str], after: Mapping[tuple[str, str], str]
 ) -> list[Change]:
     """List what differs, by kind and name."""
-    found = []
+    found: list[Change] = []
+    told: set[Path] = set()
     for kind, name in sorted(before.keys() | after.keys()):
         was, now = before.get((kind, name)), after.get((kind, name))
         if was == now:
             continue
         what = "left behind" if was is None else "gone" if now is None else "changed"
+        if kind == "file":
+            path = Path(name)
+            told.add(path)
+            if not told.isdisjoint(path.parents):
+                continue
         detail = f" ({now or was})" if now or was else ""
         found.append(Change(what, f"{kind} {name}{detail}"))
     return found
@@ -123,7 +131,8 @@ def snapshot(client: DockerClient, *, abandoned: bool = False) -> Snapshot:
     ids = {str(each.id) for each in client.containers.list(all=True, ignore_removed=True)}
     return {
         **_of_engine(client, abandoned=abandoned),
-        **files((Path(folder) for folder in _TEMPORARY), without=(ROOT,)),
+        # This environment may be in one of them: what Python compiles in it is no leftover.
+        **files((Path(folder) for folder in _TEMPORARY), without=(ROOT, Path(sys.prefix))),
         **files((ROOT,), names=KEPT),
         **_cgroups(ids),
     }
@@ -175,9 +184,11 @@ def _below(root: Path, without: Sequence[Path], names: Sequence[str]) -> Iterato
             name
             for name, path in paths.items()
             if name not in names and path not in without and not scratch.is_held(path)
+            if not (path.is_mount() or any(map(path.match, _MOMENTARY)))
         ]
         yield from (paths[name] for name in folders)
-        yield from (Path(folder, name) for name in others)
+        found = (Path(folder, name) for name in others)
+        yield from (path for path in found if not any(map(path.match, _MOMENTARY)))
 
 
 def _cgroups(containers: set[str]) -> Snapshot:
