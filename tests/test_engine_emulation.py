@@ -78,3 +78,11 @@ def test_static_programs_are_told_from_dynamic_ones(tmp_path: Path) -> None:
     assert not emulation.static(Path(os.path.realpath("/bin/sh")))
     program.write_text("#!/bin/sh\n")
     assert not emulation.static(program)
+
+
+def test_registration_is_taken_back(tmp_path: Path) -> None:
+    (tmp_path / "qemu-aarch64").write_text("enabled\n")
+    emulation.unregister("qemu-aarch64", tmp_path)
+    emulation.unregister("qemu-x86_64", tmp_path)
+    assert (tmp_path / "qemu-aarch64").read_text() == "-1"
+    assert not (tmp_path / "qemu-x86_64").exists()

@@ -44,9 +44,11 @@ class Changes:
     upgraded: dict[str, str] = field(default_factory=dict)
     """Package to `OLD -> NEW`."""
     engine: dict[str, str] = field(default_factory=dict)
-    """Of an engine that was started: `unit`, or `pid` and `created` of its process."""
+    """Of an engine that was started: `unit`, or `pid` and `started` of its process."""
     registered: list[str] = field(default_factory=list)
     """Entries of binfmt_misc."""
+    boot: str = ""
+    """When they were made: a reboot forgets them, and others may get their names."""
 
 
 @dataclass

@@ -17,6 +17,7 @@ from seatrial.engine import (
     packages,
     preview,
     probe,
+    processes,
     registries,
     report,
     undo,
@@ -150,6 +151,7 @@ def _execute(facts: Facts, steps: Plan, layer: Layer, console: Console) -> None:
         console.print(f"registering an emulator for {platform}", highlight=False, soft_wrap=True)
         if not emulation.works(platform):
             layer.changes.registered.append(emulation.entry_name(platform))
+            layer.changes.boot = processes.boot()
             layer.note()
             emulation.register(platform)
 
@@ -165,7 +167,7 @@ def _start(layout: daemon.Layout, layer: Layer, *, systemd: bool) -> None:
         if not systemd and (started := daemon.running(layout)):
             layer.changes.engine = {
                 "pid": str(started.pid),
-                "created": str(started.create_time()),
+                "started": processes.start_of(started.pid),
                 "pidfile": str(layout.pidfile),
             }
             layer.note()

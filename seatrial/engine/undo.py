@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import docker
 
-from seatrial.engine import daemon, data, emulation, journal, packages, probe, tree
+from seatrial.engine import daemon, data, emulation, journal, packages, probe, processes, tree
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
@@ -117,7 +117,9 @@ def difference(before: Tree, after: Tree, earlier: Tree, now: Tree) -> Differenc
 
 def _steps(layer: Layer, *, keep_packages: bool) -> Steps:
     changes = layer.changes
-    steps = Steps(layer, unregister=list(changes.registered))
+    steps = Steps(layer)
+    if changes.boot == processes.boot():
+        steps.unregister = list(changes.registered)
     steps.stop = _engine_of(layer)
     there = packages.present(changes.installed) if changes.installed else []
     if there and keep_packages:
@@ -144,17 +146,13 @@ def _engine_of(layer: Layer) -> psutil.Process | str | None:
         return unit if active and active.returncode == 0 else None
     layout = daemon.Layout(pidfile=Path(started.get("pidfile", daemon.Layout().pidfile)))
     running = daemon.running(layout)
-    if running and (str(running.pid), str(running.create_time())) == (
-        started.get("pid"),
-        started.get("created"),
-    ):
-        return running
-    return None
+    if running is None or str(running.pid) != started.get("pid"):
+        return None
+    return running if processes.start_of(running.pid) == started.get("started") else None
 
 
 def _require_no_other_engine(steps: Steps) -> None:
-    programs = {"docker.io", "dockerd"}
-    if not steps.stop and programs & set(steps.layer.changes.installed):
+    if not steps.stop and "docker.io" in steps.layer.changes.installed:
         settings = probe.configuration().settings
         if daemon.running(daemon.Layout.configured(settings)):
             raise UserError(

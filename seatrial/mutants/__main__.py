@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 
+from seatrial import scratch
 from seatrial.errors import UserError
 from seatrial.mutants.command import run
 
 if __name__ == "__main__":
     try:
-        sys.exit(run(sys.argv[1:]))
+        with scratch.for_temporary_files():
+            sys.exit(run(sys.argv[1:]))
     except UserError as error:
         sys.stderr.write(f"seatrial: {error}\n")
         sys.exit(2)

@@ -17,12 +17,13 @@ from typing import Self
 
 import psutil
 
+from seatrial.engine.processes import boot, start_of
+
 MOST_SECONDS = 24 * 3600
 """How long a session may last whose owner can't be looked up; the whole trial of every mutant, one
 session after the other, takes some hours."""
 
 _PROC = Path("/proc")
-_ENDED = ("Z", "X")
 _EMPTY = "-"
 
 
@@ -49,11 +50,11 @@ class Owner:
         return cls(
             host=socket.gethostname(),
             machine=_read(Path("/etc/machine-id")),
-            boot=_read(_PROC / "sys" / "kernel" / "random" / "boot_id"),
+            boot=boot(),
             namespace=_namespace(),
             begun=int(time.time()),
             pid=pid,
-            started=_start_of(pid),
+            started=start_of(pid),
         )
 
     @classmethod
@@ -77,7 +78,7 @@ class Owner:
             return True  # ended by the reboot
         if (self.host, self.boot, self.namespace) == (here.host, here.boot, here.namespace):
             try:
-                return _start_of(self.pid) != self.started
+                return start_of(self.pid) != self.started
             except psutil.NoSuchProcess:
                 return True
         return time.time() - self.begun > MOST_SECONDS
@@ -86,28 +87,6 @@ class Owner:
 def _namespace() -> str:
     link = _PROC / "self" / "ns" / "pid"
     return str(link.readlink()) if link.is_symlink() else ""
-
-
-def _start_of(pid: int) -> str:
-    """Tell when a process started, in a form that a step of the clock does not change.
-
-    On Linux that is the 22nd field of /proc/PID/stat, clock ticks since the boot (proc(5)). psutil
-    adds the time of the boot, which the kernel computes from the clock at the time of the question.
-
-    Raises:
-        NoSuchProcess: there is none of that number, or it has ended and nobody has reaped it.
-    """
-    if not (_PROC / "self" / "stat").exists():
-        return str(psutil.Process(pid).create_time())
-    try:
-        status = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        raise psutil.NoSuchProcess(pid) from None
-    # The second field, the program's name in parentheses, may hold blanks and parentheses.
-    state, *fields = status.rpartition(")")[2].split()
-    if state in _ENDED:
-        raise psutil.NoSuchProcess(pid)
-    return fields[18]
 
 
 def _read(path: Path) -> str:
