@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 import pytest
 from mlflow.cli import cli
-from mlflow_entrypoint import command, options, secrecy, secret_files, server, settings
+from mlflow_entrypoint import command, options, server, settings
 from mlflow_entrypoint.errors import EntrypointError
 from mlflow_entrypoint.variables import expand
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mlflow_entrypoint.server import Server
 
 URL = "postgresql+psycopg2://mlflow:s3cret@postgres:5432/mlflowdb"
@@ -258,86 +255,6 @@ def test_service_links_of_kubernetes_are_no_ports() -> None:
 def test_server_of_artifacts_alone_has_no_database() -> None:
     assert settle(["--artifacts-only"])[0].backend is None
     assert settle([], MLFLOW_ARTIFACTS_ONLY="true")[0].backend is None
-
-
-def test_secret_files(tmp_path: Path) -> None:
-    file = tmp_path / "secret"
-    file.write_text("two\nlines\n\n")
-    environment = {
-        "AWS_SECRET_ACCESS_KEY_FILE": str(file),
-        "SSL_CERT_FILE": "/etc/ssl/cert.pem",
-        "AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere",
-        "BACKEND_STORE_URI_FILE": "",
-    }
-    secret_files.load(environment)
-    assert environment["AWS_SECRET_ACCESS_KEY"] == "two\nlines\n"
-    assert environment["SSL_CERT_FILE"] == "/etc/ssl/cert.pem"
-    assert environment["AWS_WEB_IDENTITY_TOKEN_FILE"] == "/nowhere"
-    assert "AWS_SECRET_ACCESS_KEY_FILE" not in environment
-    assert "AWS_WEB_IDENTITY_TOKEN" not in environment
-
-
-def test_secret_files_that_say_too_much_or_nothing(tmp_path: Path) -> None:
-    with pytest.raises(EntrypointError, match="are both set"):
-        secret_files.load({"BACKEND_STORE_URI": URL, "BACKEND_STORE_URI_FILE": "x"})
-    with pytest.raises(EntrypointError, match="can't be read: No such file"):
-        secret_files.load({"BACKEND_STORE_URI_FILE": str(tmp_path / "none")})
-    with pytest.raises(EntrypointError, match="can't be read: Is a directory"):
-        secret_files.load({"BACKEND_STORE_URI_FILE": str(tmp_path)})
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(EntrypointError, match="is not text"):
-        secret_files.load({"BACKEND_STORE_URI_FILE": str(tmp_path / "binary")})
-
-
-@pytest.mark.parametrize(
-    ("text", "masked"),
-    [
-        (URL, "postgresql+psycopg2://mlflow:***@postgres:5432/mlflowdb"),
-        (f"say '{URL}'!", "say 'postgresql+psycopg2://mlflow:***@postgres:5432/mlflowdb'!"),
-        ("mysql://u:p@ss/w:rd@db/x", "mysql://u:***@db/x"),
-        ("redis://:secret@cache:6379", "redis://:***@cache:6379"),
-        ("postgresql://db/x?user=u&password=p", "postgresql://db/x?user=u&password=***"),
-        ("https://example.org:8080/a@b", "https://example.org:8080/a@b"),
-        ("s3://bucket/key", "s3://bucket/key"),
-        ("postgresql://user@host/db", "postgresql://user@host/db"),
-        ("postgresql://u:***@host/db", "postgresql://u:***@host/db"),
-        ("mail me@example.org: now", "mail me@example.org: now"),
-    ],
-)
-def test_masking(text: str, masked: str) -> None:
-    assert secrecy.mask(text) == masked
-
-
-def test_masked_stream(capfd: pytest.CaptureFixture[str]) -> None:
-    assert sys.__stderr__ is not None
-    stream = secrecy.MaskedStream(sys.__stderr__)
-    stream.learn(["a-long-password", "short"])
-    assert stream.write(f"{URL} a-long-password short\n") == len(URL) + 23
-    assert capfd.readouterr().err == f"{secrecy.mask(URL)} *** short\n"
-    stream.detach()
-
-
-def test_hidden_arguments_come_back() -> None:
-    words = ["server", "--backend-store-uri", URL, f"--registry-store-uri={URL}", "--port", "80"]
-    words += ["--new-passphrase", "${A}", "--new-passphrase=b", "--host", "${HOST}"]
-    words += ["--uvicorn-opts", "--ssl-keyfile-password s3cret --http h11"]
-    hidden, environment = secrecy.hide(words, {"HOST": "::"})
-    assert "s3cret" not in " ".join(hidden)
-    assert [word for word, was in zip(hidden, words, strict=True) if word == was] == [
-        *("server", "--backend-store-uri", "--port", "80"),
-        *("--new-passphrase", "--host", "${HOST}", "--uvicorn-opts"),
-    ]
-    assert secrecy.hide(hidden, environment) == (hidden, environment)
-    assert secrecy.reveal(hidden, environment) == words
-    assert environment == {"HOST": "::"}
-
-
-def test_passwords_are_known() -> None:
-    found = secret_files.passwords(
-        {"AWS_SECRET_ACCESS_KEY": "key", "AWS_ACCESS_KEY_ID": "id", "BACKEND_STORE_URI": URL},
-        ["mysql://u:p%40ss@db/x"],
-    )
-    assert set(found) == {"key", "s3cret", "p%40ss", "p@ss"}
 
 
 @pytest.mark.parametrize(("text", "value"), [("", 60.0), ("5", 5.0), ("0.5", 0.5), ("0", 0.0)])

@@ -186,6 +186,135 @@ def test_lock_ends_with_its_process(tmp_path: Path) -> None:
             lock.release()
 
 
+TAKE_TURNS = """
+import os, pathlib, sys, time, sqlalchemy
+from mlflow_entrypoint.locks import lock_of
+url, inside = sys.argv[1:]
+with sqlalchemy.create_engine(url).connect() as connection:
+    for _ in range(300):
+        lock = lock_of(connection)
+        while not lock.take():
+            time.sleep(0)
+        os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
+        time.sleep(0)
+        os.unlink(inside)
+        lock.release()
+"""
+"""Does something under the lock that fails if another process does it as well."""
+
+
+def test_lock_of_sqlite_is_held_by_one_alone(tmp_path: Path) -> None:
+    """Though each one that releases it removes its file, and others wait with that file open."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / "inside")]
+    takers = [
+        subprocess.Popen(
+            [sys.executable, "-c", TAKE_TURNS, *words], env=environment, stderr=subprocess.PIPE
+        )
+        for _ in range(5)
+    ]
+    said = [taker.communicate(timeout=120)[1].decode() for taker in takers]
+    assert [taker.returncode for taker in takers] == [0] * 5, said
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_lock_file_of_another_is_left_alone(tmp_path: Path) -> None:
+    """Somebody removed the file of a server that holds it; the next one has made another."""
+    with sqlalchemy.create_engine(f"sqlite:///{tmp_path}/mlflow.db").connect() as connection:
+        first, second, third = (lock_of(connection) for _ in range(3))
+        assert first.take()
+        (tmp_path / "mlflow.db.init-lock").unlink()
+        assert second.take()
+        first.release()
+        assert not third.take()
+        second.release()
+        assert third.take()
+        third.release()
+
+
+def test_lock_of_a_linked_file_is_the_same(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "mlflow.db")
+    locks = []
+    for name in ("mlflow.db", "link.db"):
+        with sqlalchemy.create_engine(f"sqlite:///{tmp_path}/{name}").connect() as connection:
+            locks.append(lock_of(connection))
+    assert locks[0].take()
+    assert not locks[1].take()
+    locks[0].release()
+
+
+def test_database_that_another_process_writes_to(url: str) -> None:
+    """It is waited for as long as for the lock: another server may be initialising it."""
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        started = time.monotonic()
+        with pytest.raises(EntrypointError, match=r"could not be read within 0\.2 s"):
+            readiness.prepare(
+                _server(f"{url}?timeout=0.1"), {"MLFLOW_SCHEMA_LOCK_WAIT": "0.2"}, _no_upgrade
+            )
+        assert time.monotonic() - started >= 0.2
+
+
+class _Lost:
+    """A lock in a database that goes away."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def take(self) -> bool:
+        raise self.error
+
+    release = take
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        sqlalchemy.exc.OperationalError("x", {}, Exception("server closed the connection")),
+        sqlalchemy.exc.InterfaceError("x", {}, Exception("connection already closed")),
+        sqlalchemy.exc.PendingRollbackError("Can't reconnect"),
+        ConnectionResetError(104, "Connection reset by peer"),
+        ValueError("I/O operation on closed file"),
+    ],
+)
+def test_database_that_is_lost_while_its_lock_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(readiness, "lock_of", lambda _: _Lost(error))
+    with pytest.raises(EntrypointError, match=r"mlflow\.db was lost while another server") as end:
+        readiness.prepare(_server(f"sqlite:///{tmp_path}/mlflow.db"), {}, _no_upgrade)
+    assert "\n" not in str(end.value)
+
+
+def test_lock_that_is_lost_hides_no_other_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = _Lost(ConnectionResetError(104, "Connection reset by peer"))
+    monkeypatch.setattr(lost, "take", lambda: True)
+    monkeypatch.setattr(readiness, "lock_of", lambda _: lost)
+    fits = iter([False])
+    monkeypatch.setattr(readiness, "_fit", lambda *_, **__: next(fits))
+    with pytest.raises(StopIteration):
+        readiness.prepare(_server(f"sqlite:///{tmp_path}/mlflow.db"), {}, _no_upgrade)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[mlflow]\ndatabase_uri = mysql://u:p%40s3cret@db/x\n", "write % as %%"),
+        ("mysql://u:s3cret@db/x\n", "at line 1"),
+        ("[mlflow\n", "at line 1"),
+        ("[other]\n", "NoSectionError"),
+    ],
+)
+def test_settings_of_users_that_can_not_be_read(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "auth.ini").write_text(text)
+    environment = {"MLFLOW_AUTH_CONFIG_PATH": str(tmp_path / "auth.ini")}
+    with pytest.raises(EntrypointError, match=reason) as failure:
+        databases.of(_server("mysql://db/x", authenticates=True), environment)
+    assert "s3cret" not in str(failure.value)
+
+
 def test_databases_of_a_server(tmp_path: Path) -> None:
     config = tmp_path / "auth.ini"
     config.write_text("[mlflow]\ndatabase_uri = postgresql://db/users\n")

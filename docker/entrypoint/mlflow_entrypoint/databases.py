@@ -7,9 +7,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlflow_entrypoint import schema
+from mlflow_entrypoint import authentication, schema
+from mlflow_entrypoint.addresses import secrets_of_store, shown
 from mlflow_entrypoint.errors import EntrypointError, say
-from mlflow_entrypoint.secrecy import mask
+from mlflow_entrypoint.secrecy import KNOWN
+from mlflow_entrypoint.time_limit import time_limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,18 +70,9 @@ def of(server: Server, environment: Mapping[str, str]) -> list[Database]:
             wanted.setdefault(registry, []).append(schema.REGISTRY)
         if server.read_replica:
             wanted.setdefault(server.read_replica, [])
-    if server.authenticates and (users := _users_url(environment)):
+    if server.authenticates and (users := authentication.read(environment).get("database_uri")):
         wanted.setdefault(users, []).append(schema.USERS)
     return [Database(url, tuple(schemas)) for url, schemas in wanted.items() if _is_database(url)]
-
-
-def _users_url(environment: Mapping[str, str]) -> str | None:
-    from configparser import ConfigParser
-
-    said = environment.get("MLFLOW_AUTH_CONFIG_PATH")
-    parser = ConfigParser()
-    parser.read(said or schema.mlflow_folder() / "server/auth/basic_auth.ini")
-    return parser.get("mlflow", "database_uri", fallback=None)
 
 
 def _is_database(url: str) -> bool:
@@ -107,17 +100,20 @@ def connect(
     Raises:
         EntrypointError: waiting can't help, or the wait is over.
     """
-    from sqlalchemy.exc import DBAPIError
-
-    name = mask(database.url)
+    name = shown(database.url)
     told = False
     while True:
         engine = _engine(database.url, environment, deadline)
+        silent = (
+            f"the database {name} did not answer within {limit:g} s (MLFLOW_DATABASE_WAIT):"
+            " it accepts connections only"
+        )
         try:
-            return engine.connect()
-        except DBAPIError as error:
-            reason = reason_of(error.orig)
-            if _is_hopeless(error.orig):
+            with time_limit(max(0.0, deadline - time.monotonic()) + _ATTEMPT, silent):
+                return engine.connect()
+        except errors() as error:
+            reason = reason_of(error)
+            if _is_hopeless(error):
                 raise EntrypointError(f"the database {name} can't be used: {reason}") from None
         if time.monotonic() >= deadline:
             raise EntrypointError(
@@ -135,7 +131,8 @@ def _engine(url: str, environment: Mapping[str, str], deadline: float) -> Engine
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError
     from sqlalchemy.pool import NullPool
 
-    name = mask(url)
+    KNOWN.learn(secrets_of_store(url))
+    name = shown(url)
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
@@ -164,7 +161,7 @@ def _make_folder(url: URL) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EntrypointError(
-            f"the folder {folder} of the database {url} can't be made: {error.strerror}"
+            f"the folder {folder} of an SQLite database can't be made: {error.strerror}"
         ) from None
 
 
@@ -185,12 +182,28 @@ def _connect_arguments(url: URL, environment: Mapping[str, str], deadline: float
     return arguments
 
 
-def _is_hopeless(error: BaseException | None) -> bool:
-    code = error.args[0] if error and error.args else None
-    return code in _HOPELESS_MYSQL or bool(_HOPELESS.search(str(error)))
+def errors() -> tuple[type[Exception], ...]:
+    """What SQLAlchemy and the drivers raise.
+
+    Drivers raise Python's own errors for parameters that they don't know, for passwords that they
+    can't encode, and for a library that they miss.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return (SQLAlchemyError, TypeError, ValueError, RuntimeError, OSError)
 
 
-def reason_of(error: BaseException | None) -> str:
-    """What a driver says, in one line."""
-    said = error.args[-1] if error and error.args else error
-    return mask(" ".join(str(said).split()))[:400]
+def _is_hopeless(error: Exception) -> bool:
+    from sqlalchemy.exc import DBAPIError
+
+    if not isinstance(error, DBAPIError):
+        return not isinstance(error, OSError)
+    code = error.orig.args[0] if error.orig and error.orig.args else None
+    return code in _HOPELESS_MYSQL or bool(_HOPELESS.search(str(error.orig)))
+
+
+def reason_of(error: BaseException) -> str:
+    """What a driver says, in one line without the secrets that this program knows."""
+    cause = getattr(error, "orig", None) or error
+    said = str(cause.args[-1] if cause.args else cause)
+    return " ".join(KNOWN.mask(said).split())[:400] or type(cause).__name__

@@ -10,6 +10,7 @@ class EntrypointError(Exception):
 
 
 def say(message: str) -> None:
-    """Write one line to the container's log."""
-    sys.stderr.write(f"mlflow-entrypoint: {message}\n")
+    """Write one line to the container's log, whatever is in a name or an address."""
+    line = "".join(each if each.isprintable() else repr(each)[1:-1] for each in message)
+    sys.stderr.write(f"mlflow-entrypoint: {line}\n")
     sys.stderr.flush()

@@ -12,13 +12,17 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mlflow_entrypoint.databases import reason_of
 from mlflow_entrypoint.errors import say
 from mlflow_entrypoint.processes import serves
-from mlflow_entrypoint.secrecy import mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import ExitStack
+
+
+_KEY_PASSWORD = "--ssl-keyfile-password"  # noqa: S105
+_KEY_PASSWORD_VARIABLE = "UVICORN_SSL_KEYFILE_PASSWORD"  # noqa: S105
 
 
 class Command(NamedTuple):
@@ -65,7 +69,22 @@ def watch_starts(heed: Callable[[Command], None]) -> None:
 def become(command: Command) -> None:
     """Become the process that `command` starts."""
     flush()
-    os.execve(command.words[0], command.words, command.environment)  # noqa: S606
+    words, environment = _without_password(command)
+    os.execve(words[0], words, environment)  # noqa: S606
+
+
+def _without_password(command: Command) -> Command:
+    """Take the password of a key out of uvicorn's arguments: it reads a variable as well."""
+    words: list[str] = []
+    environment = dict(command.environment)
+    rest = iter(command.words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name == _KEY_PASSWORD:
+            environment[_KEY_PASSWORD_VARIABLE] = value if equals else next(rest, "")
+        else:
+            words.append(word)
+    return Command(words, environment)
 
 
 def flush() -> None:
@@ -81,4 +100,4 @@ def _release(lock: ExitStack) -> None:
         lock.close()
     except SQLAlchemyError as error:
         # The session is lost, and with it the lock.
-        say(f"the lock in the database was lost early: {mask(str(error))}")
+        say(f"the lock in the database was lost early: {reason_of(error)}")

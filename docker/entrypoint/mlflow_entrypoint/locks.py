@@ -51,28 +51,52 @@ class _SessionLock:
 
 
 class _FileLock:
+    """A locked file, which goes with the last server that needed it.
+
+    Only who holds the lock of the file that lies at the path now may remove it. So whoever gets a
+    lock looks whether its file is still there: the one who held it before may have removed it, and
+    a third may have made and locked another.
+    """
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: int | None = None
 
     def take(self) -> bool:
-        if self._file is None:
+        while True:
+            if self._file is None:
+                self._file = self._open()
             try:
-                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            except OSError as error:
-                raise EntrypointError(
-                    f"{self._path} can't be written by user {os.getuid()}: {error.strerror}"
-                ) from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            if self._is_at_path(self._file):
+                return True
+            self._close()
 
     def release(self) -> None:
         """Remove the file as well: the database is ready now, whoever still waits for the lock."""
         if self._file is not None:
-            self._path.unlink(missing_ok=True)
+            if self._is_at_path(self._file):
+                self._path.unlink()
+            self._close()
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise EntrypointError(
+                f"{self._path} can't be written by user {os.getuid()}: {error.strerror}"
+            ) from None
+
+    def _is_at_path(self, file: int) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(file))
+        except FileNotFoundError:
+            return False
+
+    def _close(self) -> None:
+        if self._file is not None:
             os.close(self._file)
             self._file = None
 
@@ -106,6 +130,7 @@ def lock_of(connection: Connection) -> Lock:
                 f"{_NAME}-{database}",
             )
         case "sqlite":
-            return _FileLock(Path(f"{url.database}.init-lock"))
+            # Containers may know the file by different links.
+            return _FileLock(Path(f"{os.path.realpath(str(url.database))}.init-lock"))
         case _:
             return _NoLock()

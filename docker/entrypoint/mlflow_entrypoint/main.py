@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_entrypoint import command, model_server, secrecy, secret_files, settings
+from mlflow_entrypoint import command, known, model_server, secrecy, secret_files, settings
 from mlflow_entrypoint.errors import EntrypointError, say
 from mlflow_entrypoint.supervisor import supervise
 from mlflow_entrypoint.variables import expand
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlflow_entrypoint.handover import Command
+
+_ENVIRONMENT_FILE_LIMIT = 1024 * 1024
+"""Bytes of a file of variables."""
 
 
 def main(arguments: list[str]) -> int:
@@ -48,16 +52,16 @@ def main(arguments: list[str]) -> int:
 
 def _run(program: str, said: list[str]) -> int:
     """Become `mlflow`: in a process of its own, forked from the supervisor."""
-    errors = secrecy.MaskedStream(sys.stderr)
-    sys.stderr = errors
+    sys.stderr = secrecy.MaskedStream(sys.stderr)
     try:
-        return _mlflow(program, secrecy.reveal(said, os.environ), errors)
+        return _mlflow(program, secrecy.reveal(said, os.environ))
     except EntrypointError as error:
         say(str(error))
         return 1
 
 
-def _mlflow(program: str, said: list[str], errors: secrecy.MaskedStream) -> int:
+def _mlflow(program: str, said: list[str]) -> int:
+    known.learn(os.environ, said)
     asked = command.read(said)
     general = [expand(word, os.environ) for word in asked.general]
     for path in command.Command(general, []).environment_files:
@@ -66,9 +70,9 @@ def _mlflow(program: str, said: list[str], errors: secrecy.MaskedStream) -> int:
     rest = [expand(word, os.environ) for word in asked.rest]
     for name, value in settings.ALWAYS.items():
         os.environ.setdefault(name, value)
-    errors.learn(secret_files.passwords(os.environ, rest))
+    known.learn(os.environ, rest)
     if asked.starts_server:
-        return _serve([program, *general, rest[0]], rest[1:], errors)
+        return _serve([program, *general, rest[0]], rest[1:])
     if model_server.is_asked_for(rest):
         model_server.prepare()
     return _command_line([program, *general, *rest])
@@ -81,15 +85,14 @@ def _command_line(words: list[str]) -> int:
     return int(cli() or 0)
 
 
-def _serve(before: list[str], rest: list[str], errors: secrecy.MaskedStream) -> int:
+def _serve(before: list[str], rest: list[str]) -> int:
     """Settle how the server is started, see that its databases are fit for it, and start it."""
-    from mlflow_entrypoint import handover, preloading, readiness, server
+    from mlflow_entrypoint import authentication, handover, preloading, readiness, server
 
-    output = sys.stdout = secrecy.MaskedStream(sys.stdout)
+    sys.stdout = secrecy.MaskedStream(sys.stdout)
     settled = server.settle(rest, os.environ)
-    known = secret_files.passwords(os.environ, rest)
-    errors.learn(known)
-    output.learn(known)
+    if settled.authenticates:
+        known.learn(authentication.read(os.environ), [])
     take_over: Callable[[Command], None] | None = handover.become
     if settings.switch(os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"):
         take_over = None
@@ -115,5 +118,6 @@ def _load(path: str) -> None:
     """Read a file of variables, as MLflow will: it refuses one that isn't there."""
     from dotenv import load_dotenv
 
-    if Path(path).is_file():
-        load_dotenv(path, override=False)
+    if Path(path).exists():
+        text = secret_files.read(path, "--env-file", _ENVIRONMENT_FILE_LIMIT)
+        load_dotenv(stream=io.StringIO(text), override=False)

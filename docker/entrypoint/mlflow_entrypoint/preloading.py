@@ -114,8 +114,6 @@ def serve(command: Command) -> int:
     _fork_workers()
     from uvicorn.main import main
 
-    # What clients send ends up in the log of requests, and the masked streams search all of a line.
-    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     # `python -m` puts the working directory first, uvicorn as well.
     return int(main(_options(command.words), "uvicorn") or 0)
 

@@ -13,10 +13,11 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 from mlflow_entrypoint import databases, settings
+from mlflow_entrypoint.addresses import shown
 from mlflow_entrypoint.errors import EntrypointError, say
 from mlflow_entrypoint.locks import lock_of
 from mlflow_entrypoint.schema import State, look
-from mlflow_entrypoint.secrecy import mask
+from mlflow_entrypoint.time_limit import time_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,11 +26,33 @@ if TYPE_CHECKING:
 
     from mlflow_entrypoint.databases import Database
     from mlflow_entrypoint.locks import Lock
-    from mlflow_entrypoint.schema import Finding
+    from mlflow_entrypoint.schema import Finding, Schema
     from mlflow_entrypoint.server import Server
 
 _PAUSE = 0.5
 """Seconds between two attempts to take the lock."""
+
+
+_ANSWER = 10.0
+"""Seconds that an answer of the database may take, however short the waits are set."""
+_LOCK_WAIT = settings.SCHEMA_LOCK_WAIT[0]
+_SQLITE_BUSY = "database is locked"
+"""What SQLite says where another process writes; other databases let a query wait."""
+
+
+class _Turn(NamedTuple):
+    """How long a server waits until it's its turn to make the database ready."""
+
+    limit: float
+    """In seconds."""
+    deadline: float
+    """The same by the monotonic clock."""
+    answer: float
+    """Seconds for one answer of the database."""
+
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return max(0.0, self.deadline - time.monotonic())
 
 
 class _Looked(NamedTuple):
@@ -63,37 +86,41 @@ def prepare(
             stack.enter_context(databases.connect(one, environment, deadline, limit))
             for one in wanted
         ]
-        if _fit(server, wanted, connections, asked=asked):
+        turn = _Turn(lock_limit, time.monotonic() + lock_limit, max(limit, _ANSWER))
+        if _fit(server, _look(wanted, connections, turn), asked=asked):
             return None
         lock = lock_of(connections[0])
-        _take(lock, lock_limit)
-        stack.callback(lock.release)
-        if _fit(server, wanted, connections, asked=asked):
+        _take(lock, wanted[0], turn)
+        stack.callback(_give_back, lock)
+        looked = _look(wanted, connections, turn)
+        if _fit(server, looked, asked=asked):
             return None
-        for one in _look(wanted, connections):
+        for one in looked:
             if one.finding.needs_upgrade:
-                name = mask(one.database.url)
-                say(f"upgrading the schema of {name} from {one.finding.found}")
-                upgrade(one.database.url)
-                say(f"the schema of {name} is {one.finding.expected} now")
+                _upgrade(one, upgrade)
         return stack.pop_all()
 
 
-def _fit(
-    server: Server,
-    wanted: Sequence[Database],
-    connections: Sequence[Connection],
-    *,
-    asked: bool,
-) -> bool:
+def _upgrade(one: _Looked, upgrade: Callable[[str], None]) -> None:
+    name = shown(one.database.url)
+    say(f"upgrading the schema of {name} from {one.finding.found}")
+    try:
+        upgrade(one.database.url)
+    except databases.errors() as error:
+        raise EntrypointError(
+            f"the schema of {name} could not be upgraded: {databases.reason_of(error)}"
+        ) from None
+    say(f"the schema of {name} is {one.finding.expected} now")
+
+
+def _fit(server: Server, looked: Sequence[_Looked], *, asked: bool) -> bool:
     """Whether there is nothing to be done.
 
     Raises:
         EntrypointError: there is something that this start must not, or can't, do.
     """
-    looked = _look(wanted, connections)
     for database, finding in looked:
-        name = mask(database.url)
+        name = shown(database.url)
         if finding.state is State.NEWER:
             raise EntrypointError(
                 f"the database {name} has the schema {finding.found} of a newer MLflow, this"
@@ -112,31 +139,72 @@ def _fit(
     return all(finding.state is State.READY for _, finding in looked)
 
 
-def _look(wanted: Sequence[Database], connections: Sequence[Connection]) -> list[_Looked]:
-    from sqlalchemy.exc import DBAPIError
+def _look(
+    wanted: Sequence[Database], connections: Sequence[Connection], turn: _Turn
+) -> list[_Looked]:
+    return [
+        _Looked(database, _finding(database, connection, part, turn))
+        for database, connection in zip(wanted, connections, strict=True)
+        for part in database.schemas
+    ]
 
-    looked = []
-    for database, connection in zip(wanted, connections, strict=True):
+
+def _finding(database: Database, connection: Connection, part: Schema, turn: _Turn) -> Finding:
+    """Look at one part; another server that upgrades it may hold its tables meanwhile.
+
+    Raises:
+        EntrypointError: it can't be read, or not in time.
+    """
+    name = shown(database.url)
+    held = (
+        f"the database {name} could not be read within {turn.limit:g} s ({_LOCK_WAIT}): another"
+        " server holds its tables, or it has stopped answering"
+    )
+    while True:
         try:
-            looked += [_Looked(database, look(connection, part)) for part in database.schemas]
-        except DBAPIError as error:
-            raise EntrypointError(
-                f"the database {mask(database.url)} can't be read:"
-                f" {databases.reason_of(error.orig)}"
-            ) from None
-    return looked
+            with time_limit(turn.left() + _ANSWER, held):
+                return look(connection, part)
+        except databases.errors() as error:
+            reason = databases.reason_of(error)
+            if _SQLITE_BUSY not in reason:
+                raise EntrypointError(f"the database {name} can't be read: {reason}") from None
+        if not turn.left():
+            raise EntrypointError(held)
+        time.sleep(_PAUSE)
 
 
-def _take(lock: Lock, limit: float) -> None:
-    deadline = time.monotonic() + limit
+def _take(lock: Lock, database: Database, turn: _Turn) -> None:
+    name = shown(database.url)
+    silent = (
+        f"the database {name} did not answer within {turn.answer:g} s, while another server was"
+        " making it ready"
+    )
     told = False
-    while not lock.take():
-        if time.monotonic() >= deadline:
+    while True:
+        try:
+            with time_limit(turn.answer, silent):
+                taken = lock.take()
+        except databases.errors() as error:
             raise EntrypointError(
-                f"another server was still making the database ready after {limit:g} s"
-                f" ({settings.SCHEMA_LOCK_WAIT[0]})"
+                f"the database {name} was lost while another server was making it ready:"
+                f" {databases.reason_of(error)}"
+            ) from None
+        if taken:
+            return
+        if not turn.left():
+            raise EntrypointError(
+                f"another server was still making the database ready after {turn.limit:g} s"
+                f" ({_LOCK_WAIT})"
             )
         if not told:
             say("waiting: another server is making the database ready")
             told = True
         time.sleep(_PAUSE)
+
+
+def _give_back(lock: Lock) -> None:
+    """Release a lock, if the session that holds it is still there: it ends with that anyway."""
+    try:
+        lock.release()
+    except databases.errors() as error:
+        say(f"the lock in the database was lost early: {databases.reason_of(error)}")

@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import io
 import re
+from functools import cached_property
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+
+from mlflow_entrypoint import spellings
+from mlflow_entrypoint.addresses import MASK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, MutableMapping
     from typing import TextIO
 
-MASK = "***"
 _PLACEHOLDER = "_MLFLOW_ENTRYPOINT_ARGUMENT_"
-_USER_INFO = re.compile(r"(?P<before>[A-Za-z][\w+.-]*://[^\s:/?#@'\"]*:)(?!\d+/)[^\s'\"]+(?=@)")
-_QUERY = re.compile(r"(?P<before>[?&;](?:\w*password|passwd|\w*passphrase|pwd)=)[^&;\s'\"]+", re.I)
-_SECRET_OPTION = re.compile(r"--[\w-]*(?:password|passphrase|token)")
-_SECRET_OPTION_WITH_VALUE = re.compile(rf"{_SECRET_OPTION.pattern}[\s=]")
-"""By itself, or among the options of another program, as in `--uvicorn-opts`."""
-_KNOWN_LENGTH = 8
-"""Passwords of fewer characters are masked in URLs only: as plain words they'd be everywhere."""
-
-
-def mask(text: str) -> str:
-    """`text` with the passwords of its URLs masked."""
-    return _QUERY.sub(rf"\g<before>{MASK}", _USER_INFO.sub(rf"\g<before>{MASK}", text))
+_HARMLESS = re.compile(
+    r"(?:--[\w-]+=)?(?:(?:s3|gs|hdfs|dbfs|file|mlflow-artifacts)://)?(?!.*://)"
+    r"(?:[\w.,:*/-]|\$?\$\{\w+\})*"
+)
+"""Arguments that the process list may show: words, numbers, hosts, paths, places of artifacts."""
+_SECRET_OPTION = re.compile(
+    r"--[\w-]*(?:password|passwd|passphrase|token|secret|api-?key|access-?key)", re.IGNORECASE
+)
+_FOREIGN = re.compile(r"(?<![\w+.-])([A-Za-z][\w+.-]*+://[^\s:/?#@]*+):[^\s/?#@]++@")
+"""A password in an address that nobody told this program of, such as one out of the database."""
+_ANYWHERE = 8
+"""Shorter secrets are masked where they stand as a word, not inside of names and paths."""
 
 
 def hide(arguments: list[str], environment: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """Move arguments that hold a secret into the environment; `reveal` undoes it.
+    """Move arguments that may hold a secret into the environment; `reveal` undoes it.
 
     Args:
         arguments: the command line, without the program.
@@ -42,8 +44,8 @@ def hide(arguments: list[str], environment: Mapping[str, str]) -> tuple[list[str
         if argument.startswith(f"${{{_PLACEHOLDER}"):
             continue
         follows = index > 0 and _SECRET_OPTION.fullmatch(arguments[index - 1])
-        holds = _SECRET_OPTION_WITH_VALUE.search(argument)
-        if follows or holds or mask(argument) != argument:
+        holds = "=" in argument and _SECRET_OPTION.fullmatch(argument.partition("=")[0])
+        if follows or holds or not _HARMLESS.fullmatch(argument):
             name = f"{_PLACEHOLDER}{index}"
             hidden[index], moved[name] = f"${{{name}}}", argument
     return hidden, moved
@@ -59,17 +61,71 @@ def reveal(arguments: list[str], environment: MutableMapping[str, str]) -> list[
     return [moved.get(argument, argument) for argument in arguments]
 
 
-def passwords_of(url: str) -> list[str]:
-    """The password in a URL, as it stands there and decoded; none where there's no password."""
-    match = _USER_INFO.search(url)
-    if match is None:
-        return []
-    password = match[0].removeprefix(match["before"])
-    return [password, unquote(password)]
+def values_of_secret_options(words: Iterable[str]) -> set[str]:
+    """The values of options such as `--ssl-keyfile-password`."""
+    found: set[str] = set()
+    before = ""
+    for word in words:
+        name, equals, value = word.partition("=")
+        if equals and _SECRET_OPTION.fullmatch(name):
+            found.add(value)
+        elif _SECRET_OPTION.fullmatch(before):
+            found.add(word)
+        before = word
+    return found
+
+
+class _Secret:
+    """One secret, and how to find it."""
+
+    def __init__(self, value: str) -> None:
+        self._core = spellings.core(value)
+        self._value = value
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        found = spellings.pattern(self._value)
+        if len(self._value) < _ANYWHERE:
+            found = rf"(?<![\w.-])(?!(?<=/){found}/){found}(?![\w.-])"
+        return re.compile(found)
+
+    def mask(self, text: str) -> str:
+        # Nearly every line has none, and to look for the core is far quicker than the pattern.
+        return self._pattern.sub(MASK, text) if self._core in text else text
+
+
+class KnownSecrets:
+    """The secrets that this program was given."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._secrets: dict[str, _Secret] = {}
+
+    def learn(self, values: Iterable[str]) -> None:
+        """Add secrets."""
+        for value in filter(_can_be_told, values):
+            self._secrets.setdefault(value, _Secret(value))
+        longest_first = sorted(self._secrets, key=len, reverse=True)
+        self._secrets = {value: self._secrets[value] for value in longest_first}
+
+    def mask(self, text: str) -> str:
+        """`text` without any of them."""
+        for secret in self._secrets.values():
+            text = secret.mask(text)
+        return _FOREIGN.sub(rf"\1:{MASK}@", text)
+
+
+def _can_be_told(value: str) -> bool:
+    """Whether it is more than a few signs, which stand everywhere."""
+    return len(value) >= _ANYWHERE or any(map(str.isalnum, value))
+
+
+KNOWN = KnownSecrets()
+"""This process's, and those of the processes forked from it."""
 
 
 class MaskedStream(io.TextIOWrapper):
-    """A text stream that masks passwords in all that is written to it."""
+    """A text stream that masks the known secrets in all that is written to it."""
 
     def __init__(self, stream: TextIO) -> None:
         """Write to where `stream` writes."""
@@ -79,15 +135,8 @@ class MaskedStream(io.TextIOWrapper):
             errors=stream.errors,
             line_buffering=True,
         )
-        self._known: re.Pattern[str] | None = None
-
-    def learn(self, passwords: Iterable[str]) -> None:
-        """Mask these wherever they stand, not only in URLs."""
-        long = sorted({word for word in passwords if len(word) >= _KNOWN_LENGTH}, key=len)
-        self._known = re.compile("|".join(map(re.escape, reversed(long)))) if long else None
 
     def write(self, text: str) -> int:
         """Write `text`; the answer counts its own characters, as callers expect."""
-        masked = mask(text)
-        super().write(self._known.sub(MASK, masked) if self._known else masked)
+        super().write(KNOWN.mask(text))
         return len(text)

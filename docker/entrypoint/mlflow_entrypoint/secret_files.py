@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import errno
+import os
+import stat
 from typing import TYPE_CHECKING
 
 from mlflow_entrypoint.errors import EntrypointError
-from mlflow_entrypoint.secrecy import passwords_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, MutableMapping
+    from collections.abc import MutableMapping
 
 SECRETS = (
     "BACKEND_STORE_URI",
@@ -38,8 +39,15 @@ SECRETS = (
     "DATABRICKS_TOKEN",
 )
 """Only these: other variables that end in _FILE, such as SSL_CERT_FILE, mean something else."""
-_PUBLIC = ("_URI", "_USERNAME", "_ACCESS_KEY_ID")
-"""How variables end whose value as a whole is no secret."""
+LIMIT = 64 * 1024
+"""Bytes of a secret. Linux takes 128 KiB for one variable of a new program."""
+_TYPES = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
 
 
 def load(environment: MutableMapping[str, str]) -> None:
@@ -55,22 +63,52 @@ def load(environment: MutableMapping[str, str]) -> None:
             continue
         if environment.get(name):
             raise EntrypointError(f"{name} and {variable} are both set: keep one of them")
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except OSError as error:
-            raise EntrypointError(
-                f"{variable} names {path}, which can't be read: {error.strerror}"
-            ) from None
-        except UnicodeDecodeError:
-            raise EntrypointError(f"{variable} names {path}, which is not text") from None
-        environment[name] = text.removesuffix("\n").removesuffix("\r")
+        value = read(path, variable, LIMIT).removesuffix("\n").removesuffix("\r")
+        if not value:
+            # An empty value counts as none: the server would take its default without a word.
+            raise EntrypointError(f"{variable} names {path}, which is empty")
+        environment[name] = value
         del environment[variable]
 
 
-def passwords(environment: Mapping[str, str], arguments: Iterable[str]) -> list[str]:
-    """What must not be shown: secrets of the environment, and passwords in URLs."""
-    values = {name: environment.get(name, "") for name in SECRETS}
-    whole = [value for name, value in values.items() if value and not name.endswith(_PUBLIC)]
-    return whole + [
-        password for text in (*values.values(), *arguments) for password in passwords_of(text)
-    ]
+def read(path: str, variable: str, limit: int) -> str:
+    """Read a small text file that a variable or an option names.
+
+    Args:
+        path: of a regular file: others may wait for a writer, or never end.
+        variable: which named it, for messages.
+        limit: the most bytes that it may have.
+
+    Raises:
+        EntrypointError: there is no such file, or it is no small text.
+    """
+    try:
+        content = _read(path, limit + 1)
+    except OSError as error:
+        raise EntrypointError(
+            f"{variable} names {path}, which can't be read: {error.strerror}"
+        ) from None
+    if len(content) > limit:
+        raise EntrypointError(f"{variable} names {path}, which has more than {limit} bytes")
+    if b"\0" in content:
+        raise EntrypointError(f"{variable} names {path}, which has a NUL byte in it")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise EntrypointError(f"{variable} names {path}, which is not text in UTF-8") from None
+
+
+def _read(path: str, length: int) -> bytes:
+    # Without O_NONBLOCK a FIFO is opened when somebody writes to it.
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        file_type = stat.S_IFMT(os.fstat(file).st_mode)
+        if file_type != stat.S_IFREG:
+            found = _TYPES.get(file_type, "no file")
+            raise OSError(errno.EINVAL, f"it is {found}, not a regular file")
+        content = b""
+        while len(content) < length and (more := os.read(file, length - len(content))):
+            content += more
+        return content
+    finally:
+        os.close(file)
