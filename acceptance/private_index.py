@@ -7,7 +7,7 @@ import io
 import json
 import zipfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from secrets import randbelow, token_hex
 from typing import TYPE_CHECKING
 
@@ -28,8 +28,9 @@ LIMIT = 30
 """Seconds until it answers."""
 
 SERVE = """
-import base64, http.server, json, sys
-password, name, wheel = json.loads(sys.argv[1])
+import base64, http.server, json, os, sys
+password = os.environ["INDEX_PASSWORD"]
+name, wheel = json.loads(sys.argv[1])
 expected = "Basic " + base64.b64encode(f"team:{password}".encode()).decode()
 pages = {
     "/simple/seatrial-private/": ("text/html", f'<a href="/{name}">{name}</a>'.encode()),
@@ -59,7 +60,7 @@ class Index:
     """A running index."""
 
     host: str
-    password: str
+    password: str = field(repr=False)
     version: str
     """Of its package: one that no cache has."""
 
@@ -74,11 +75,12 @@ def private_index(trial: Trial) -> Iterator[Index]:
     """Start an index whose only package is `DISTRIBUTION`, where builds of the engine reach it."""
     subject, password, version = trial.tracking[0], token_hex(16), f"1.{randbelow(10**9)}"
     name = f"{DISTRIBUTION.replace('-', '_')}-{version}-py3-none-any.whl"
-    said = json.dumps([password, name, base64.b64encode(_wheel(version)).decode()])
+    said = json.dumps([name, base64.b64encode(_wheel(version)).decode()])
     server = (
         DockerContainer(subject.configuration.image_id)
         .with_name(trial.fresh_name("index"))
         .with_command(["-c", SERVE, said, str(PORT)])
+        .with_env("INDEX_PASSWORD", password)
         .with_kwargs(
             entrypoint=[subject.contract.start.interpreter],
             labels=trial.session.labels,

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from secrets import token_hex
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import mlflow
 import pytest
+from sqlalchemy import make_url
 
 from acceptance.endings import KILL_SERVER, KILLED, START, WITHIN, assert_clear_end, ended
 from acceptance.orphans import assert_reaped
 from seatrial import catalogue
 from seatrial.stack.oneoff import run_in_container
 from seatrial.stack.settings import FILES_PATH, ServerSettings
-from seatrial.stack.waiting import ContainerError
+from seatrial.stack.waiting import ContainerError, until
 from seatrial.trial.clients import client_of, fresh_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from docker.models.containers import Container
 
     from seatrial.contract import Promise
@@ -29,6 +34,23 @@ if TYPE_CHECKING:
 
 WAIT = 180
 """Seconds in which a server that waits for its database has given up, whatever its own limit is."""
+LATE = token_hex(16)
+"""The password of a database that comes up when a test says so."""
+NASTY = "@:/?#%&=+ '{}' \"`\\ $ äß漢字🔑"
+"""A password with all that makes trouble in addresses, in a shell and in a log."""
+BEGUN = """
+SELECT (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory')
+     + (SELECT count(*) FROM pg_tables WHERE schemaname = 'public')
+"""
+SHOW_ARGUMENTS = """
+import os
+for name in os.listdir("/proc"):
+    if name.isdigit():
+        try:
+            print(open(f"/proc/{name}/cmdline").read())
+        except OSError:
+            pass
+"""
 UNSET = "SEATRIAL_IS_NOT_SET"
 WRONG = "wrong-passw0rd-of-seatrial"
 
@@ -81,6 +103,12 @@ def _as_printed(backend: str, root: str, port: str) -> tuple[str, ...]:
 def stores(trial: Trial, subject: Subject) -> Stores:
     """A fresh database and a fresh bucket."""
     return trial.fresh_stores(subject, FULL)
+
+
+@pytest.fixture
+def account(services: ServiceAddresses, stores: Stores) -> str:
+    """The URL of `stores` for a command line, which everybody may see."""
+    return services.create_role(stores.database)
 
 
 @pytest.fixture
@@ -137,6 +165,7 @@ def test_first_example_of_the_guide(
 def test_compose_file_of_the_guide(
     services: ServiceAddresses,
     stores: Stores,
+    account: str,
     variables: dict[str, str],
     launch: Launch,
     monkeypatch: pytest.MonkeyPatch,
@@ -144,7 +173,7 @@ def test_compose_file_of_the_guide(
 ) -> None:
     """As Compose gives it to the container where an `.env` file holds the variables."""
     command = _as_printed(
-        variables["BACKEND_STORE_URI"],
+        account,
         variables["ARTIFACT_ROOT"],
         variables["MLFLOW_SERVER_PORT"],
     )
@@ -250,38 +279,147 @@ def test_secret_file_that_is_missing(subject: Subject, launch: Launch) -> None:
     assert_clear_end(server, f"{variable} names a file that isn't there", variable, path)
 
 
-@pytest.mark.promise("entrypoint.hides_secrets")
-def test_password_of_a_running_server(
-    postgresql_server: Server, services: ServiceAddresses
-) -> None:
-    """Its command holds the database's URL, as the trial gives it to every server."""
-    top = postgresql_server.container.top(ps_args="-o pid,args")
-    shown = [line for line in top["Processes"] if services.password in " ".join(line)]
-    assert not shown, f"the process list shows the database's password: {shown}"
-    assert services.password not in postgresql_server.logs(10_000), (
-        "the log shows the database's password"
+@pytest.mark.promise("entrypoint.secret_files")
+@pytest.mark.parametrize(
+    "path",
+    ["/dev/zero", "/", f"{FILES_PATH}/long", f"{FILES_PATH}/zero", f"{FILES_PATH}/empty"],
+    ids=["endless", "folder", "too-long", "with-a-zero-byte", "empty"],
+)
+def test_secret_file_that_holds_none(subject: Subject, launch: Launch, path: str) -> None:
+    variable = "MLFLOW_BACKEND_STORE_URI_FILE"
+    settings = replace(
+        _in_order(PLAIN, *subject.server_command, **{variable: path}),
+        files=(("long", "x" * 200_000), ("zero", "sqlite:///a\0b.db"), ("empty", "\n")),
     )
+    server = launch(settings, wait=False)
+    assert_clear_end(server, f"{variable} names what is no small text", variable, path)
+
+
+def _assert_hidden(server: Server, secret: str) -> None:
+    """Nothing that a stranger on the machine sees of a container shows `secret`."""
+    top = server.container.top(ps_args="-eo pid,args")
+    shown = [line for line in top["Processes"] if secret in " ".join(line)]
+    assert not shown, "the process list shows the database's password"
+    inside = run_in_container(
+        server.container, server.subject.contract.start.interpreter, "-c", SHOW_ARGUMENTS
+    )
+    assert inside.code == 0, f"the process table can't be read: {inside}"
+    assert secret not in inside.output, "/proc shows the database's password"
+    server.container.reload()
+    health = server.container.attrs["Config"].get("Healthcheck") or {"Test": []}
+    if health["Test"][:1] == ["CMD"]:
+        asked = run_in_container(server.container, *health["Test"][1:])
+        assert secret not in asked.output, "the health check shows the database's password"
+    assert secret not in server.logs(10_000), "the log shows the database's password"
+
+
+@pytest.mark.promise("entrypoint.hides_secrets")
+@pytest.mark.parametrize("spelling", ["plain", "encoded", "as-it-is"])
+def test_password_of_a_running_server(
+    subject: Subject,
+    services: ServiceAddresses,
+    stores: Stores,
+    launch: Launch,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    spelling: str,
+) -> None:
+    """Its command holds the database's URL, with all that SQLAlchemy takes in a password."""
+    secret = fresh_name(request)[-12:].replace("-", "") + "Zq7"
+    password = secret if spelling == "plain" else NASTY.format(secret)
+    url = services.create_role(stores.database, password)
+    if spelling == "as-it-is":
+        # SQLAlchemy ends a password at the first `@`, and decodes what stands behind a `%`.
+        written = password.replace("%", "%25").replace("@", "%40")
+        url = url.replace(quote(password, safe=""), written)
+    command = (
+        *(*subject.server_command, "--host", "0.0.0.0", "--backend-store-uri", url),
+        *("--port", str(subject.contract.start.port), "--artifacts-destination"),
+        f"s3://{stores.bucket}",
+    )
+    settings = replace(_in_order(FULL, *command), access="proxied")
+    server = launch(settings, stores=stores)
+    _assert_works_on(server, services, monkeypatch, request)
+    _assert_hidden(server, secret)
 
 
 @pytest.mark.promise("entrypoint.hides_secrets")
 @pytest.mark.parametrize(
-    "fault",
+    "url",
     [
-        "postgresql+psycopg2://{user}:{password}@postgres:5432/postgres",
-        "nothing+such://{user}:{password}@postgres:5432/postgres",
+        f"postgresql+psycopg2://seatrial:{WRONG}@postgres:5432/postgres",
+        f"nothing+such://seatrial:{WRONG}@postgres:5432/postgres",
+        f"postgresql+psycopg2://seatrial@tenant:a '{WRONG}' \"b@postgres:5432/postgres",
+        f"postgresql+psycopg2://seatrial:a@{WRONG}@postgres:5432/postgres",
+        f"postgresql+psycopg2://seatrial:a/{WRONG}@postgres:port/postgres",
+        f"postgresql+psycopg2://postgres:5432/postgres?user=seatrial&password={WRONG}",
+        f"postgresql+psycopg2://seatrial@postgres/postgres?sslmode=x&sslpassword={WRONG}",
+        f"mssql+pyodbc:///?odbc_connect=SERVER%3Dpostgres%3BUID%3Dsa%3BPWD%3D%7B{WRONG}%7D",
+        f"'postgresql+psycopg2://seatrial:{WRONG}@postgres:5432/postgres'",
     ],
-    ids=["wrong-password", "unknown-scheme"],
+    ids=[
+        *("wrong-password", "unknown-scheme", "quotes", "second-at-sign", "no-port", "query"),
+        *("unknown-option", "odbc", "quoted-url"),
+    ],
 )
-def test_password_of_a_server_that_fails(
-    subject: Subject, services: ServiceAddresses, launch: Launch, fault: str
-) -> None:
-    url = fault.format(user=services.user, password=WRONG)
+def test_password_of_a_server_that_fails(subject: Subject, launch: Launch, url: str) -> None:
     server = launch(
         _in_order(PLAIN, *subject.server_command, "--backend-store-uri", url), wait=False
     )
     code = ended(server, "its database can't be used", WAIT)
     assert code, "exit code 0 hides the failure"
     assert WRONG not in server.logs(10_000), "the log shows the password of the database's URL"
+
+
+def _late_name(trial: Trial, subject: Subject) -> str:
+    name = f"{trial.session.network}-late-{subject.name}"
+    return name.replace("/", "-").replace(":", "-")
+
+
+def _late_url(trial: Trial, subject: Subject) -> str:
+    return f"postgresql+psycopg2://late:{LATE}@{_late_name(trial, subject)}:5432/late"
+
+
+def _is_being_made_ready(database: Container) -> bool:
+    """Whether a server has begun to initialise the database, by what it holds or has made."""
+    asked = run_in_container(database, "psql", "-U", "late", "-d", "late", "-Atc", BEGUN)
+    return asked.code == 0 and asked.output.strip() not in ("", "0")
+
+
+@pytest.fixture
+def late(trial: Trial, subject: Subject) -> Iterator[Callable[[], Container]]:
+    """Start a PostgreSQL of this test's own."""
+    started = []
+
+    def start() -> Container:
+        container = trial.client.containers.run(
+            catalogue.load().services["postgres"].reference,
+            name=_late_name(trial, subject),
+            detach=True,
+            network=trial.session.network,
+            labels=trial.session.labels,
+            environment={
+                "POSTGRES_USER": "late",
+                "POSTGRES_PASSWORD": LATE,
+                "POSTGRES_DB": "late",
+            },
+        )
+        started.append(container)
+        until(
+            lambda: _accepts(container),
+            container=container,
+            what="accept connections",
+            limit=WAIT,
+        )
+        return container
+
+    yield start
+    for container in started:
+        container.remove(force=True, v=True)
+
+
+def _accepts(database: Container) -> bool:
+    return run_in_container(database, "pg_isready", "-h", "127.0.0.1").code == 0
 
 
 class TestWaitsForDatabase:
@@ -297,36 +435,60 @@ class TestWaitsForDatabase:
         return _in_order(PLAIN, *command, **variables)
 
     def test_that_comes_up_later(
-        self, trial: Trial, subject: Subject, services: ServiceAddresses, launch: Launch
+        self, trial: Trial, subject: Subject, launch: Launch, late: Callable[[], Container]
     ) -> None:
         """First its name leads nowhere, then it refuses, then it starts, then it's there."""
-        name = f"{trial.session.network}-late-{subject.name}".replace("/", "-").replace(":", "-")
-        url = f"postgresql+psycopg2://{services.user}:{services.password}@{name}:5432/late"
-        server = launch(self._settings(subject, url), wait=False)
+        server = launch(self._settings(subject, _late_url(trial, subject)), wait=False)
         time.sleep(5 * subject.scale)
         server.container.reload()
         assert server.container.status == "running", (
             f"it did not wait for its database, but ended:\n{server.logs()}"
         )
-        late = self._start_postgres(trial, services, name)
-        try:
-            server.wait_healthy()
-        finally:
-            late.remove(force=True, v=True)
+        late()
+        server.wait_healthy()
 
-    def _start_postgres(self, trial: Trial, services: ServiceAddresses, name: str) -> Container:
-        return trial.client.containers.run(
-            catalogue.load().services["postgres"].reference,
-            name=name,
-            detach=True,
-            network=trial.session.network,
-            labels=trial.session.labels,
-            environment={
-                "POSTGRES_USER": services.user,
-                "POSTGRES_PASSWORD": services.password,
-                "POSTGRES_DB": "late",
-            },
+    def test_that_stops_answering(
+        self, trial: Trial, subject: Subject, launch: Launch, late: Callable[[], Container]
+    ) -> None:
+        """Its machine still accepts connections, which is no answer."""
+        database = late()
+        database.pause()
+        settings = self._settings(subject, _late_url(trial, subject), MLFLOW_DATABASE_WAIT="3")
+        server = launch(settings, wait=False)
+        assert_clear_end(server, "its database does not answer", "late", limit=WAIT)
+
+    @pytest.mark.parametrize("fault", ["holder-is-frozen", "database-dies"])
+    def test_that_another_server_makes_ready(
+        self,
+        trial: Trial,
+        subject: Subject,
+        launch: Launch,
+        late: Callable[[], Container],
+        fault: str,
+    ) -> None:
+        """One server is frozen while it initialises the database; the next one waits for it."""
+        database = late()
+        url = _late_url(trial, subject)
+        holder = launch(self._settings(subject, url), wait=False)
+        until(
+            lambda: _is_being_made_ready(database),
+            container=holder.container,
+            what="begin to initialise its database",
+            limit=subject.contract.start.ready_within * subject.scale,
         )
+        holder.container.pause()
+        try:
+            limit = "5" if fault == "holder-is-frozen" else "600"
+            settings = self._settings(subject, url, MLFLOW_SCHEMA_LOCK_WAIT=limit)
+            server = launch(settings, wait=False)
+            if fault == "database-dies":
+                time.sleep(20 * subject.scale)
+                server.container.reload()
+                assert server.container.status == "running", f"it ended:\n{server.logs()}"
+                database.kill()
+            assert_clear_end(server, f"it waits for another server, and the {fault}", limit=WAIT)
+        finally:
+            holder.container.unpause()
 
     def test_that_never_comes(self, subject: Subject, launch: Launch) -> None:
         """It says what it waited for, and why in vain; its limit is lowered if it knows how."""
@@ -336,27 +498,29 @@ class TestWaitsForDatabase:
         assert WRONG not in server.logs(1000), "the log shows the database's password"
 
     @pytest.mark.parametrize(
-        ("user", "password", "database", "reason"),
+        ("password", "database", "reason"),
         [
-            ("{user}", WRONG, "postgres", "password authentication failed"),
-            ("{user}", "{password}", "no_such_database", 'database "no_such_database" does not'),
+            (WRONG, "", "password authentication failed"),
+            ("", "no_such_database", 'database "no_such_database" does not'),
         ],
         ids=["wrong-password", "unknown-database"],
     )
     def test_that_lets_nobody_in(
         self,
         subject: Subject,
-        services: ServiceAddresses,
+        account: str,
         launch: Launch,
-        user: str,
         password: str,
         database: str,
         reason: str,
     ) -> None:
-        account = f"{user}:{password}".format(user=services.user, password=services.password)
-        url = f"postgresql+psycopg2://{account}@postgres:5432/{database}"
+        url = make_url(account)
+        url = url.set(password=password or url.password, database=database or url.database)
         # Far longer than the end may take.
-        server = launch(self._settings(subject, url, MLFLOW_DATABASE_WAIT="600"), wait=False)
+        settings = self._settings(
+            subject, url.render_as_string(hide_password=False), MLFLOW_DATABASE_WAIT="600"
+        )
+        server = launch(settings, wait=False)
         assert_clear_end(server, "its database lets it not in", reason, limit=START)
 
 
@@ -384,11 +548,12 @@ def older(
     subject: Subject,
     services: ServiceAddresses,
     stores: Stores,
+    account: str,
     run_in_image: RunInImage,
 ) -> str:
     """The database of `stores` as an older MLflow left it, with an experiment: its revision."""
-    url = services.database_url(stores.database)
-    made = run_in_image(subject.contract.start.interpreter, "-c", MAKE_OLDER, url, networked=True)
+    script = ("-c", MAKE_OLDER, account)
+    made = run_in_image(subject.contract.start.interpreter, *script, networked=True)
     assert made.code == 0, f"the image's MLflow can't make an older database: {made}"
     with services.connect(stores.database) as connection:
         connection.execute(
@@ -417,6 +582,7 @@ def test_older_schema_says_what_to_run(
     services: ServiceAddresses,
     stores: Stores,
     variables: dict[str, str],
+    account: str,
     older: str,
     launch: Launch,
 ) -> None:
@@ -427,8 +593,8 @@ def test_older_schema_says_what_to_run(
     assert_clear_end(server, "its database has an older schema", "db upgrade", older)
     assert _revision(services, stores) == older, "it changed the schema unasked"
     program = subject.server_command[:-1]
-    url = services.database_url(stores.database)
-    upgrade = launch(_in_order(FULL, *program, "db", "upgrade", url), stores=stores, wait=False)
+    settings = _in_order(FULL, *program, "db", "upgrade", account)
+    upgrade = launch(settings, stores=stores, wait=False)
     code = ended(upgrade, "`db upgrade` has not ended", START)
     assert code == 0, f"`db upgrade` ends with exit code {code}:\n{upgrade.logs()}"
     _assert_upgraded(services, stores, older)

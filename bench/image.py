@@ -242,17 +242,14 @@ class Stage:
         store = f"bench-{time.monotonic_ns()}"
         self.services.create_database(store)
         self.services.create_bucket(store)
-        stores = (
-            *("--backend-store-uri", self.services.database_url(store)),
-            *("--artifacts-destination", f"s3://{store}"),
-        )
         running = Running.create(
             self.client,
             self.session,
             replace(
                 contestant,
-                command=(*contestant.command, *stores),
+                command=(*contestant.command, "--artifacts-destination", f"s3://{store}"),
                 environment={
+                    "MLFLOW_BACKEND_STORE_URI": self.services.database_url(store),
                     **self.services.server_environment(),
                     "MLFLOW_DISABLE_TELEMETRY": "true",
                     **contestant.environment,

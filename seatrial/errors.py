@@ -2,7 +2,8 @@
 
 import re
 
-_USER = re.compile(r"//[^/\s]*@")
+_USER = re.compile(r"//(?:[^/\s]*|(?![^/\s@]*:\d+/)[^/\s:@]*:[^\s@]*)@")
+"""User and password in an address: a `/` may stand in a password, though none should."""
 
 
 class UserError(Exception):

@@ -279,6 +279,21 @@ def test_passwords_are_taken_out_of_any_text() -> None:
     assert without_password(text) == said
 
 
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("https://me:pa/ss@host/x", "https://host/x"),
+        ("git+https://me:pa/s?s#@host/repo@v1", "git+https://host/repo@v1"),
+        ("git+https://host/repo@v1", "git+https://host/repo@v1"),
+        ("git+https://host:8443/repo@v1", "git+https://host:8443/repo@v1"),
+        ("https://me:@[::1]:80/x", "https://[::1]:80/x"),
+        ("'https://me:p%40ss@host'", "'https://host'"),
+    ],
+)
+def test_address_without_its_password(address: str, expected: str) -> None:
+    assert without_password(address) == expected
+
+
 def test_image_is_refused_without_the_password_of_its_address(tmp_path: Path) -> None:
     (save(tmp_path / "m") / "MLmodel").write_text("{", encoding="utf-8")
     uri = f"file://me:hunter2@localhost{tmp_path}/m"

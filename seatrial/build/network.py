@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seatrial import private
 from seatrial.engine import authority
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ def secrets() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="seatrial-build-") as folder:
         file = Path(folder) / "proxies"
         settings = {**proxies(os.environ), **indexes(os.environ)}
-        file.write_text(
-            "".join(f"{name}={value}\n" for name, value in settings.items()), encoding="utf-8"
-        )
+        private.write(file, "".join(f"{name}={value}\n" for name, value in settings.items()))
         yield {"AUTHORITIES": str(authority.bundle() or ""), "PROXIES": str(file)}
 
 

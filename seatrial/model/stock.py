@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING
 from docker.errors import ImageNotFound
 from filelock import FileLock
 
-from seatrial import catalogue
+from seatrial import catalogue, private
 from seatrial.build import bake, bootstrap, builder, docker_cli, network, process
 from seatrial.catalogue import ROOT
 from seatrial.catalogue.reading import environment
 from seatrial.engine import authority, connection, registries
-from seatrial.errors import UserError
+from seatrial.errors import UserError, without_password
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -216,12 +216,14 @@ def write_settings(folder: Path, authorities: Path | None, indexes: Mapping[str,
     """Write what pip in the stand-in needs to know of this machine; nothing where that is nothing.
 
     Args:
-        folder: gets what is to be in `/etc`; what was there goes.
+        folder: gets what is to be in `/etc`; what was there goes. Its parent is closed to others:
+            an index may have a password.
         authorities: the machine's bundle.
         indexes: as `network.indexes` collects them.
     """
+    private.make_folder(folder.parent)
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir()
     options = {}
     if authorities:
         target = folder / _AUTHORITIES
@@ -234,8 +236,13 @@ def write_settings(folder: Path, authorities: Path | None, indexes: Mapping[str,
     if options:
         written = configparser.RawConfigParser()
         written["global"] = options
-        with (folder / "pip.conf").open("w", encoding="utf-8") as file:
-            written.write(file)
+        text = io.StringIO()
+        written.write(text)
+        path = folder / "pip.conf"
+        private.write(path, text.getvalue())
+        if without_password(text.getvalue()) == text.getvalue():
+            # In the image, any user's pip may read it.
+            path.chmod(0o644)
 
 
 def _python_of(image: Image) -> str:

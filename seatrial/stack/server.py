@@ -151,6 +151,11 @@ def start_server(
         name: of the container.
     """
     environment = dict(settings.environment)
+    if settings.command is None:
+        # A command line is shown by everything that lists containers or processes.
+        environment = {
+            "MLFLOW_BACKEND_STORE_URI": _database(settings, stores, services)
+        } | environment
     options: dict[str, Any] = {"network": session.network}
     if settings.confined:
         options |= confinement(subject)
@@ -159,7 +164,7 @@ def start_server(
     if settings.store == "s3":
         environment = _required(services, settings).server_environment() | environment
     container = SubjectContainer(
-        subject, session, name, _command(subject, settings, stores, services), **options
+        subject, session, name, _command(subject, settings, stores), **options
     ).with_envs(**environment)
     if settings.needs_volume:
         container.with_volume_mapping(stores.volume, VOLUME_PATH, "rw")
@@ -180,22 +185,19 @@ def _required(services: ServiceAddresses | None, settings: ServerSettings) -> Se
     return services
 
 
-def _command(
-    subject: Subject,
-    settings: ServerSettings,
-    stores: Stores,
-    services: ServiceAddresses | None,
-) -> list[str]:
+def _database(settings: ServerSettings, stores: Stores, services: ServiceAddresses | None) -> str:
+    if settings.database_url is not None:
+        return settings.database_url
+    if settings.database == "postgresql":
+        return _required(services, settings).database_url(stores.database)
+    if settings.database == "mysql":
+        return _required(services, settings).mysql_url(stores.database)
+    return f"sqlite:///{DATA_PATH}/mlflow.db"
+
+
+def _command(subject: Subject, settings: ServerSettings, stores: Stores) -> list[str]:
     if settings.command is not None:
         return list(settings.command)
-    if settings.database_url is not None:
-        database = settings.database_url
-    elif settings.database == "postgresql":
-        database = _required(services, settings).database_url(stores.database)
-    elif settings.database == "mysql":
-        database = _required(services, settings).mysql_url(stores.database)
-    else:
-        database = f"sqlite:///{DATA_PATH}/mlflow.db"
     root = f"s3://{stores.bucket}" if settings.store == "s3" else f"{DATA_PATH}/artifacts"
     artifacts = (
         ["--serve-artifacts", "--artifacts-destination", root]
@@ -206,7 +208,6 @@ def _command(
     return [
         *subject.server_command,
         *("--host", "0.0.0.0", "--port", port, "--workers", str(subject.workers)),  # noqa: S104
-        *("--backend-store-uri", database),
         *artifacts,
         *settings.options,
     ]

@@ -6,13 +6,15 @@ session. What a worker needs in order to use them is in `ServiceAddresses`, whic
 
 from __future__ import annotations
 
+import secrets
 import ssl
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
 from http.client import HTTPSConnection
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import boto3
 import docker
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
     from mypy_boto3_s3 import S3Client
     from pymysql.connections import Connection as MySqlConnection
+    from testcontainers.core.container import DockerContainer
 
     from seatrial.stack.ownership import Session
 
@@ -44,6 +47,8 @@ ALWAYS = ("postgres", "minio")
 """What every full trial starts."""
 MYSQL_USER = "root"
 """The one who may make databases."""
+PASSWORD_PATH = "/run/seatrial/password"  # noqa: S105
+"""Where a service finds its password: its variables are shown by `docker inspect`."""
 START_LIMIT = 90
 """Seconds; services are always native, so nothing scales it."""
 
@@ -65,6 +70,10 @@ def published_port(container: Container, port: int) -> int:
 
 
 class _Postgres(PostgresContainer):
+    def _configure(self) -> None:
+        super()._configure()
+        _by_file(self, "POSTGRES_PASSWORD")
+
     def _connect(self) -> None:
         container = self.get_wrapped_container()
 
@@ -80,6 +89,10 @@ class _Postgres(PostgresContainer):
 
 
 class _MySql(MySqlContainer):
+    def _configure(self) -> None:
+        super()._configure()
+        _by_file(self, "MYSQL_ROOT_PASSWORD")
+
     def _connect(self) -> None:
         container = self.get_wrapped_container()
 
@@ -91,6 +104,13 @@ class _MySql(MySqlContainer):
             return True
 
         until(answers, container=container, what="accept connections", limit=START_LIMIT)
+
+
+def _by_file(service: DockerContainer, variable: str) -> None:
+    """Give a service the value of a variable by the file `PASSWORD_PATH` in its place."""
+    service.env[f"{variable}_FILE"] = PASSWORD_PATH
+    # Whoever may read it in there is the service.
+    service.with_copy_into_container(service.env.pop(variable).encode(), PASSWORD_PATH, 0o444)
 
 
 def _connect_postgres(port: int, user: str, password: str, database: str) -> psycopg.Connection:
@@ -128,7 +148,7 @@ class ServiceAddresses:
     minio_address: str
     """The container's own address on the network."""
     user: str
-    password: str
+    password: str = field(repr=False)
     mysql_port: int | None = None
     """On loopback; None where no contract promises MySQL."""
 
@@ -191,6 +211,24 @@ class ServiceAddresses:
         with self.connect() as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
+    def create_role(self, database: str, password: str | None = None) -> str:
+        """Make an account that owns `database` alone: its SQLAlchemy URL.
+
+        For a command line, which everybody may see: the password is nobody else's.
+
+        Args:
+            database: in PostgreSQL.
+            password: one of the caller's; the URL holds it encoded.
+        """
+        name, word = f"role-{secrets.token_hex(4)}", password or secrets.token_hex(16)
+        role = sql.Identifier(name)
+        with self.connect() as connection:
+            create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, sql.Literal(word))
+            connection.execute(create)
+            give = sql.SQL("ALTER DATABASE {} OWNER TO {}")
+            connection.execute(give.format(sql.Identifier(database), role))
+        return f"postgresql+psycopg2://{name}:{quote(word, safe='')}@postgres:5432/{database}"
+
     def create_mysql_database(self, name: str) -> None:
         """Make a new, empty database in MySQL."""
         with self.connect_mysql() as connection, connection.cursor() as cursor:
@@ -208,7 +246,7 @@ class SecureStore:
     authority: str
     """Its certificate, as PEM."""
     user: str
-    password: str
+    password: str = field(repr=False)
     host: str
     """Its name on the network."""
     port: int
@@ -253,7 +291,7 @@ class Services:
 
     def start(self) -> ServiceAddresses:
         """Start the services side by side, and wait until all answer."""
-        user, password = "seatrial", f"pass-{self._session.id}"
+        user, password = "seatrial", secrets.token_hex(24)
         name = self._session.network
         with ThreadPoolExecutor(3) as pool:
             postgres = pool.submit(self._start_postgres, name, user, password)
@@ -343,7 +381,9 @@ class Services:
 
     def _minio(self, name: str, alias: str, user: str, password: str) -> MinioContainer:
         service = MinioContainer(self._images["minio"], access_key=user, secret_key=password)
-        service.with_envs(MINIO_ROOT_USER=user, MINIO_ROOT_PASSWORD=password)
+        # The older names of the same two come with the class.
+        service.env = {"MINIO_ROOT_USER": user, "MINIO_ROOT_PASSWORD": password}
+        _by_file(service, "MINIO_ROOT_PASSWORD")
         service.ports = {"9000": (LOOPBACK,)}  # type: ignore[dict-item]
         service.with_name(name).with_kwargs(**self._options(self._session.network, alias))
         # The stock strategy does not notice a container that has ended.
