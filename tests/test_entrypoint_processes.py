@@ -19,6 +19,7 @@ import psutil
 import pytest
 from mlflow_entrypoint import health
 from mlflow_entrypoint.health import Address
+from mlflow_entrypoint.processes import announced
 from ports import free_port
 
 if TYPE_CHECKING:
@@ -491,6 +492,29 @@ def test_single_process_serves_without_workers(tmp_path: Path) -> None:
         assert not server.children()
         process.terminate()
         assert process.wait(20) == 143, "uvicorn raises the signal again when it has finished"
+
+
+def test_log_of_a_running_server_is_masked(tmp_path: Path) -> None:
+    """Here by a request whose path has the secret in it: the log says that it came."""
+    secret = "Zq7-marked-secret"
+    with _served(tmp_path, MLFLOW_TRACKING_PASSWORD=secret) as (process, server):
+        words = _words_of(server)
+        port = int(words[words.index("--port") + 1])
+        address = Address("127.0.0.1", port, f"/asked-for/{secret}", encrypted=False)
+        assert health.ask(address) == "404"
+        process.terminate()
+        assert process.wait(20) == 0
+        assert process.stdout is not None
+        output = process.stdout.read()
+    assert "/asked-for/***" in output
+    assert secret not in output
+
+
+def _words_of(server: psutil.Process) -> list[str]:
+    """The command of a server, which its arguments don't say."""
+    found = announced(f"/proc/{server.pid}")
+    assert found is not None
+    return found
 
 
 def test_what_mlflow_refuses_ends_with_its_code(tmp_path: Path) -> None:

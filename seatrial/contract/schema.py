@@ -138,11 +138,14 @@ class Entrypoint(Section):
     """`${NAME}` in an argument stands for the variable; one that isn't set is a clear error. An
     option of the server whose value vanished on the way takes it from the variable as well."""
     secret_files: Literal[True] | None = None
-    """`NAME_FILE` names a file with the value of NAME, for each variable that holds a secret."""
+    """`NAME_FILE` names a file with the value of NAME, for each variable that holds a secret. What is
+    no small text file is a clear error, and so is an empty one."""
     hides_secrets: Literal[True] | None = None
-    """No password is in the process list or in the log."""
+    """No password is in the process list, in the health check's answer or in the log, whatever
+    characters it has and however they are written in its address."""
     waits_for_database: Literal[True] | None = None
-    """A database that isn't up yet is waited for, with a limit and a clear end."""
+    """A database that isn't up yet is waited for, with a limit and a clear end; and so is one that
+    stops answering, that another server initialises, or that dies meanwhile."""
     replicas: Annotated[int, Field(ge=2)] | None = None
     """How many servers may start together on an empty database."""
     schema_upgrade: list[Literal["asked", "unasked"]] | None = None
