@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from seatrial import catalogue
+from seatrial import catalogue, private
 from seatrial.build import bake, table
 from seatrial.build.build import find_bases, spread
 from seatrial.build.locks import IMAGE_PYTHON, addresses, versions
@@ -119,7 +119,7 @@ def lock(
         UserError: a requirement cannot be met, or is of an MLflow that cannot be served; says
             which, and on what platform.
     """
-    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private.make_folder(target)
     architectures = [platform.partition("/")[2] for platform in platforms]
     _require_wheels(wanted, allowed=build_sources)
     made_from = _write(wanted, mlflow, target, build_sources=build_sources)
@@ -169,9 +169,8 @@ def _write(wanted: Requirements, mlflow: str, target: Path, *, build_sources: bo
         INDEX: wanted.sources,
     }
     for name, content in lists.items():
-        (target / name).write_text("".join(f"{line}\n" for line in content), encoding="utf-8")
-    # The addresses of a private index may hold a password.
-    (target / INDEX).chmod(0o600)
+        # The addresses of a private index may hold a password.
+        private.write(target / name, "".join(f"{line}\n" for line in content))
     whole = (*lines, "", *lists[WANTED], "", *wanted.constraints, "", *wanted.sources)
     rest = (wanted.prereleases, build_sources, IMAGE_PYTHON, *sorted(indexes(os.environ).values()))
     return hashlib.sha256("\0".join(map(str, (*whole, *rest))).encode()).hexdigest()
