@@ -29,8 +29,9 @@ from mlflow_model_server import (
     listening,
     settings,
 )
-from mlflow_model_server.dispatcher import Dispatcher, Worker
+from mlflow_model_server.dispatcher import Dispatcher, Limits, Worker
 from mlflow_model_server.frames import Answer, Request
+from mlflow_model_server.unsent import Unsent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -427,34 +428,42 @@ def test_many_unmet_requirements(tmp_path: Path) -> None:
     assert said.endswith(" and 5 more")
 
 
+LIMITS = Limits(60, 4)
+
+
 class _Workers:
     """A dispatcher with workers whose other ends are here."""
 
-    def __init__(self) -> None:
-        self.lost: list[tuple[int, bool]] = []
-        self.dispatcher = Dispatcher(lambda _: None, self._lose)
+    def __init__(self, limits: Limits = LIMITS, unsent: int = 1 << 20) -> None:
+        self.lost: list[tuple[int, str]] = []
+        self.unsent = Unsent(unsent)
+        self.dispatcher = Dispatcher(limits, self.unsent, lambda _: None, self._lose)
         self.ends: dict[int, list[socket.socket]] = {}
 
-    def _lose(self, worker: Worker, busy: bool) -> None:
-        self.lost.append((worker.number, busy))
+    def _lose(self, worker: Worker) -> None:
+        self.lost.append((worker.number, worker.why))
 
     async def add(self, number: int, lanes: int = 2) -> None:
-        pairs = [socket.socketpair() for _ in range(lanes)]
+        pairs = [socket.socketpair() for _ in range(lanes + 1)]
         self.ends[number] = [far for _, far in pairs]
         for near, far in pairs:
             near.settimeout(0)
-            frames.send(far, Answer(0, [], b""))
+            if far is not pairs[-1][1]:
+                frames.send(far, Answer(0, [], b""))
         await self.dispatcher.add(number, [near for near, _ in pairs])
         await asyncio.sleep(0.01)
 
-    async def die(self, number: int) -> None:
+    async def die(self, number: int, *, memory: bool = False, blamed: tuple[int, ...] = ()) -> None:
         for end in self.ends.pop(number):
             end.close()
+        await asyncio.sleep(0.01)
+        # As the manager says it.
+        self.dispatcher.settle(number, memory=memory, blamed=blamed)
         await asyncio.sleep(0.01)
 
     def answer(self, number: int) -> None:
         """Have every lane that was asked something answer."""
-        for end in self.ends[number]:
+        for end in self.ends[number][:-1]:
             end.settimeout(0)
             try:
                 end.recv(65536)
@@ -481,7 +490,7 @@ async def _dispatch() -> None:
     assert (await second.answer).body == b"fine"
     # What was in flight goes elsewhere, and the one that died with two goes alone.
     await workers.die(1)
-    assert workers.lost == [(1, True)]
+    assert workers.lost == [(1, "")]
     assert (first.worker, third.worker, first.deaths) == (2, 2, 1)
     sixth = submit([b"sixth"])
     await workers.die(2)

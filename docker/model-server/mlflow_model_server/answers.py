@@ -49,6 +49,14 @@ def error(status: int, code: str, message: str) -> Answer:
     return Answer(status, [("content-type", "application/json")], body)
 
 
+def out_of_memory() -> Answer:
+    """A request that takes more memory than there is: no client is to try it again.
+
+    Clients, and proxies, repeat what gets 500 or 503.
+    """
+    return error(507, "RESOURCE_EXHAUSTED", "the prediction takes more memory than there is")
+
+
 def without_data(answer: Answer, request: bytes, names: set[str]) -> Answer:
     """An error as it may leave the server.
 

@@ -9,10 +9,12 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlflow_model_server import answers, frames, metrics
 from mlflow_model_server.frames import Answer, Request
+from mlflow_model_server.unsent import PIECE
 
 if TYPE_CHECKING:
     from mlflow_model_server.access_log import AccessLog
@@ -32,8 +34,15 @@ _JSON = ("content-type", "application/json")
 _CLIENT_LEFT = 499
 
 
+_FULL = "more requests wait than can be answered soon"
+
+
 class _ClientLeftError(Exception):
     """Nobody waits for the answer any more."""
+
+
+class _FullError(Exception):
+    """There is no room for the request."""
 
 
 @dataclass
@@ -41,15 +50,19 @@ class App:
     """The app.
 
     Attributes:
+        abort: ends the connection of a request.
         closing: the server was told to stop: clients are to come by new connections, and soon not
             at all.
+        held: bytes of requests that are being read, or wait, or are with a worker.
     """
 
     settings: Settings
     dispatcher: Dispatcher
     metrics: metrics.Metrics
     log: AccessLog
+    abort: Callable[[Scope], None]
     closing: bool = False
+    held: int = 0
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
     _prefix: str = field(default_factory=lambda: os.urandom(4).hex())
 
@@ -64,10 +77,14 @@ class App:
         self.metrics.in_flight.inc()
         try:
             answer = await self._answer(scope, receive, exchange)
-            await self._send(answer, send, exchange)
+            self.held -= exchange.held
+            exchange.held = 0
+            await self._send(answer, scope, send, exchange)
         except _ClientLeftError:
             answer = Answer(_CLIENT_LEFT, [], b"")
         finally:
+            self.held -= exchange.held
+            self.dispatcher.unsent.release(exchange.reserved)
             self.metrics.in_flight.dec()
         seconds = time.perf_counter() - began
         path = scope["path"] if scope["path"] in _PATHS else "other"
@@ -78,16 +95,31 @@ class App:
             await _read_rest(receive, exchange)
             await send({"type": "http.response.body", "body": b""})
 
-    async def _send(self, answer: Answer, send: Send, exchange: _Exchange) -> None:
+    async def _send(self, answer: Answer, scope: Scope, send: Send, exchange: _Exchange) -> None:
         headers = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in answer.headers]
         headers.append((b"content-length", str(len(answer.body)).encode()))
         headers.append((b"x-request-id", exchange.identity.encode()))
         if self.closing or exchange.unread:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        body = answer.body
+        if exchange.reserved > PIECE:
+            await self._send_pieces(answer.body, scope, send, exchange)
+            body = b""
         # A connection is closed after the last piece: that of a client that still sends, later.
-        piece = {"type": "http.response.body", "body": answer.body, "more_body": exchange.unread}
-        await send(piece)
+        await send({"type": "http.response.body", "body": body, "more_body": exchange.unread})
+
+    async def _send_pieces(
+        self, body: bytes, scope: Scope, send: Send, exchange: _Exchange
+    ) -> None:
+        """Send a long answer as fast as its client reads it: the server waits for each piece."""
+        with self.dispatcher.unsent.sending(exchange.reserved, partial(self.abort, scope)) as one:
+            for start in range(0, len(body), PIECE):
+                if one.aborted:
+                    raise _ClientLeftError
+                piece = body[start : start + PIECE]
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                one.sent += len(piece)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: _Exchange) -> Answer:
         path = scope["path"]
@@ -108,9 +140,14 @@ class App:
                     "the request has no content-type: application/json, text/csv or"
                     " application/vnd.apache.parquet",
                 )
+        # A small request is read all the same: its client keeps its connection.
+        if exchange.unread and self.dispatcher.is_full and not _is_short(headers):
+            return _unavailable(_FULL)
         try:
             async with asyncio.timeout_at(exchange.deadline):
                 body = await self._read(headers, receive, exchange)
+        except _FullError:
+            return _unavailable(_FULL)
         except TimeoutError:
             return answers.error(
                 408,
@@ -122,6 +159,8 @@ class App:
             return answers.error(
                 413, "INVALID_PARAMETER_VALUE", f"the request is larger than {limit} bytes"
             )
+        if self.dispatcher.is_full:
+            return _unavailable(_FULL)
         head = Request(
             exchange.identity,
             scope["method"],
@@ -158,6 +197,10 @@ class App:
             more = exchange.unread = message.get("more_body", False)
             if exchange.received > limit:
                 return None
+            if self.held + len(piece) > self.settings.queue_bytes:
+                raise _FullError
+            self.held += len(piece)
+            exchange.held += len(piece)
             pieces.append(piece)
         return b"".join(pieces) if len(pieces) != 1 else pieces[0]
 
@@ -170,7 +213,7 @@ class App:
             answer = await task.answer
         finally:
             limit.cancel()
-            exchange.worker = task.worker
+            exchange.worker, exchange.reserved = task.worker, task.reserved
         return answer
 
 
@@ -184,6 +227,8 @@ class _Exchange:
         unread: some of its body isn't read yet.
         received: bytes of its body.
         worker: the one that has answered it; 0 for none.
+        held: bytes of its body that count as held by the server.
+        reserved: bytes of its answer that do.
     """
 
     identity: str
@@ -191,6 +236,8 @@ class _Exchange:
     unread: bool
     received: int = 0
     worker: int = 0
+    held: int = 0
+    reserved: int = 0
 
 
 def _has_body(scope: Scope) -> bool:
@@ -198,6 +245,12 @@ def _has_body(scope: Scope) -> bool:
         name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
         for name, value in scope["headers"]
     )
+
+
+def _is_short(headers: list[tuple[str, str]]) -> bool:
+    """Whether a request's body is one that is sent in one piece."""
+    lengths = [value for name, value in headers if name == "content-length" and value.isdigit()]
+    return any(int(length) <= PIECE for length in lengths)
 
 
 async def _read_rest(receive: Receive, exchange: _Exchange) -> None:

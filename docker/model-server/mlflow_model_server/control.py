@@ -5,27 +5,35 @@ from __future__ import annotations
 import json
 import select
 import socket
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-Kind = Literal["worker", "ended", "stop", "fail", "ready", "lost"]
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+Kind = Literal["worker", "ended", "stopped", "continued", "stop", "fail", "ready", "lost"]
 
 _LONGEST = 4096
-_FILES = 64
-"""The most sockets that come with a message: `settings` allows no more per worker."""
+_FILES = 65
+"""The most sockets that come with a message: `settings` allows 64 lanes per worker."""
 
 
 class Message(NamedTuple):
     """One message.
 
-    The manager says: `worker`, here are the sockets of one; `ended`, it has; `stop`; `fail`, no
-    dead worker will be replaced any more: stop. The front says: `ready`, a worker has its model;
-    `lost`, its sockets are closed, with whether it was answering and whether it ever had.
+    The manager says: `worker`, here are the sockets of one; `ended`, it has, with whether for want
+    of memory, and which of its lanes are to blame for that; `stopped` and `continued`, by signals;
+    `stop`; `fail`, no dead worker will be replaced any more: stop. The front says: `ready`, a
+    worker has its model; `lost`, its sockets are closed, with whether it was answering, whether it
+    ever had, and why it is given up.
     """
 
     kind: Kind
     worker: int = 0
     busy: bool = False
     answered: bool = False
+    why: str = ""
+    memory: bool = False
+    blamed: Collection[int] = ()
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

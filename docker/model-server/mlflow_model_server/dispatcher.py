@@ -1,18 +1,25 @@
 """Which worker answers which request.
 
 A worker has several sockets, its lanes, with one request at a time on each. A request goes to the
-worker with the fewest; those for which there is no lane wait their turn.
+worker with the fewest; those for which there is no lane wait their turn, as many as are answered
+soon.
 
 What was in flight in a worker that died goes to another one: a prediction changes nothing that
 could tell whether it was made once or twice. But a request may be why the worker died. So the third
 and last try is made alone, in a worker that answers nothing else meanwhile: no request is given up
-for what another one did.
+for what another one did. One that has used up a worker's memory is not tried again: the next worker
+would die of it, too.
+
+A worker with a prediction that takes longer than it may gets no more requests, and has a moment to
+answer those that it has. Then it is given up, for a prediction can't be interrupted; so is one that
+was stopped, or whose threads don't run.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -21,33 +28,61 @@ from mlflow_model_server.frames import LENGTHS, Answer, decode_answer
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Collection, Coroutine
+
+    from mlflow_model_server.unsent import Unsent
 
 TRIES = 3
 """Workers that one request may take with it."""
+GRACE = 2.0
+"""Seconds in which a worker may still answer when it is overdue, or go on when it was stopped."""
+_TICK = 0.5
+"""Seconds between two looks at the workers."""
+_PULSE = 1.0
+"""Seconds between two questions whether a worker's threads run."""
+_PATIENCE = 0.1
+"""Seconds that a request may wait for a worker even where predictions take less: a burst."""
+_WEIGHT = 0.05
+"""Of the latest prediction, in the mean of the seconds that they take."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the dispatcher allows.
+
+    Attributes:
+        seconds: that a worker may take for one request.
+        lanes: of all workers together.
+        waiting: requests that may wait for a lane; None for as many as get one within the time
+            that a prediction takes.
+    """
+
+    seconds: float
+    lanes: int
+    waiting: int | None = None
 
 
 class Task:
     """A request on its way."""
 
-    __slots__ = ("answer", "deaths", "frame", "worker")
+    __slots__ = ("answer", "deaths", "frame", "reserved", "worker")
 
     def __init__(self, frame: list[bytes], answer: asyncio.Future[Answer]) -> None:
         self.frame = frame
         self.answer = answer
         self.deaths = 0
+        self.reserved = 0
+        """Bytes of its answer that `Unsent` counts until they are released."""
         self.worker = 0
         """The one that has it; 0 while it waits."""
 
 
-class Lane(asyncio.Protocol):
-    """One socket of a worker."""
+class End(asyncio.Protocol):
+    """This side of one of a worker's sockets."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
-        self.task: Task | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep what to write to."""
@@ -56,35 +91,114 @@ class Lane(asyncio.Protocol):
         if self._worker.lost:
             self._transport.abort()
 
+    def abort(self) -> None:
+        """Close the socket."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class Lane(End):
+    """A socket for requests."""
+
+    def __init__(self, worker: Worker, unsent: Unsent) -> None:
+        super().__init__(worker)
+        self._unsent = unsent
+        self._buffer = bytearray()
+        self._reserved: int | None = None
+        """Bytes that are reserved for the answer; None while that isn't asked for."""
+        self._waits = False
+        """It has asked, and there is no room yet."""
+        self.task: Task | None = None
+        self.began = 0.0
+        """When it got its task, by the event loop's clock."""
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether the prediction is made, and its answer on the way."""
+        return bool(self._buffer)
+
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """The worker has ended."""
         self._worker.lose()
+        self._release()
 
     def data_received(self, data: bytes) -> None:
-        """Collect an answer."""
+        """Collect an answer, once there is room for it."""
         self._buffer += data
         if len(self._buffer) < LENGTHS.size:
             return
+        if self._reserved is None and not self._waits:
+            _, body = LENGTHS.unpack_from(self._buffer)
+            self._reserve(body)
+        self._deliver()
+
+    def _deliver(self) -> None:
+        """Hand over the answer where all of it is here."""
         head, body = LENGTHS.unpack_from(self._buffer)
         start = LENGTHS.size + head
-        if len(self._buffer) < start + body:
+        if self._waits or len(self._buffer) < start + body:
             return
         view = memoryview(self._buffer)
         answer = decode_answer(bytes(view[LENGTHS.size : start]), bytes(view[start:]))
         view.release()
         self._buffer = bytearray()
-        self._worker.receive(self, answer)
+        reserved, self._reserved = self._reserved or 0, None
+        self._worker.receive(self, answer, reserved)
+
+    def _reserve(self, size: int) -> None:
+        assert self._transport is not None
+        if self._unsent.reserve(size, self._resume):
+            self._reserved = size
+        else:
+            self._waits = True
+            self._transport.pause_reading()
+
+    def _resume(self, size: int) -> None:
+        """Read on: `size` bytes have been reserved."""
+        self._waits = False
+        if self._worker.lost or self._transport is None:
+            self._unsent.release(size)
+            return
+        self._reserved = size
+        self._transport.resume_reading()
+        self._deliver()
+
+    def _release(self) -> None:
+        reserved, self._reserved = self._reserved, None
+        if reserved:
+            self._unsent.release(reserved)
 
     def send(self, task: Task) -> None:
         """Send a request."""
         assert self._transport is not None
         self.task = task
+        self.began = asyncio.get_running_loop().time()
         self._transport.writelines(task.frame)
 
-    def abort(self) -> None:
-        """Close the socket."""
-        if self._transport is not None:
-            self._transport.abort()
+
+class Pulse(End):
+    """The socket by which a worker says that its threads run."""
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__(worker)
+        self.missed = 0
+        """Questions that came due while one was unanswered."""
+        self._asked = False
+
+    def data_received(self, data: bytes) -> None:  # noqa: ARG002
+        """It runs."""
+        self.missed, self._asked = 0, False
+
+    def ask(self) -> None:
+        """Ask, or count that there is no answer yet.
+
+        Questions are counted, not seconds: a container that was paused has not hung.
+        """
+        if self._asked:
+            self.missed += 1
+        elif self._transport is not None:
+            self._asked = True
+            self._transport.write(b"?")
 
 
 class Worker:
@@ -93,6 +207,7 @@ class Worker:
     def __init__(self, number: int, dispatcher: Dispatcher) -> None:
         self.number = number
         self.lanes: list[Lane] = []
+        self.pulse = Pulse(self)
         self.idle: list[Lane] = []
         self.busy = 0
         self.alone = False
@@ -100,10 +215,32 @@ class Worker:
         self.answered = False
         self.ready = False
         self.lost = False
+        self.why = ""
+        """It was given up."""
+        self.late_since: float | None = None
+        self.stopped_since: float | None = None
         self._dispatcher = dispatcher
 
-    def receive(self, lane: Lane, answer: Answer) -> None:
-        """Take an answer, or the word that a lane is ready."""
+    @property
+    def answers(self) -> bool:
+        """Whether a request that it got now would be answered."""
+        return (
+            self.ready and not self.lost and self.late_since is None and self.stopped_since is None
+        )
+
+    @property
+    def takes(self) -> bool:
+        """Whether it can be given a request."""
+        return bool(self.idle) and self.answers and not self.alone
+
+    def receive(self, lane: Lane, answer: Answer, reserved: int) -> None:
+        """Take an answer, or the word that a lane is ready.
+
+        Args:
+            lane: which has brought it.
+            answer: of the worker.
+            reserved: bytes that `Unsent` counts for it.
+        """
         task, lane.task = lane.task, None
         self.idle.append(lane)
         if task is None:
@@ -114,7 +251,11 @@ class Worker:
             self.busy -= 1
             self.alone = False
             self.answered = True
-            if not task.answer.done():
+            self._dispatcher.measure(lane.began)
+            if task.answer.done():
+                self._dispatcher.unsent.release(reserved)
+            else:
+                task.reserved = reserved
                 task.answer.set_result(answer)
         self._dispatcher.pump()
 
@@ -126,40 +267,104 @@ class Worker:
         task.worker = self.number
         lane.send(task)
 
-    def lose(self) -> None:
-        """Close all lanes, and give back what was in flight."""
+    def stop(self, *, stopped: bool) -> None:
+        """Take note that a signal has stopped it, or has had it go on."""
+        self.stopped_since = asyncio.get_running_loop().time() if stopped else None
+        self._dispatcher.pump()
+
+    def look(self, now: float, limit: float) -> None:
+        """Give it up if it is stopped, overdue or stuck for longer than `GRACE`."""
+        late = any(
+            lane.task and not lane.is_answering and now - lane.began > limit for lane in self.lanes
+        )
+        if not late and self.late_since is not None:
+            self.late_since = None
+            self._dispatcher.pump()
+        elif late and self.late_since is None:
+            self.late_since = now
+        if self.stopped_since is not None and now - self.stopped_since >= GRACE:
+            self.lose("it was stopped")
+        elif self.late_since is not None and now - self.late_since >= GRACE:
+            self.lose(f"a prediction took longer than {limit:g} s")
+        elif self.pulse.missed * _PULSE > limit + GRACE:
+            self.lose(f"its threads have not run for {limit:g} s")
+
+    def lose(self, why: str = "") -> None:
+        """Close all lanes. What was in flight is kept until the worker is known to have ended.
+
+        Args:
+            why: it is given up; empty where it has ended by itself.
+        """
         if self.lost:
             return
-        self.lost = True
-        for lane in self.lanes:
-            lane.abort()
-        self._dispatcher.lose(self, [lane.task for lane in self.lanes if lane.task])
+        self.lost, self.why = True, why
+        for end in (*self.lanes, self.pulse):
+            end.abort()
+        self._dispatcher.lose(self)
 
 
 class Dispatcher:
     """All workers, and the requests that wait for one.
 
     Args:
+        limits: what it allows.
+        unsent: counts the bytes of answers.
         ready: called with a worker that has loaded its model.
-        lost: called with a worker that has ended, and whether it was answering.
+        lost: called with a worker that has ended, or is to be; `settle` is called when it has.
     """
 
     def __init__(
-        self, ready: Callable[[Worker], None], lost: Callable[[Worker, bool], None]
+        self,
+        limits: Limits,
+        unsent: Unsent,
+        ready: Callable[[Worker], None],
+        lost: Callable[[Worker], None],
     ) -> None:
         self.workers: dict[int, Worker] = {}
         self.was_ready = False
+        self._limits = limits
+        self.unsent = unsent
         self._ready = ready
         self._lost = lost
         self._waiting: deque[Task] = deque()
         self._last_tries: deque[Task] = deque()
         self._given_up = False
+        self._seconds: float | None = None
 
     def add(self, number: int, sockets: list[socket.socket]) -> Coroutine[None, None, None]:
-        """Add a worker, at once; its sockets are connected by what is given back."""
+        """Add a worker, at once; its sockets are connected by what is given back.
+
+        Args:
+            number: of the worker.
+            sockets: its lanes, and last the one for its pulse.
+        """
         worker = self.workers[number] = Worker(number, self)
-        worker.lanes = [Lane(worker) for _ in sockets]
-        return _connect(worker.lanes, sockets)
+        worker.lanes = [Lane(worker, self.unsent) for _ in sockets[1:]]
+        return _connect(worker, sockets)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a worker."""
+        return len(self._waiting) + len(self._last_tries)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another request would wait too long for a worker."""
+        if len(self._waiting) < self._most_waiting():
+            return False
+        return not any(worker.takes for worker in self.workers.values())
+
+    def _most_waiting(self) -> float:
+        """With as many waiting as there are lanes, one waits for as long as a prediction takes."""
+        if self._limits.waiting is not None:
+            return self._limits.waiting
+        return self._limits.lanes * max(1.0, _PATIENCE / (self._seconds or _PATIENCE))
+
+    def measure(self, began: float) -> None:
+        """Learn how long a lane takes for a request."""
+        took = max(1e-6, asyncio.get_running_loop().time() - began)
+        before = took if self._seconds is None else self._seconds
+        self._seconds = before + _WEIGHT * (took - before)
 
     def submit(self, frame: list[bytes]) -> Task:
         """Have a request answered; it waits while its `worker` is 0."""
@@ -169,7 +374,14 @@ class Dispatcher:
             return task
         self._waiting.append(task)
         self.pump()
+        if task.worker == 0:
+            task.answer.add_done_callback(lambda _: self._forget(task))
         return task
+
+    def _forget(self, task: Task) -> None:
+        """Have one no longer wait: its client has left, or its time is over."""
+        if task.worker == 0 and task in self._waiting:
+            self._waiting.remove(task)
 
     def pump(self) -> None:
         """Give waiting requests to workers, first come, first served."""
@@ -177,14 +389,10 @@ class Dispatcher:
         while self._waiting:
             task = self._waiting[0]
             if not task.answer.done():
-                free = [
-                    one
-                    for one in self.workers.values()
-                    if one.idle and not one.alone and one is not reserved and not one.lost
-                ]
+                free = [one for one in self.workers.values() if one.takes and one is not reserved]
                 if not free:
                     return
-                min(free, key=lambda one: one.busy).assign(task)
+                min(free, key=_load).assign(task)
             self._waiting.popleft()
 
     def _try_alone(self) -> Worker | None:
@@ -192,10 +400,10 @@ class Dispatcher:
         while self._last_tries:
             task = self._last_tries[0]
             if not task.answer.done():
-                candidates = [one for one in self.workers.values() if one.idle and not one.alone]
+                candidates = [one for one in self.workers.values() if one.takes]
                 if not candidates:
                     return None
-                best = min(candidates, key=lambda one: one.busy)
+                best = min(candidates, key=_load)
                 if best.busy:
                     return best
                 best.assign(task)
@@ -204,40 +412,93 @@ class Dispatcher:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a worker has its model."""
-        return any(worker.ready for worker in self.workers.values())
+        """Whether a worker would answer a request now."""
+        return any(worker.answers for worker in self.workers.values())
 
     def became_ready(self, worker: Worker) -> None:
-        """Count it in."""
+        """Mark that the server has been ready, and report the worker to the manager."""
         self.was_ready = True
         self._ready(worker)
 
-    def lose(self, worker: Worker, tasks: list[Task]) -> None:
-        """Forget a worker, and have what it was answering answered by others."""
-        del self.workers[worker.number]
-        for task in reversed(tasks):
+    async def watch(self) -> None:
+        """Look after the workers for ever."""
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        while True:
+            await asyncio.sleep(_TICK)
+            now = loop.time()
+            if now - asked >= _PULSE:
+                asked = now
+                for worker in self.workers.values():
+                    if worker.ready and worker.stopped_since is None:
+                        worker.pulse.ask()
+            for worker in list(self.workers.values()):
+                worker.look(now, self._limits.seconds)
+
+    def lose(self, worker: Worker) -> None:
+        """Tell of a worker that is lost, and have nothing wait for it."""
+        self._lost(worker)
+        if self._given_up:
+            self.settle(worker.number)
+        self.pump()
+
+    def settle(self, number: int, *, memory: bool = False, blamed: Collection[int] = ()) -> None:
+        """Forget a worker that has ended, and have what it was answering answered by others.
+
+        Args:
+            number: of the worker.
+            memory: it has ended because its memory, or the container's, was used up.
+            blamed: the lanes whose requests may have used it, where that is known.
+        """
+        worker = self.workers.get(number)
+        if worker is None:
+            return
+        worker.lose()
+        # Where nobody waits for another worker, losing it has settled it.
+        if self.workers.pop(number, None) is None:
+            return
+        left = [(place, lane.task) for place, lane in enumerate(worker.lanes) if lane.task]
+        suspects = [place for place, _ in left if not blamed or place in blamed]
+        for place, task in reversed(left):
             task.worker = 0
-            task.deaths += 1
             if task.answer.done():
                 continue
-            if task.deaths >= TRIES:
-                task.answer.set_result(
-                    answers.error(
-                        500, "INTERNAL_ERROR", "the worker died while it answered this request"
-                    )
-                )
-            elif task.deaths == TRIES - 1:
-                self._last_tries.append(task)
-            else:
+            if memory and place in suspects:
+                self._retry_suspect(task, known=len(suspects) == 1)
+            elif memory or worker.why:
                 self._waiting.appendleft(task)
-        self._lost(worker, bool(tasks))
+            else:
+                self._retry(task)
         if self._given_up:
             self.give_up()
         self.pump()
 
+    def _retry(self, task: Task) -> None:
+        task.deaths += 1
+        if task.deaths >= TRIES:
+            task.answer.set_result(
+                answers.error(
+                    500, "INTERNAL_ERROR", "the worker died while it answered this request"
+                )
+            )
+        elif task.deaths == TRIES - 1:
+            self._last_tries.append(task)
+        else:
+            self._waiting.appendleft(task)
+
+    def _retry_suspect(self, task: Task, *, known: bool) -> None:
+        """One of several may be innocent: it is tried alone, once."""
+        if known or task.deaths >= TRIES - 1:
+            task.answer.set_result(answers.out_of_memory())
+        else:
+            task.deaths = TRIES - 1
+            self._last_tries.append(task)
+
     def give_up(self) -> None:
         """No other worker will come: answer what none is left for."""
         self._given_up = True
+        for worker in [one for one in self.workers.values() if one.lost]:
+            self.settle(worker.number)
         if self.workers:
             return
         for task in (*self._waiting, *self._last_tries):
@@ -247,14 +508,20 @@ class Dispatcher:
         self._last_tries.clear()
 
 
-async def _connect(lanes: list[Lane], sockets: list[socket.socket]) -> None:
+def _load(worker: Worker) -> tuple[bool, int]:
+    """A worker whose threads don't run, while an extension holds Python's lock, comes last."""
+    return (worker.pulse.missed > 1, worker.busy)
+
+
+async def _connect(worker: Worker, sockets: list[socket.socket]) -> None:
     loop = asyncio.get_running_loop()
-    for lane, one in zip(lanes, sockets, strict=True):
-        await loop.create_unix_connection(partial(_same, lane), sock=one)
+    ends: list[End] = [*worker.lanes, worker.pulse]
+    for end, one in zip(ends, sockets, strict=True):
+        await loop.create_unix_connection(partial(_same, end), sock=one)
 
 
-def _same(lane: Lane) -> Lane:
-    return lane
+def _same(end: End) -> End:
+    return end
 
 
 def _none_left() -> Answer:

@@ -19,12 +19,14 @@ from mlflow_model_server import control, listening
 from mlflow_model_server.access_log import AccessLog
 from mlflow_model_server.app import App
 from mlflow_model_server.control import Message
-from mlflow_model_server.dispatcher import Dispatcher
+from mlflow_model_server.dispatcher import Dispatcher, Limits
 from mlflow_model_server.metrics import Metrics
+from mlflow_model_server.unsent import Unsent
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
 
+    from mlflow_model_server.app import Scope
     from mlflow_model_server.dispatcher import Worker
     from mlflow_model_server.settings import Settings
 
@@ -73,9 +75,16 @@ class _Front:
         self._listener = listener
         self._manager = manager
         self._metrics = Metrics()
-        self._dispatcher = Dispatcher(self._ready, self._lost)
+        self._dispatcher = Dispatcher(
+            Limits(
+                settings.request_timeout, settings.workers * settings.concurrency, settings.queue
+            ),
+            Unsent(settings.max_unsent_bytes),
+            self._ready,
+            self._lost,
+        )
         self._log = AccessLog(sys.stdout)
-        self._app = App(settings, self._dispatcher, self._metrics, self._log)
+        self._app = App(settings, self._dispatcher, self._metrics, self._log, self._abort)
         self._tasks: set[asyncio.Task[None]] = set()
         self.configuration = uvicorn.Config(
             self._app,
@@ -94,8 +103,12 @@ class _Front:
     async def serve(self) -> None:
         """Serve until the manager says that it is enough."""
         self._metrics.describe(mlflow_version=mlflow_version())
+        self._metrics.waiting.set_function(lambda: self._dispatcher.waiting)
+        self._metrics.held.set_function(lambda: self._app.held)
+        self._metrics.unsent.set_function(lambda: self._dispatcher.unsent.held)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._manager.fileno(), self._read_manager)
+        self._begin(self._dispatcher.watch())
         try:
             await self._server.serve(sockets=[self._listener])
         finally:
@@ -121,8 +134,10 @@ class _Front:
                 self._metrics.restarts.inc()
             self._begin(self._dispatcher.add(message.worker, sockets))
         elif message.kind == "ended":
+            self._dispatcher.settle(message.worker, memory=message.memory, blamed=message.blamed)
+        elif message.kind in ("stopped", "continued"):
             if worker := self._dispatcher.workers.get(message.worker):
-                worker.lose()
+                worker.stop(stopped=message.kind == "stopped")
         else:
             if message.kind == "fail":
                 self._dispatcher.give_up()
@@ -137,11 +152,24 @@ class _Front:
         self._metrics.ready.inc()
         control.send(self._manager, Message("ready", worker.number))
 
-    def _lost(self, worker: Worker, busy: bool) -> None:
+    def _lost(self, worker: Worker) -> None:
         if worker.ready:
             self._metrics.ready.dec()
-        message = Message("lost", worker.number, busy=busy, answered=worker.answered)
+        message = Message(
+            "lost",
+            worker.number,
+            busy=worker.busy > 0,
+            answered=worker.answered,
+            why=worker.why,
+        )
         control.send(self._manager, message)
+
+    def _abort(self, scope: Scope) -> None:
+        """End the connection of a request whose client doesn't read its answer."""
+        for connection in list(self._server.server_state.connections):
+            cycle = getattr(connection, "cycle", None)
+            if cycle is not None and cycle.scope is scope:
+                connection.transport.abort()
 
     def _stop(self) -> None:
         if not self._app.closing:

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING
 
 from mlflow_entrypoint.errors import EntrypointError, say
 
-from mlflow_model_server import control, ending, listening
+from mlflow_model_server import control, ending, listening, memory
 from mlflow_model_server.control import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mlflow_model_server.control import Kind
     from mlflow_model_server.settings import Settings
 
 _HOST = "0.0.0.0"  # noqa: S104 - loopback inside a container reaches nobody
@@ -42,9 +43,15 @@ _END_WAIT = 2.0
 class _Worker:
     pid: int
     report: int
+    usage: memory.Usage
+    began: float
     ready: bool = False
     status: int | None = None
     lost: Message | None = None
+    why: str = ""
+    """It was killed by this process."""
+    memory: bool = False
+    """It has ended for want of memory."""
 
 
 def run(settings: Settings) -> int:
@@ -129,6 +136,7 @@ class _Manager:
         self._failed = False
         self._deadline: float | None = None
         self._wakeup, self._wakeup_end = os.pipe()
+        self._memory = memory.Watch(memory.Cgroup(), settings.worker_memory)
 
     def run(self) -> int:
         for end in (self._wakeup, self._wakeup_end):
@@ -146,8 +154,7 @@ class _Manager:
 
     def _heed(self) -> int | None:
         """Wait for something to happen, and see to it; the exit code when all is over."""
-        wait = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-        readable, _, _ = select.select([self._wakeup, self._control.fileno()], [], [], wait)
+        readable, _, _ = select.select([self._wakeup, self._control.fileno()], [], [], self._wait())
         if self._wakeup in readable:
             numbers = os.read(self._wakeup, 4096)
             if any(number in numbers for number in _STOPS) and not self._stopping:
@@ -157,10 +164,48 @@ class _Manager:
         if (code := self._reap()) is not None:
             return code
         self._settle()
+        self._look()
         if self._deadline is not None and time.monotonic() >= self._deadline:
             os.kill(self._front, signal.SIGKILL)
             self._deadline = None
         return None
+
+    def _wait(self) -> float | None:
+        """Seconds until there is something to do, whatever happens; None for ever."""
+        times = [] if self._deadline is None else [self._deadline]
+        times += [
+            worker.began + self._settings.load_timeout
+            for worker in self._workers.values()
+            if not (worker.ready or worker.why)
+        ]
+        now = time.monotonic()
+        waits = [max(0.0, one - now) for one in times]
+        if self._memory.wait is not None:
+            waits.append(self._memory.wait)
+        return min(waits, default=None)
+
+    def _look(self) -> None:
+        """Kill workers that load for too long, or take too much memory."""
+        now = time.monotonic()
+        for worker in self._workers.values():
+            if not worker.ready and now - worker.began >= self._settings.load_timeout:
+                self._kill(worker, f"it did not load the model in {self._settings.load_timeout} s")
+        present = {
+            number: worker.usage
+            for number, worker in self._workers.items()
+            if worker.ready and worker.status is None
+        }
+        if any(self._workers[number].memory for number in present):
+            return  # what it took is about to be free
+        if found := self._memory.look(present):
+            number, why = found
+            self._workers[number].memory = True
+            self._kill(self._workers[number], why)
+
+    def _kill(self, worker: _Worker, why: str) -> None:
+        if worker.status is None and not worker.why:
+            worker.why = why
+            os.kill(worker.pid, signal.SIGKILL)
 
     def _read_control(self) -> None:
         while True:
@@ -176,6 +221,7 @@ class _Manager:
                 continue
             if message.kind == "ready":
                 worker.ready = True
+                worker.usage.settle()
             elif message.kind == "lost":
                 worker.lost = message
                 if worker.status is None:
@@ -184,19 +230,28 @@ class _Manager:
     def _reap(self) -> int | None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
             except ChildProcessError:
                 return 1
             if pid == 0:
                 return None
-            code = os.waitstatus_to_exitcode(status)
-            if pid == self._front:
-                return self._judge(code)
+            ended = os.WIFEXITED(status) or os.WIFSIGNALED(status)
+            if ended and pid == self._front:
+                return self._judge(os.waitstatus_to_exitcode(status))
             for number, worker in self._workers.items():
-                if worker.pid == pid:
-                    worker.status = code
-                    # Its sockets may be held open by a process that the model has started.
-                    control.send(self._control, Message("ended", number))
+                if worker.pid == pid and ended:
+                    self._end(number, worker, os.waitstatus_to_exitcode(status))
+                elif worker.pid == pid:
+                    kind: Kind = "stopped" if os.WIFSTOPPED(status) else "continued"
+                    control.send(self._control, Message(kind, number))
+
+    def _end(self, number: int, worker: _Worker, code: int) -> None:
+        """Tell the front, whose sockets may be held open by a process that the model started."""
+        worker.status = code
+        if code == -signal.SIGKILL and not worker.why and self._memory.has_killed():
+            worker.memory, worker.why = True, "the kernel ended it for want of memory"
+        message = Message("ended", number, memory=worker.memory, blamed=worker.usage.blamed)
+        control.send(self._control, message)
 
     def _judge(self, code: int) -> int:
         """The exit code, now that the front has ended."""
@@ -218,6 +273,7 @@ class _Manager:
             del self._workers[number]
             reported = _reported(worker.report)
             os.close(worker.report)
+            worker.usage.slots.close()
             if self._failed:
                 continue
             fault = self._fault(number, worker, reported)
@@ -232,10 +288,14 @@ class _Manager:
         assert worker.lost is not None
         if reported:
             return reported
-        how = _ended(worker.status)
-        if not (worker.ready or any(other.ready for other in self._workers.values())):
-            memory = " (is there enough memory for the model in each worker?)"
-            return f"worker {number} {how} while it loaded the model{memory}"
+        why = worker.why or worker.lost.why
+        how = f"was ended, for {why}" if why else _ended(worker.status)
+        loaded = worker.ready or any(other.ready for other in self._workers.values())
+        if not loaded and worker.why and not worker.memory:
+            return f"worker {number} {how}; MLFLOW_MODELS_LOAD_TIMEOUT sets another limit"
+        if not loaded and not worker.lost.why:
+            enough = " (is there enough memory for the model in each worker?)"
+            return f"worker {number} {how} while it loaded the model{enough}"
         if worker.lost.answered or worker.lost.busy:
             self._idle_deaths = 0
         else:
@@ -254,8 +314,10 @@ class _Manager:
     def _start(self) -> None:
         """Fork a worker, and give the front its sockets."""
         self._number += 1
-        pairs = [socket.socketpair() for _ in range(self._settings.concurrency)]
+        # One more than it has lanes, for its pulse.
+        pairs = [socket.socketpair() for _ in range(self._settings.concurrency + 1)]
         report, report_end = os.pipe()
+        slots = memory.Slots(self._settings.concurrency)
 
         def close() -> None:
             self._control.close()
@@ -263,18 +325,21 @@ class _Manager:
                 os.close(number)
             for other in self._workers.values():
                 os.close(other.report)
+                other.usage.slots.close()
             for end, _ in pairs:
                 end.close()
 
         def work() -> int:
             from mlflow_model_server import worker
 
-            return worker.run(self._settings, [lane for _, lane in pairs], report_end)
+            *lanes, pulse = [end for _, end in pairs]
+            return worker.run(self._settings, lanes, pulse, slots, report_end)
 
         pid = _fork(work, close=close)
         os.close(report_end)
         os.set_blocking(report, False)
-        self._workers[self._number] = _Worker(pid, report)
+        usage = memory.Usage(pid, slots)
+        self._workers[self._number] = _Worker(pid, report, usage, time.monotonic())
         message = Message("worker", self._number)
         control.send(self._control, message, [end.fileno() for end, _ in pairs])
         for end, lane in pairs:

@@ -36,6 +36,19 @@ class Metrics:
         self.in_flight = Gauge(
             "mlflow_model_requests_in_flight", "Requests not answered yet.", registry=kept
         )
+        self.waiting = Gauge(
+            "mlflow_model_requests_waiting", "Requests that wait for a worker.", registry=kept
+        )
+        self.held = Gauge(
+            "mlflow_model_request_bytes_held",
+            "Bytes of requests being read or answered.",
+            registry=kept,
+        )
+        self.unsent = Gauge(
+            "mlflow_model_response_bytes_unsent",
+            "Bytes of long answers that their clients have not read.",
+            registry=kept,
+        )
         self.ready = Gauge(
             "mlflow_model_workers_ready", "Workers that have loaded the model.", registry=kept
         )

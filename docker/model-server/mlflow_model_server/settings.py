@@ -24,6 +24,12 @@ ACCESS_LOG = "MLFLOW_MODELS_ACCESS_LOG"
 REQUIREMENTS = "MLFLOW_MODEL_REQUIREMENTS"
 REQUEST_TIMEOUT = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"
 SEND_TIMEOUT = "MLFLOW_MODELS_SEND_TIMEOUT"
+LOAD_TIMEOUT = "MLFLOW_MODELS_LOAD_TIMEOUT"
+QUEUE = "MLFLOW_MODELS_QUEUE"
+QUEUE_BYTES = "MLFLOW_MODELS_QUEUE_BYTES"
+MAX_UNPACKED_BYTES = "MLFLOW_MODELS_MAX_UNPACKED_BYTES"
+MAX_UNSENT_BYTES = "MLFLOW_MODELS_MAX_UNSENT_BYTES"
+WORKER_MEMORY = "MLFLOW_MODELS_WORKER_MEMORY"
 DRAIN_WAIT = ("MLFLOW_DRAIN_WAIT", 0.5)
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -40,14 +46,28 @@ its input example. Environment variables:
   {CONCURRENCY}        requests that one worker answers at a time (CPUs + 4, at most 32)
   {THREADS}            threads of BLAS and OpenMP in each worker (CPUs / workers)
   {MAX_REQUEST_BYTES}  the largest request body, else 413 (67108864: 64 MiB)
+  {MAX_UNPACKED_BYTES}
+                                  the largest table that a request may unpack to, else 413
+                                  (1073741824: 1 GiB)
+  {QUEUE}              requests that may wait for a worker, else 503 (as many as
+                                  wait no longer than a prediction takes, or 0.1 s)
+  {QUEUE_BYTES}        bytes of requests that are held at a time, else 503
+                                  (268435456: 256 MiB)
+  {MAX_UNSENT_BYTES}   bytes of answers that are held for clients; beyond it, those
+                                  who read slowest lose their connections, and a longer
+                                  answer is an error (268435456: 256 MiB)
+  {WORKER_MEMORY}      bytes of memory that a worker may take before it is ended
+                                  (what the container's limit leaves)
   {ACCESS_LOG}         a line for each request: true or false (true)
   {PORT}               (8080)
   {MODEL_PATH}               the model's folder (/opt/ml/model)
   {REQUIREMENTS}       whether a model whose requirements.txt or Python version
                                   isn't met is refused: enforce or warn (enforce)
   {REQUEST_TIMEOUT}
-                                  seconds for an answer, else 504, and for all of a
+                                  seconds for an answer, else 504, and the worker that is
+                                  still at it is replaced; and for all of a
                                   request to be there, else 408 (60)
+  {LOAD_TIMEOUT}       seconds in which a worker must have loaded the model (900)
   {SEND_TIMEOUT}       seconds after which a client that has made no room for
                                   more of its answer loses its connection (60)
   {DRAIN_WAIT[0]}               seconds during which a server that was told to stop still
@@ -70,7 +90,13 @@ class Settings:
     access_log: bool
     enforce_requirements: bool
     request_timeout: int
+    load_timeout: int
     send_timeout: int
+    queue: int | None
+    queue_bytes: int
+    max_unpacked_bytes: int
+    max_unsent_bytes: int
+    worker_memory: int | None
     drain_wait: float
     stop_wait: float
 
@@ -83,6 +109,7 @@ def read(environment: Mapping[str, str]) -> Settings:
     """
     processors = cpus.available()
     workers = _integer(environment, WORKERS, processors, 1, 64)
+    largest = _integer(environment, MAX_REQUEST_BYTES, 64 << 20, 1, 1 << 40)
     policy = environment.get(REQUIREMENTS) or "enforce"
     if policy not in ("enforce", "warn"):
         raise EntrypointError(f"{REQUIREMENTS} is '{policy}': it takes enforce or warn")
@@ -93,10 +120,17 @@ def read(environment: Mapping[str, str]) -> Settings:
         # As many as asyncio.to_thread() has threads, by which MLflow's app runs predictions.
         concurrency=_integer(environment, CONCURRENCY, min(32, processors + 4), 1, 64),
         threads=_integer(environment, THREADS, max(1, processors // workers), 1, 1024),
-        max_request_bytes=_integer(environment, MAX_REQUEST_BYTES, 64 << 20, 1, 1 << 40),
+        max_request_bytes=largest,
         access_log=switch(environment, ACCESS_LOG, default=True),
         enforce_requirements=policy == "enforce",
         request_timeout=_integer(environment, REQUEST_TIMEOUT, 60, 1, 1 << 20),
+        load_timeout=_integer(environment, LOAD_TIMEOUT, 900, 1, 1 << 20),
+        queue=_integer(environment, QUEUE, 0, 0, 1 << 16) if environment.get(QUEUE) else None,
+        # A request that is let in has to fit.
+        queue_bytes=max(largest, _integer(environment, QUEUE_BYTES, 256 << 20, 1, 1 << 50)),
+        max_unpacked_bytes=_integer(environment, MAX_UNPACKED_BYTES, 1 << 30, 1, 1 << 50),
+        max_unsent_bytes=_integer(environment, MAX_UNSENT_BYTES, 256 << 20, 1, 1 << 50),
+        worker_memory=_integer(environment, WORKER_MEMORY, 0, 0, 1 << 50) or None,
         send_timeout=_integer(environment, SEND_TIMEOUT, 60, 1, 1 << 20),
         drain_wait=seconds(environment, DRAIN_WAIT),
         stop_wait=seconds(environment, STOP_WAIT),

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_entrypoint.errors import say
 
-from mlflow_model_server import answers, frames
+from mlflow_model_server import answers, frames, memory, unpacking
 from mlflow_model_server.frames import Answer, Request
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Failure(NamedTuple):
 class Application:
     """MLflow's scoring app, and the function behind it."""
 
-    def __init__(self, model: Any) -> None:  # noqa: ANN401 - an mlflow.pyfunc.PyFuncModel
+    def __init__(self, model: Any, settings: Settings) -> None:  # noqa: ANN401 - MLflow's
         from mlflow.exceptions import MlflowException
         from mlflow.pyfunc import scoring_server
 
@@ -61,12 +61,15 @@ class Application:
         self._invocations: Callable[..., Any] = scoring_server.invocations
         self._refusal: type[Exception] = MlflowException
         known = ["data", "content_type", "model", "input_schema"]
+        self._takes_json = _takes_json(scoring_server)
         self._direct = list(inspect.signature(self._invocations).parameters) == known
         parameters = model.metadata.get_params_schema()
         self.names = set(self._schema.input_names() if self._schema else []) | {
             one.name for one in (parameters.params if parameters else [])
         }
         self._thread = threading.local()
+        self._limits = unpacking.Limits(settings.max_unpacked_bytes)
+        self._longest = settings.max_unsent_bytes
 
     def answer(self, request: Request, body: bytes) -> Answer:
         """Answer a request: no exception of the model's gets past this."""
@@ -80,19 +83,39 @@ class Application:
             _serving.request = None
 
     def _answer(self, request: Request, body: bytes) -> Answer:
-        if self._direct and (request.method, request.path) == ("POST", "/invocations"):
-            answer = self._invoke(request, body)
+        data = None
+        if (request.method, request.path) == ("POST", "/invocations"):
+            data, refusal = unpacking.unpack(dict(request.headers), body, self._limits)
+            if refusal:
+                return refusal
+            if not self._takes_json:
+                data = body
+        if self._direct and data is not None:
+            answer = self._invoke(request, data)
         else:
             answer = self._run_app(request, body)
         if answer.status >= 400:
-            _log_stack(request, answer)
+            return self._refused(request, answer, body)
+        if len(answer.body) > self._longest:
+            say(f"request {request.identity}: its answer has {len(answer.body)} bytes")
+            return answers.error(
+                500, "INTERNAL_ERROR", f"the answer is longer than {self._longest} bytes"
+            )
+        return answer
+
+    def _refused(self, request: Request, answer: Answer, body: bytes) -> Answer:
+        where = _origin(answer)
+        if where:
+            say(f"request {request.identity}: {where}")
+        if where.partition(" ")[0].endswith("MemoryError"):
+            return answers.out_of_memory()
         return answers.without_data(answer, body, self.names)
 
-    def _invoke(self, request: Request, body: bytes) -> Answer:
+    def _invoke(self, request: Request, data: Any) -> Answer:  # noqa: ANN401 - bytes, or a dict
         """As the app does it; the time limit is the front's."""
         content_type = dict(request.headers).get("content-type")
         try:
-            result = self._invocations(body, content_type, self._model, self._schema)
+            result = self._invocations(data, content_type, self._model, self._schema)
         except self._refusal as error:
             status = error.get_http_status_code()  # type: ignore[attr-defined]
             text = error.serialize_as_json()  # type: ignore[attr-defined]
@@ -107,6 +130,14 @@ class Application:
             self._thread.runner = asyncio.Runner()
         answer: Answer = self._thread.runner.run(_call(self.app, request, body))
         return answer
+
+
+def _takes_json(scoring_server: Any) -> bool:  # noqa: ANN401 - MLflow's module
+    """Whether MLflow takes a body that is parsed already, which it would parse twice."""
+    try:
+        return bool(scoring_server._decode_json_input({}) == {})  # noqa: SLF001
+    except (AttributeError, TypeError):
+        return False
 
 
 async def _call(app: Any, request: Request, body: bytes) -> Answer:  # noqa: ANN401 - an ASGI app
@@ -153,6 +184,8 @@ def _unexpected(request: Request, error: BaseException) -> Answer:
     trace = "".join(traceback.format_exception(error))
     frames_ = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
     say(f"request {request.identity}: {answers.origin(trace)}")
+    if isinstance(error, MemoryError):
+        return answers.out_of_memory()
     if frames_ & _PARSERS:
         return answers.error(
             400, "BAD_REQUEST", f"the request's body can't be parsed ({type(error).__name__})"
@@ -165,14 +198,14 @@ def _unexpected(request: Request, error: BaseException) -> Answer:
     )
 
 
-def _log_stack(request: Request, answer: Answer) -> None:
-    """Say where the model failed: types and lines of code hold nothing of the request."""
+def _origin(answer: Answer) -> str:
+    """Where the model failed: types and lines of code hold nothing of the request."""
     try:
         said = json.loads(answer.body)
     except ValueError:
-        return
-    if isinstance(said, dict) and (trace := said.get("stack_trace")):
-        say(f"request {request.identity}: {answers.origin(str(trace))}")
+        return ""
+    trace = said.get("stack_trace") if isinstance(said, dict) else None
+    return answers.origin(str(trace)) if trace else ""
 
 
 class _Serving(threading.local):
@@ -214,7 +247,7 @@ def load(settings: Settings) -> Application | Failure:
     pyfunc.warn_dependency_requirement_mismatches = _say_nothing  # type: ignore[attr-defined]
     try:
         model = scoring_server.load_model_with_mlflow_config(str(settings.model))  # type: ignore[no-untyped-call]
-        application = Application(model)
+        application = Application(model, settings)
     # The model's own code runs here: whatever it raises, the model can't be loaded.
     except BaseException as error:  # noqa: BLE001
         return Failure(f"the model at {settings.model} can't be loaded: {_describe(error)}")
@@ -250,27 +283,41 @@ def _differ() -> None:
         np.random.seed()
 
 
-def serve(application: Application, lanes: list[socket.socket]) -> None:
+def serve(
+    application: Application, lanes: list[socket.socket], pulse: socket.socket, slots: memory.Slots
+) -> None:
     """Answer requests until the front closes the sockets."""
     for handler in logging.getLogger("mlflow").handlers:
         handler.addFilter(_WithoutData())
     threads = [
-        threading.Thread(target=_serve_lane, args=(application, lane), daemon=True)
-        for lane in lanes
+        threading.Thread(target=_serve_lane, args=(application, lane, number, slots), daemon=True)
+        for number, lane in enumerate(lanes)
     ]
     for thread in threads:
         thread.start()
+    threading.Thread(target=_beat, args=(pulse,), daemon=True).start()
     threads[0].join()
     deadline = time.monotonic() + _END_WAIT
     for thread in threads[1:]:
         thread.join(max(0.0, deadline - time.monotonic()))
 
 
-def _serve_lane(application: Application, lane: socket.socket) -> None:
+def _beat(pulse: socket.socket) -> None:
+    """Say that Python's threads run in this process, whenever the front asks."""
+    try:
+        while asked := pulse.recv(64):
+            pulse.sendall(asked)
+    except (BrokenPipeError, ConnectionResetError):
+        return  # the front has ended
+
+
+def _serve_lane(
+    application: Application, lane: socket.socket, number: int, slots: memory.Slots
+) -> None:
     try:
         frames.send(lane, Answer(0, [], b""))
         while received := frames.receive(lane):
-            frames.send(lane, application.answer(*received))
+            frames.send(lane, _answer(application, *received, number, slots))
     except (BrokenPipeError, ConnectionResetError):
         return  # the front has ended
     except BaseException as error:  # noqa: BLE001 - a traceback may quote the request
@@ -283,12 +330,29 @@ def _serve_lane(application: Application, lane: socket.socket) -> None:
             lane.shutdown(socket.SHUT_RDWR)
 
 
-def run(settings: Settings, lanes: list[socket.socket], report: int) -> int:
+def _answer(
+    application: Application, request: Request, body: bytes, number: int, slots: memory.Slots
+) -> Answer:
+    slots.begin(number)
+    answer = application.answer(request, body)
+    slots.end(number)
+    return answer
+
+
+def run(
+    settings: Settings,
+    lanes: list[socket.socket],
+    pulse: socket.socket,
+    slots: memory.Slots,
+    report: int,
+) -> int:
     """Be a worker.
 
     Args:
         settings: the server's.
         lanes: the sockets.
+        pulse: the socket by which the front asks whether this process still runs.
+        slots: where the manager sees which thread has a request.
         report: where to write why the model can't be loaded.
 
     Returns:
@@ -298,10 +362,11 @@ def run(settings: Settings, lanes: list[socket.socket], report: int) -> int:
     # stays so in programs that the model starts.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
+    memory.offer_to_kernel()
     loaded = load(settings)
     if isinstance(loaded, Failure):
         os.write(report, loaded.message.encode()[:4096])
         return LOAD_FAILED
     os.close(report)
-    serve(loaded, lanes)
+    serve(loaded, lanes, pulse, slots)
     return 0
