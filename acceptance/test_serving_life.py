@@ -34,12 +34,13 @@ from acceptance.serving import (
     stop,
     with_parameters,
 )
+from acceptance.workers import asking_on, signal_worker
 from seatrial.stack.model_server import MODEL_PATH, start_model_server
 from seatrial.stack.oneoff import run_in_container
 from seatrial.stack.services import LOOPBACK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Collection, Iterator
     from concurrent.futures import Future
 
     from seatrial.contract import Promise
@@ -97,7 +98,7 @@ def test_ready_follows_the_workers(serving: Serving, serve: StartServing, subjec
     # Those that answer: where /ping says 200 for the first of them, the others load.
     time.sleep(1.0 * subject.scale)
     for _ in range(subject.workers):
-        _kill_worker(server, subject)
+        signal_worker(server, subject, signal.SIGKILL)
     time.sleep(0.5 * subject.scale)
     over = time.monotonic() + loading / 3
     while time.monotonic() < over:
@@ -208,40 +209,6 @@ def _assert_ends_well(server: ModelServer, what: str) -> None:
     assert code == 0, f"told to stop, it ends with exit code {code} instead of 0"
 
 
-@contextmanager
-def _asking_on(
-    server: ModelServer, subject: Subject, clients: int, ask: Callable[[], tuple[str, str, object]]
-) -> Iterator[None]:
-    """Have clients ask meanwhile without a pause, and get all their answers.
-
-    Args:
-        server: which one.
-        subject: what it is of.
-        clients: how many.
-        ask: gives body, content type and predictions of the next request.
-    """
-    over = threading.Event()
-
-    def ask_on() -> list[str]:
-        faults = []
-        while not over.is_set():
-            body, kind, expected = ask()
-            try:
-                assert_answered(server.ask(body, kind), expected, subject)
-            except (requests.RequestException, AssertionError) as error:
-                faults.append(str(error))
-        return faults
-
-    with ThreadPoolExecutor(clients) as pool:
-        asking = [pool.submit(ask_on) for _ in range(clients)]
-        try:
-            yield
-        finally:
-            over.set()
-        faults = [fault for one in asking for fault in one.result()]
-    assert not faults, f"{len(faults)} other requests failed: {faults[0]}"
-
-
 @pytest.mark.promise("serving.survives_workers")
 def test_worker_that_is_killed_costs_no_request(
     serving: Serving, serve: StartServing, subject: Subject
@@ -256,7 +223,7 @@ def test_worker_that_is_killed_costs_no_request(
         body = with_parameters(pause=0.05 * subject.scale, shift=shift)
         return body, "application/json", scripted(2.0, shift)
 
-    with _asking_on(server, subject, 4, other):
+    with asking_on(server, subject, 4, other):
         for _ in range(DEATHS):
             mark, shift = f"seatrial-{secrets.token_hex(4)}", next(shifts)
             what = "the request at which a worker was killed"
@@ -265,35 +232,6 @@ def test_worker_that_is_killed_costs_no_request(
             except requests.RequestException as error:
                 pytest.fail(f"{what} got no answer: {error}")
             assert_answered(answer, scripted(2.0, shift), subject, what)
-
-
-KILL_WORKER = """
-import os, signal
-from pathlib import Path
-
-def read(number, name):
-    try:
-        return Path("/proc", str(number), name).read_text()
-    except OSError:  # it has ended, or is another user's
-        return ""
-
-numbers = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
-parents = {int(row.rpartition(")")[2].split()[1]) for one in numbers if (row := read(one, "stat"))}
-for one in numbers:
-    if one not in parents | {1, os.getpid()} and "numpy" in read(one, "maps"):
-        os.kill(one, signal.SIGKILL)
-        print(one)
-        break
-"""
-"""Kills a process that holds the model: the oldest with NumPy, and without children."""
-
-
-def _kill_worker(server: ModelServer, subject: Subject) -> None:
-    killed = run_in_container(
-        server.container, subject.contract.start.interpreter, "-c", KILL_WORKER
-    )
-    assert killed.code == 0, f"no worker can be killed: {killed}"
-    assert killed.output.split(), "no process of the container holds the model"
 
 
 @pytest.mark.promise("serving.survives_workers")
@@ -305,9 +243,9 @@ def test_worker_that_is_killed_from_outside(
     begun = time.monotonic()
     server = serve(kind)
     loads = time.monotonic() - begun
-    with _asking_on(server, subject, 2, lambda: (form.body, form.kind, form.predictions)):
+    with asking_on(server, subject, 2, lambda: (form.body, form.kind, form.predictions)):
         for _ in range(DEATHS):
-            _kill_worker(server, subject)
+            signal_worker(server, subject, signal.SIGKILL)
             # The next one is among those that had time to load.
             time.sleep(loads)
     server.wait_ready()

@@ -27,6 +27,7 @@ from mlflow_model_server import (
     frames,
     front,
     listening,
+    memory,
     settings,
 )
 from mlflow_model_server.dispatcher import Dispatcher, Limits, Worker
@@ -513,3 +514,161 @@ async def _dispatch() -> None:
 
 def test_dispatching() -> None:
     asyncio.run(_dispatch())
+
+
+async def _limit_waiting() -> None:
+    workers = _Workers(Limits(60, 2))
+    submit = workers.dispatcher.submit
+
+    def full() -> bool:
+        return workers.dispatcher.is_full
+
+    await workers.add(1)
+    taken = [submit([b"x"]) for _ in range(4)]
+    # Two are answered, and as many may wait as there are lanes.
+    assert [one.worker for one in taken] == [1, 1, 0, 0]
+    assert full()
+    taken[3].answer.cancel()
+    await asyncio.sleep(0)
+    assert (full(), workers.dispatcher.waiting) == (False, 1)
+    # A fast model has a longer queue, a slow one the same: both wait for a short time.
+    now = asyncio.get_running_loop().time()
+    for took, most in ((0.01, 20), (3.0, 2)):
+        for _ in range(200):
+            workers.dispatcher.measure(now - took)
+        waiting = [submit([b"x"]) for _ in range(most - workers.dispatcher.waiting - 1)]
+        assert not full(), took
+        waiting.append(submit([b"x"]))
+        assert full(), took
+        for one in waiting:
+            one.answer.cancel()
+        await asyncio.sleep(0)
+
+
+def test_as_many_wait_as_are_answered_soon() -> None:
+    asyncio.run(_limit_waiting())
+
+
+async def _without_a_queue() -> None:
+    workers = _Workers(Limits(60, 2, waiting=0))
+    assert workers.dispatcher.is_full
+    await workers.add(1)
+    for _ in range(2):
+        assert not workers.dispatcher.is_full
+        workers.dispatcher.submit([b"x"])
+    assert workers.dispatcher.is_full
+
+
+def test_nothing_waits_without_a_queue() -> None:
+    asyncio.run(_without_a_queue())
+
+
+async def _end_for_memory(blamed: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    """Of four requests in a worker: those that are refused, and those that are tried again."""
+    workers = _Workers(Limits(60, 8))
+    await workers.add(1, 4)
+    tasks = [workers.dispatcher.submit([b"x"]) for _ in range(4)]
+    # Lanes are taken from the end.
+    places = [3, 2, 1, 0]
+    await workers.die(1, memory=True, blamed=blamed)
+    await workers.add(2, 8)
+    refused = [place for place, one in zip(places, tasks, strict=True) if one.answer.done()]
+    if refused:
+        found = {(await one.answer).status for one in tasks if one.answer.done()}
+        assert found == {507}
+    return refused, [place for place, one in zip(places, tasks, strict=True) if one.worker == 2]
+
+
+@pytest.mark.parametrize(
+    ("blamed", "refused", "tried"),
+    [
+        ((2,), [2], [3, 1, 0]),
+        # Those that may be guilty, each alone in a worker: here there is one.
+        ((1, 2), [], [2]),
+        ((), [], [3]),
+    ],
+)
+def test_requests_that_ended_a_worker_by_memory(
+    blamed: tuple[int, ...], refused: list[int], tried: list[int]
+) -> None:
+    assert asyncio.run(_end_for_memory(blamed)) == (refused, tried)
+
+
+async def _end_alone_for_memory() -> None:
+    workers = _Workers()
+    await workers.add(1)
+    tasks = [workers.dispatcher.submit([b"x"]) for _ in range(2)]
+    await workers.die(1, memory=True)
+    await workers.add(2)
+    [alone] = [one for one in tasks if one.worker == 2]
+    await workers.die(2, memory=True)
+    assert (await alone.answer).status == 507
+    await workers.add(3)
+    [other] = [one for one in tasks if one.worker == 3]
+    workers.answer(3)
+    assert (await other.answer).status == 200
+
+
+def test_a_request_that_ends_a_worker_alone_by_memory() -> None:
+    asyncio.run(_end_alone_for_memory())
+
+
+FULL = str(1 << 63)
+CGROUPS = {
+    "v2": ({"memory.current": "900\n", "memory.max": "1000\n"}, 1000),
+    "v2 without a limit": ({"memory.current": "900\n", "memory.max": "max\n"}, None),
+    "v1": (
+        {"memory/memory.usage_in_bytes": "900\n", "memory/memory.limit_in_bytes": "1000\n"},
+        1000,
+    ),
+    "v1 without a limit": ({"memory/memory.limit_in_bytes": FULL}, None),
+    "none": ({}, None),
+}
+
+
+@pytest.mark.parametrize("name", CGROUPS)
+def test_memory_of_a_container(tmp_path: Path, name: str) -> None:
+    files, limit = CGROUPS[name]
+    second = name.startswith("v2")
+    events = "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"
+    stat = "cache 1\ntotal_inactive_file 100\ntotal_active_file 50\n"
+    files = {"memory/memory.stat": stat, "memory/memory.oom_control": events, **files}
+    if second:
+        files["memory.stat"] = "anon 7\ninactive_file 100\nactive_file 50\n"
+        files["memory.events"] = "oom 9\noom_kill 3\n"
+    for path, text in files.items() if name != "none" else ():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    cgroup = memory.Cgroup(tmp_path)
+    assert cgroup.limit == limit
+    assert cgroup.kills() == (0 if name == "none" else 3)
+    if limit:
+        assert (cgroup.used(500), cgroup.used(950)) == (750, 0)
+
+
+@pytest.mark.parametrize(
+    ("pages", "huge", "blamed"),
+    [
+        ({}, False, ()),
+        ({0: 200_000, 1: 3000}, False, (0,)),
+        ({0: 3000, 1: 4000}, False, ()),
+        ({0: 140_000, 1: 150_000}, False, (0, 1)),
+        ({0: 400, 1: 20}, True, (0,)),
+        ({0: 400, 1: 5000}, True, (0, 1)),
+    ],
+)
+def test_who_is_blamed_for_a_gibibyte(
+    pages: dict[int, int], *, huge: bool, blamed: tuple[int, ...]
+) -> None:
+    assert memory.blame(pages, 1 << 30, huge=huge) == blamed
+
+
+def test_a_thread_that_touches_memory_is_seen() -> None:
+    slots = memory.Slots(3)
+    slots.begin(1)
+    eaten = [bytes(1) * 4096 for _ in range(1 << 13)]
+    assert set(slots.pages(os.getpid())) == {1}
+    assert slots.pages(os.getpid())[1] >= len(eaten) * 4096 // 4096 // 2
+    slots.end(1)
+    assert slots.pages(os.getpid()) == {}
+    slots.close()

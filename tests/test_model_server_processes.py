@@ -36,7 +36,7 @@ JSON = {"content-type": "application/json"}
 MARKER = "do-not-repeat-4711"
 
 SCRIPTED = """
-import asyncio, multiprocessing, os, signal, sys, threading, time
+import asyncio, ctypes, multiprocessing, os, signal, sys, threading, time
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
@@ -48,6 +48,14 @@ class Panic(BaseException):
 class Deep(MlflowException):
     def serialize_as_json(self):
         return "[" * 100_000
+
+def hold(seconds):
+    # As extensions do that keep Python's lock while they compute.
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+
+def seize():
+    time.sleep(0.5)
+    hold(1000)
 
 def fork():
     if os.fork() == 0:
@@ -65,6 +73,8 @@ class Scripted(PythonModel):
         how = steps[min(loads, len(steps)) - 1]
         if how == "sleep":
             time.sleep(1.5)
+        elif how == "hang":
+            time.sleep(1000)
         elif how == "raise":
             raise ValueError("there is no such\\nfile of weights")
         elif how == "kill":
@@ -85,6 +95,17 @@ class Scripted(PythonModel):
             action, _, rest = word.partition(":")
             if action == "sleep":
                 time.sleep(float(rest))
+            elif action == "hold":
+                hold(float(rest))
+            elif action == "seize":
+                threading.Thread(target=seize, daemon=True).start()
+            elif action == "eat":
+                eaten = []
+                for _ in range(int(rest) >> 24):
+                    eaten.append(b"x" * (1 << 24))
+                    time.sleep(0.005)
+            elif action == "too much":
+                bytearray(1 << 60)
             elif action == "exit":
                 os._exit(9)
             elif action == "sys.exit":

@@ -31,7 +31,8 @@ variable "SERVED" {
     "serving.ready_when_loaded", "serving.refuses_unmet",
     "serving.finishes_requests", "serving.survives_workers", "serving.reports_unloadable",
     "serving.limits_requests", "serving.keeps_input_private", "serving.answers_at_once",
-    "serving.metrics",
+    "serving.metrics", "serving.sheds_load", "serving.recovers_from_hangs",
+    "serving.survives_memory", "serving.limits_unpacking", "serving.bounds_slow_readers",
   ])
 }
 
@@ -178,6 +179,16 @@ target "patched" {
       { name = "is-ready-for-ever", breaks = "serving.survives_workers", of = "model-server" },
       { name = "replaces-no-worker", breaks = "serving.survives_workers", of = "model-server" },
       { name = "gives-up-after-three-deaths", breaks = "serving.survives_workers", of = "model-server" },
+      { name = "keeps-hung-workers", breaks = "serving.recovers_from_hangs", of = "model-server" },
+      { name = "keeps-stopped-workers", breaks = "serving.recovers_from_hangs", of = "model-server" },
+      { name = "is-ready-while-all-hangs", breaks = "serving.recovers_from_hangs", of = "model-server" },
+      { name = "ends-what-computes", breaks = "serving.recovers_from_hangs", of = "model-server" },
+      { name = "gives-greedy-requests-on", breaks = "serving.survives_memory", of = "model-server" },
+      { name = "unpacks-anything", breaks = "serving.limits_unpacking", of = "model-server" },
+      { name = "unpacks-any-text", breaks = "serving.limits_unpacking", of = "model-server" },
+      { name = "keeps-unread-answers", breaks = "serving.bounds_slow_readers", of = "model-server" },
+      { name = "queues-without-end", breaks = "serving.sheds_load", of = "model-server" },
+      { name = "turns-bursts-away", breaks = "serving.sheds_load", of = "model-server" },
       { name = "exits-0-on-crash", breaks = "process.exits_with_server", of = "model-server" },
       { name = "outlives-its-front", breaks = "process.exits_with_server", of = "model-server" },
       { name = "writes-beside-its-model", breaks = "process.confined", of = "model-server", also = SERVED },

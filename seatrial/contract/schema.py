@@ -262,13 +262,15 @@ class Serving(Section):
     """Requests beyond the queue's limit get 503 with Retry-After at once; accepted ones, and health
     checks, are answered as usual."""
     recovers_from_hangs: Seconds | None = None
-    """Seconds within which a worker whose predictions hang, or that is stopped (SIGSTOP), is
-    replaced; /ping does not say 200 while no prediction would be answered."""
+    """Seconds, after the time limit of a request, within which a worker whose predictions hang, or
+    that is stopped (SIGSTOP), is replaced; /ping does not say 200 while no prediction would be
+    answered."""
     survives_memory: Literal[True] | None = None
     """A request whose prediction exhausts a worker's memory gets an error and ends no other worker;
     others are answered."""
     limits_unpacking: Literal[True] | None = None
-    """A compressed body that unpacks to gigabytes is refused before it is unpacked."""
+    """A body that unpacks to gigabytes (Parquet, or a sparse table in JSON or CSV) is refused before
+    it is unpacked."""
     bounds_slow_readers: Literal[True] | None = None
     """Clients that do not read large answers cost the server a bounded amount of memory."""
     identifies_model: Literal[True] | None = None

@@ -69,6 +69,7 @@ def start_model_server(
     workers: int,
     environment: Mapping[str, str] | None = None,
     user: str | None = None,
+    memory: int | None = None,
 ) -> ModelServer:
     """Start a server; it is not waited for.
 
@@ -79,6 +80,7 @@ def start_model_server(
         workers: how many processes answer.
         environment: variables beside the contract's own.
         user: as whom it runs; without one, as the image or its confinement says.
+        memory: bytes that its processes may take together, without swap.
     """
     subject = image.subject
     container = SubjectContainer(
@@ -89,6 +91,7 @@ def start_model_server(
         reference=image.reference,
         network=session.network,
         **(confinement(subject) | ({"user": user} if user else {})),
+        **({"mem_limit": memory, "memswap_limit": memory} if memory else {}),
     ).with_envs(**{WORKERS: str(workers)}, **(environment or {}))
     if image.volume:
         container.with_volume_mapping(image.volume, MODEL_PATH, "ro")

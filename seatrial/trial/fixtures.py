@@ -49,6 +49,7 @@ class StartServing(Protocol):
         wait: bool = True,
         variables: Mapping[str, str] | None = None,
         user: str | None = None,
+        memory: int | None = None,
     ) -> ModelServer:
         """Start it, and wait until it is ready unless `wait` is off."""
 
@@ -188,8 +189,9 @@ def serve(serving: Serving) -> Iterator[StartServing]:
         wait: bool = True,
         variables: Mapping[str, str] | None = None,
         user: str | None = None,
+        memory: int | None = None,
     ) -> ModelServer:
-        server = serving.launch(kind, environment=variables, user=user)
+        server = serving.launch(kind, environment=variables, user=user, memory=memory)
         started.append(server)
         if wait:
             server.wait_ready()

@@ -115,7 +115,12 @@ class Serving:
         return found
 
     def launch(
-        self, kind: str, *, environment: Mapping[str, str] | None = None, user: str | None = None
+        self,
+        kind: str,
+        *,
+        environment: Mapping[str, str] | None = None,
+        user: str | None = None,
+        memory: int | None = None,
     ) -> ModelServer:
         """Start a server of its own; it is not waited for."""
         started = start_model_server(
@@ -125,6 +130,7 @@ class Serving:
             workers=self.subject.workers,
             environment=environment,
             user=user,
+            memory=memory,
         )
         self.trial.touch(started)
         return started

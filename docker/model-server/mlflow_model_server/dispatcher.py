@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 TRIES = 3
 """Workers that one request may take with it."""
-GRACE = 2.0
+GRACE = 1.0
 """Seconds in which a worker may still answer when it is overdue, or go on when it was stopped."""
-_TICK = 0.5
+_TICK = 0.25
 """Seconds between two looks at the workers."""
 _PULSE = 1.0
 """Seconds between two questions whether a worker's threads run."""

@@ -33,7 +33,7 @@ LARGEST = 300_000
 """Characters that they have at most: every form of them is printed."""
 
 AFFINE = """
-import os, signal, time
+import ctypes, os, signal, time
 from pathlib import Path
 
 import mlflow
@@ -53,12 +53,27 @@ class Affine(mlflow.pyfunc.PythonModel):
             if not mark.exists():
                 mark.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+        if seconds := said.get("hold"):
+            # As extensions do that keep Python's lock while they compute.
+            ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+        if size := said.get("eat"):
+            with Path("/tmp", "seatrial-eaten").open("a") as marks:
+                marks.write(".")
+            eaten = []
+            for _ in range(int(size) >> 24):
+                eaten.append(b"x" * (1 << 24))
+                time.sleep(0.005)
+        if length := said.get("length"):
+            return ["x" * int(length)]
         answer = model_input["x"] * said.get("scale", 2.0) + said.get("shift", 0.0)
         kept = model_input.drop(columns="x")
         return answer if kept.empty else kept.assign(x=answer)
 """
 """Does what faults and slow models do, when it is told to: by variables of the container as it is
-loaded, by parameters of a request. Columns beside its own come back as they came."""
+loaded, by parameters of a request. Columns beside its own come back as they came.
+
+`hold` keeps Python's lock for so many seconds, `eat` takes so many bytes of memory and counts in
+/tmp how often it was asked to, `length` is that of a text which is answered instead."""
 
 
 def requirements(*names: str) -> "list[str]":
@@ -106,6 +121,7 @@ def affine(folder: Path) -> "dict[str, Any]":
     numbers = {"scale": 2.0, "shift": 0.0, "pause": 0.0}
     parameters = ParamSchema(
         [ParamSpec(name, "double", value) for name, value in numbers.items()]
+        + [ParamSpec(name, "double", 0.0) for name in ("hold", "eat", "length")]
         + [ParamSpec("die_once", "string", "")]
     )
     columns = infer_signature(frame, frame["x"])
