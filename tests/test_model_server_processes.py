@@ -317,7 +317,7 @@ def test_protocol(server: Server) -> None:
     got = requests.get(server.url("/nothing"), timeout=10)
     assert (got.status_code, got.json()) == (404, {"detail": "Not Found"})
     got = requests.get(server.url(), timeout=10)
-    assert (got.status_code, got.headers["allow"]) == (405, "POST")
+    assert (got.status_code, got.headers["allow"]) == (405, "OPTIONS, POST")
     assert server.invoke("threads").json() == {"predictions": ["1"]}
 
 

@@ -28,8 +28,14 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 _HEALTH = ("/ping", "/health")
 _METRICS = "/metrics"
 _INVOCATIONS = "/invocations"
-_PATHS = {*_HEALTH, _METRICS, _INVOCATIONS, "/version"}
-_UNLOGGED = {*_HEALTH, _METRICS}
+_READ = ("GET", "HEAD", "OPTIONS")
+_METHODS = {
+    **dict.fromkeys((*_HEALTH, _METRICS, "/version"), _READ),
+    _INVOCATIONS: ("OPTIONS", "POST"),
+}
+FIRST = (*_HEALTH, _METRICS)
+"""Paths that are answered even where there are too many clients for all others."""
+_UNLOGGED = set(FIRST)
 _JSON = ("content-type", "application/json")
 _CLIENT_LEFT = 499
 
@@ -87,7 +93,7 @@ class App:
             self.dispatcher.unsent.release(exchange.reserved)
             self.metrics.in_flight.dec()
         seconds = time.perf_counter() - began
-        path = scope["path"] if scope["path"] in _PATHS else "other"
+        path = scope["path"] if scope["path"] in _METHODS else "other"
         self.metrics.count(path, answer.status, seconds, exchange.received, len(answer.body))
         if self.settings.access_log and not (path in _UNLOGGED and answer.status < 400):
             self.log.add(_line(scope["method"], path, answer, seconds, exchange))
@@ -122,16 +128,17 @@ class App:
                 one.sent += len(piece)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: _Exchange) -> Answer:
-        path = scope["path"]
-        if scope["method"] == "GET":
-            if path in _HEALTH:
-                return self._health()
-            if path == _METRICS:
-                return Answer(200, [("content-type", metrics.CONTENT_TYPE)], self.metrics.text())
+        path, method = scope["path"], scope["method"]
+        if answer := _without_model(path, method):
+            return answer
+        if path in _HEALTH:
+            return self._health()
+        if path == _METRICS:
+            return Answer(200, [("content-type", metrics.CONTENT_TYPE)], self.metrics.text())
         headers = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in scope["headers"]]
         if not self.dispatcher.was_ready:
             return _unavailable("the model is still being loaded")
-        if path == _INVOCATIONS and scope["method"] == "POST":
+        if path == _INVOCATIONS:
             named = {name for name, _ in headers}
             if "content-type" not in named:
                 return answers.error(
@@ -163,7 +170,7 @@ class App:
             return _unavailable(_FULL)
         head = Request(
             exchange.identity,
-            scope["method"],
+            "GET" if method == "HEAD" else method,
             path,
             scope["raw_path"].decode("latin-1"),
             scope["query_string"].decode("latin-1"),
@@ -238,6 +245,20 @@ class _Exchange:
     worker: int = 0
     held: int = 0
     reserved: int = 0
+
+
+def _without_model(path: str, method: str) -> Answer | None:
+    """The answer that only depends on the path and the method; None for all that is served.
+
+    MLflow's app is not asked: it would answer /docs, /redoc and /openapi.json as well.
+    """
+    methods = _READ if path == "*" else _METHODS.get(path)
+    if methods is None:
+        return Answer(404, [_JSON], b'{"detail":"Not Found"}')
+    allow = ("allow", ", ".join(methods))
+    if method not in methods or (path == "*" and method != "OPTIONS"):
+        return Answer(405, [_JSON, allow], b'{"detail":"Method Not Allowed"}')
+    return Answer(200, [allow], b"") if method == "OPTIONS" else None
 
 
 def _has_body(scope: Scope) -> bool:

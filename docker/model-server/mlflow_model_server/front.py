@@ -14,10 +14,11 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 import uvicorn
+from mlflow_entrypoint.errors import say
 
-from mlflow_model_server import control, listening
+from mlflow_model_server import connections, control, listening
 from mlflow_model_server.access_log import AccessLog
-from mlflow_model_server.app import App
+from mlflow_model_server.app import FIRST, App
 from mlflow_model_server.control import Message
 from mlflow_model_server.dispatcher import Dispatcher, Limits
 from mlflow_model_server.metrics import Metrics
@@ -25,13 +26,12 @@ from mlflow_model_server.unsent import Unsent
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
+    from http import HTTPStatus
 
     from mlflow_model_server.app import Scope
     from mlflow_model_server.dispatcher import Worker
     from mlflow_model_server.settings import Settings
 
-_KEEP_ALIVE = 75
-"""Seconds: longer than load balancers keep their idle connections, as MLflow's nginx has it."""
 _TICK = 0.02
 _LEAVE_WAIT = 2.0
 """Seconds in which the server ends once all connections are closed: workers, too, have to end."""
@@ -86,18 +86,12 @@ class _Front:
         self._log = AccessLog(sys.stdout)
         self._app = App(settings, self._dispatcher, self._metrics, self._log, self._abort)
         self._tasks: set[asyncio.Task[None]] = set()
-        self.configuration = uvicorn.Config(
-            self._app,
-            loop="auto",
-            http="auto",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=_KEEP_ALIVE,
+        self._gate = connections.Gate(
+            connections.limits(settings, connections.open_files()),
+            FIRST,
+            connections.Report(self._count_refused, say),
         )
+        self.configuration = self._gate.configuration(self._app)
         self._server = _Server(self.configuration)
 
     async def serve(self) -> None:
@@ -109,6 +103,7 @@ class _Front:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._manager.fileno(), self._read_manager)
         self._begin(self._dispatcher.watch())
+        self._begin(self._gate.sweep(self._server.server_state))
         try:
             await self._server.serve(sockets=[self._listener])
         finally:
@@ -142,6 +137,9 @@ class _Front:
             if message.kind == "fail":
                 self._dispatcher.give_up()
             self._stop()
+
+    def _count_refused(self, status: HTTPStatus, _: str) -> None:
+        self._metrics.refused.labels(str(status.value)).inc()
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -33,6 +33,12 @@ class Metrics:
         self._sent = Counter(
             "mlflow_model_response_bytes", "Bytes of answers' bodies.", ["path"], registry=kept
         )
+        self.refused = Counter(
+            "mlflow_model_refused",
+            "Requests and connections that were refused before they were read.",
+            ["status"],
+            registry=kept,
+        )
         self.in_flight = Gauge(
             "mlflow_model_requests_in_flight", "Requests not answered yet.", registry=kept
         )

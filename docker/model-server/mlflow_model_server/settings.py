@@ -30,6 +30,10 @@ QUEUE_BYTES = "MLFLOW_MODELS_QUEUE_BYTES"
 MAX_UNPACKED_BYTES = "MLFLOW_MODELS_MAX_UNPACKED_BYTES"
 MAX_UNSENT_BYTES = "MLFLOW_MODELS_MAX_UNSENT_BYTES"
 WORKER_MEMORY = "MLFLOW_MODELS_WORKER_MEMORY"
+MAX_CONNECTIONS = "MLFLOW_MODELS_MAX_CONNECTIONS"
+MAX_HEAD_BYTES = "MLFLOW_MODELS_MAX_HEAD_BYTES"
+HEAD_TIMEOUT = "MLFLOW_MODELS_HEAD_TIMEOUT"
+IDLE_TIMEOUT = "MLFLOW_MODELS_IDLE_TIMEOUT"
 DRAIN_WAIT = ("MLFLOW_DRAIN_WAIT", 0.5)
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -70,6 +74,13 @@ its input example. Environment variables:
   {LOAD_TIMEOUT}       seconds in which a worker must have loaded the model (900)
   {SEND_TIMEOUT}       seconds after which a client that has made no room for
                                   more of its answer loses its connection (60)
+  {MAX_CONNECTIONS}    connections that may be open; on others, only health
+                                  checks are answered, and all else gets 503 (16384, or
+                                  what the hard limit of open files allows)
+  {MAX_HEAD_BYTES}     the largest head of a request, else 431 (65536: 64 KiB)
+  {HEAD_TIMEOUT}       seconds for all of a request's head to be there, else
+                                  408 (10)
+  {IDLE_TIMEOUT}       seconds that a connection may be open without a request (75)
   {DRAIN_WAIT[0]}               seconds during which a server that was told to stop still
                                   accepts connections (0.5)
   {STOP_WAIT[0]}                seconds after which a server that was told to stop is
@@ -97,6 +108,10 @@ class Settings:
     max_unpacked_bytes: int
     max_unsent_bytes: int
     worker_memory: int | None
+    max_connections: int
+    max_head_bytes: int
+    head_timeout: int
+    idle_timeout: int
     drain_wait: float
     stop_wait: float
 
@@ -132,6 +147,11 @@ def read(environment: Mapping[str, str]) -> Settings:
         max_unsent_bytes=_integer(environment, MAX_UNSENT_BYTES, 256 << 20, 1, 1 << 50),
         worker_memory=_integer(environment, WORKER_MEMORY, 0, 0, 1 << 50) or None,
         send_timeout=_integer(environment, SEND_TIMEOUT, 60, 1, 1 << 20),
+        max_connections=_integer(environment, MAX_CONNECTIONS, 16384, 1, 1 << 20),
+        max_head_bytes=_integer(environment, MAX_HEAD_BYTES, 64 << 10, 1024, 1 << 20),
+        head_timeout=_integer(environment, HEAD_TIMEOUT, 10, 1, 1 << 20),
+        # Longer than load balancers keep their idle connections, as MLflow's nginx has it.
+        idle_timeout=_integer(environment, IDLE_TIMEOUT, 75, 1, 1 << 20),
         drain_wait=seconds(environment, DRAIN_WAIT),
         stop_wait=seconds(environment, STOP_WAIT),
     )
