@@ -269,8 +269,8 @@ class Serving(Section):
     """A request whose prediction exhausts a worker's memory gets an error and ends no other worker;
     others are answered."""
     limits_unpacking: Literal[True] | None = None
-    """A body that unpacks to gigabytes (Parquet, or a sparse table in JSON or CSV) is refused before
-    it is unpacked."""
+    """A body that unpacks to gigabytes (Parquet, or a sparse table in JSON or CSV) is refused
+    before it is unpacked."""
     bounds_slow_readers: Literal[True] | None = None
     """Clients that do not read large answers cost the server a bounded amount of memory."""
     identifies_model: Literal[True] | None = None
