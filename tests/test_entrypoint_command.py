@@ -137,8 +137,55 @@ def test_defaults() -> None:
     assert environment == {
         **settings.SERVER,
         "MLFLOW_ARTIFACTS_DESTINATION": "./mlruns",
+        "MLFLOW_UVICORN_OPTS": settings.UVICORN,
     }
     assert environment["MLFLOW_HOST"] == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    ("words", "variables"),
+    [
+        (["--uvicorn-opts", "--http h11 --ws auto", "--port", "1"], {}),
+        (["--uvicorn-opts=--http h11 --ws auto", "--port", "1"], {}),
+        (["--port", "1"], {"MLFLOW_UVICORN_OPTS": "--http h11 --ws auto"}),
+    ],
+)
+def test_users_options_of_uvicorn_win(words: list[str], variables: dict[str, str]) -> None:
+    """Uvicorn takes the last one."""
+    found, environment = settle(words, **variables)
+    assert environment["MLFLOW_UVICORN_OPTS"] == f"{settings.UVICORN} --http h11 --ws auto"
+    assert found.arguments == ["--port", "1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "variables"),
+    [
+        (["--gunicorn-opts", "--timeout 60"], {}),
+        (["--waitress-opts=--threads=8"], {}),
+        (["--dev"], {}),
+        ([], {"MLFLOW_GUNICORN_OPTS": "--timeout 60"}),
+    ],
+)
+def test_another_server_gets_no_options_of_uvicorn(
+    words: list[str], variables: dict[str, str]
+) -> None:
+    """MLflow refuses options for two servers."""
+    found, environment = settle(words, **variables)
+    assert "MLFLOW_UVICORN_OPTS" not in environment
+    assert found.arguments == words
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MLFLOW_MAX_REQUEST_BYTES", "64 MiB"),
+        ("MLFLOW_MAX_REQUEST_BYTES", "-1"),
+        ("MLFLOW_DATABASE_TIMEOUT", "soon"),
+    ],
+)
+def test_limits_that_are_no_numbers(name: str, value: str) -> None:
+    with pytest.raises(EntrypointError, match=f"{name} is '{value}'"):
+        settle([], **{name: value})
 
 
 def test_environment_alone() -> None:

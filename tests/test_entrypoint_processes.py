@@ -125,6 +125,14 @@ time.sleep(30)
         assert process.wait(5) == 143
 
 
+def test_server_that_is_stopped_goes_on() -> None:
+    """The first process resumes it: nobody else in a container would."""
+    body = "os.kill(os.getpid(), signal.SIGSTOP); print('went on', flush=True); sys.exit(3)"
+    with supervised(body) as process:
+        assert _line(process) == "went on"
+        assert process.wait(20) == 3
+
+
 def test_other_commands_may_take_their_time() -> None:
     body = """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)

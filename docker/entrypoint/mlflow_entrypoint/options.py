@@ -99,6 +99,22 @@ def read(arguments: list[str]) -> Given:
     return Given(values, frozenset(flags), frozenset(blanks.difference(values)), kept)
 
 
+def without(arguments: list[str], option: str) -> list[str]:
+    """`arguments`, as `read` gives them, without an option and its value."""
+    kept: list[str] = []
+    rest = iter(arguments)
+    for word in rest:
+        name, attached = _split(word)
+        if name == option:
+            if attached is None:
+                next(rest, None)
+            continue
+        kept.append(word)
+        if name in VALUED and attached is None:
+            kept.extend(value for value in [next(rest, None)] if value is not None)
+    return kept
+
+
 def _split(word: str) -> tuple[str, str | None]:
     """The long name of the option in `word`, and the value attached to it."""
     if word.startswith("--"):

@@ -58,11 +58,13 @@ def settle(arguments: list[str], environment: MutableMapping[str, str]) -> Serve
     _place_artifacts(environment, given)
     _require_values(environment, given)
     _complete(environment, settings.SERVER)
+    _check_limits(environment)
+    arguments = _place_uvicorn_options(environment, given)
     backend = given.values.get("--backend-store-uri") or environment["MLFLOW_BACKEND_STORE_URI"]
     if not backend.startswith("sqlite"):
         _complete(environment, settings.POOL)
     return Server(
-        arguments=given.arguments,
+        arguments=arguments,
         backend=None if _is_on("--artifacts-only", given, environment) else backend,
         read_replica=_said("--read-replica-backend-store-uri", given, environment),
         registry=_said("--registry-store-uri", given, environment),
@@ -75,6 +77,27 @@ def _complete(environment: MutableMapping[str, str], defaults: Mapping[str, str]
     for name, value in defaults.items():
         if not environment.get(name):
             environment[name] = value
+
+
+def _check_limits(environment: Mapping[str, str]) -> None:
+    """See that what the workers will read is legal: here a fault is one line."""
+    settings.seconds(environment, settings.DATABASE_TIMEOUT)
+    settings.number(environment, settings.MAX_REQUEST_BYTES)
+
+
+def _place_uvicorn_options(environment: MutableMapping[str, str], given: Given) -> list[str]:
+    """Put the image's options for uvicorn before those of the user, which win.
+
+    Returns:
+        the server's arguments.
+    """
+    others = {"--gunicorn-opts", "--waitress-opts"}.intersection(given.values)
+    if others or environment.get("MLFLOW_GUNICORN_OPTS") or "--dev" in given.flags:
+        return given.arguments
+    option = "--uvicorn-opts"
+    asked = _said(option, given, environment) or ""
+    environment[settings.UVICORN_OPTIONS] = f"{settings.UVICORN} {asked}".strip()
+    return options.without(given.arguments, option)
 
 
 def drop_service_links(environment: MutableMapping[str, str]) -> None:

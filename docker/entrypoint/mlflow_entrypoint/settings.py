@@ -40,8 +40,24 @@ DATABASE_WAIT = ("MLFLOW_DATABASE_WAIT", 60.0)
 """The longest wait for a database that isn't up yet, in seconds."""
 SCHEMA_LOCK_WAIT = ("MLFLOW_SCHEMA_LOCK_WAIT", 600.0)
 """The longest wait for another server that initialises or upgrades the database, in seconds."""
+DATABASE_TIMEOUT = ("MLFLOW_DATABASE_TIMEOUT", 30.0)
+"""How long a request waits for an answer of the database, in seconds; 0 for ever."""
+MAX_REQUEST_BYTES = ("MLFLOW_MAX_REQUEST_BYTES", 64 * 1024 * 1024)
+"""The largest body of a request that is no artifact; 0 for any."""
 STOP_WAIT = ("MLFLOW_STOP_WAIT", 8.0)
 """How long after a stop signal the server is killed, in seconds: before Docker's own 10."""
+UVICORN_OPTIONS = "MLFLOW_UVICORN_OPTS"
+"""MLflow's variable for options of uvicorn. The image's come before the user's, which so win."""
+UVICORN = (
+    # Limits of what clients may do (`front`).
+    "--http mlflow_entrypoint.front:Protocol"
+    # MLflow has no WebSockets: an offer of one is a request like any other.
+    " --ws none"
+    # Longer than the minute for which most proxies keep a connection: one that the server closes
+    # first costs them a request.
+    " --timeout-keep-alive 75"
+)
+"""Options of uvicorn."""
 PRELOAD = "MLFLOW_PRELOAD"
 """Whether MLflow is loaded once for all workers; `true` where it isn't set."""
 SCHEMA_UPGRADE = "MLFLOW_SCHEMA_UPGRADE"
@@ -70,6 +86,21 @@ def seconds(environment: Mapping[str, str], setting: tuple[str, float]) -> float
     if not 0 <= value < float("inf"):
         raise EntrypointError(f"{name} is '{text}': it takes a number of seconds, such as 60")
     return value
+
+
+def number(environment: Mapping[str, str], setting: tuple[str, int]) -> int:
+    """The whole number that a variable holds, or its default.
+
+    Raises:
+        EntrypointError: it is none, or less than 0.
+    """
+    name, default = setting
+    text = environment.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit()):
+        raise EntrypointError(f"{name} is '{text}': it takes a whole number, such as {default}")
+    return int(text)
 
 
 def switch(environment: Mapping[str, str], name: str, *, default: bool = False) -> bool:

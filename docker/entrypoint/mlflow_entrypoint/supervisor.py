@@ -103,13 +103,21 @@ class _Supervisor:
         """Take leave of every process that has ended: orphans come to the first process."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
-            if pid == self._child:
+            if os.WIFSTOPPED(status):
+                self._resume(pid)
+            elif pid == self._child:
                 self._status = os.waitstatus_to_exitcode(status)
+
+    def _resume(self, pid: int) -> None:
+        """Let a server go on that was stopped: nobody replaces the process that replaces others."""
+        if self._server:
+            say("the server was stopped by a signal, and goes on")
+            os.kill(pid, signal.SIGCONT)
 
     def _end_group(self) -> None:
         """End what the child left behind, such as workers whose parent was killed."""
