@@ -125,6 +125,10 @@ target "patched" {
       { name = "takes-any-password", breaks = "server.authentication[basic]" },
       { name = "counts-nothing", breaks = "server.metrics" },
       { name = "logs-tracebacks", breaks = "server.quiet" },
+      { name = "waits-for-its-database-for-ever", breaks = "server.survives_frozen_database" },
+      { name = "gives-its-database-up", breaks = "server.survives_frozen_database" },
+      { name = "leaves-stopped-workers", breaks = "server.recovers_from_hangs" },
+      { name = "leaves-a-stopped-server", breaks = "server.recovers_from_hangs" },
 
       # The server of models: predictions.
       { name = "reads-split-frames-in-single-precision", breaks = "serving.inputs[dataframe_split]", of = "model-server" },

@@ -30,6 +30,7 @@ ALONE = ("-n", "0")
 WITHOUT_SERVICES = (
     *("image.", "process.", "contents.", "command_line.", "python."),
     *("server.version_label", "server.checks_host", "server.metrics", "server.quiet"),
+    "server.recovers_from_hangs",
 )
 """How promises begin that are as well tried on SQLite and a volume: PostgreSQL and MinIO would only
 be waited for."""

@@ -35,6 +35,7 @@ BUFFERED_BODIES = 4
 RETRY_SECONDS = 1
 
 _LENGTH = b"content-length"
+_OFFERS = (b"upgrade", b"http2-settings")
 _ARTIFACTS = "/mlflow-artifacts/artifacts/"
 _LONG = ("/gateway/", "/mlflow/assistant/")
 _BUSY = "The server is busy: try again later."
@@ -119,7 +120,11 @@ class Admission:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Admit a request, or refuse it."""
-        if scope["type"] != "http" or scope["path"] in self._limits.health:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope = _plain(scope)
+        if scope["path"] in self._limits.health:
             await self._app(scope, receive, send)
             return
         try:
@@ -202,6 +207,20 @@ class Admission:
             raise _busy("requests wait for more than %d s", QUEUE_SECONDS) from None
         finally:
             self._queued -= 1
+
+
+def _plain(scope: Message) -> Message:
+    """The request without offers of other protocols, and a HEAD as the GET that it asks about.
+
+    Werkzeug takes an offer of WebSockets for one that was accepted, and MLflow's own routes know no
+    HEAD. Uvicorn leaves the body of its answer out. A HEAD of an artifact is Flask's: a GET would
+    fetch all of it.
+    """
+    headers = [header for header in scope["headers"] if header[0] not in _OFFERS]
+    method = scope["method"]
+    if method == "HEAD" and _ARTIFACTS not in scope["path"]:
+        method = "GET"
+    return {**scope, "headers": headers, "method": method}
 
 
 def _busy(reason: str, number: int) -> _RefusedError:

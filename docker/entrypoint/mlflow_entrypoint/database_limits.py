@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_entrypoint import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import psycopg
     from psycopg.abc import RV, PQGen
@@ -31,8 +31,11 @@ wait for one another at its creation would otherwise wait for each other's time 
 _silent_until: dict[tuple[Any, ...], float] = {}
 
 
-def install() -> None:
+def install() -> Callable[..., object]:
     """Set the limits for every database that SQLAlchemy connects to in this process.
+
+    Returns:
+        what SQLAlchemy calls.
 
     Raises:
         EntrypointError: the setting is no number of seconds.
@@ -50,6 +53,8 @@ def install() -> None:
         dialect: Dialect, _record: object, words: Sequence[str], options: dict[str, Any]
     ) -> object:
         return _connect(dialect, words, options, limit)
+
+    return connect
 
 
 def _connect(

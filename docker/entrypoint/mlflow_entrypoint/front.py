@@ -17,6 +17,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import h11
+from h11 import _readers
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mlflow_entrypoint import admission, database_limits, watchdog
@@ -47,6 +48,11 @@ _FOLD = re.compile(rb"\n[ \t]")
 _HEAD_END = re.compile(rb"\n\r?\n")
 _LENGTHS = re.compile(rb"\ncontent-length:[ \t]*([^\r]*?)[ \t]*\r", re.IGNORECASE)
 _NUMBER = re.compile(rb"[0-9]{1,18}")
+# H11 takes any character in a chunk's extension, and has no setting for it: others may see the end
+# of a line in a CR (RFC 9112, 2.2 and 7.1).
+_readers.chunk_header_re = re.compile(
+    rb"(?P<chunk_size>[0-9A-Fa-f]{1,16})[ \t]*(?P<chunk_ext>;[\t\x20-\x7e\x80-\xff]*)?\r\n"
+)
 _UNANSWERED = (h11.IDLE, h11.SEND_RESPONSE)
 
 

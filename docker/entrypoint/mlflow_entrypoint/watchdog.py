@@ -23,20 +23,20 @@ PERIOD = 5.0
 """Seconds between two looks. A process that was stopped itself has the time to answer after it."""
 
 
-def start(loop: AbstractEventLoop, limit: float = LIMIT) -> None:
+def start(loop: AbstractEventLoop) -> None:
     """Watch `loop` from a thread."""
-    threading.Thread(target=_watch, args=(loop, limit), name="watchdog", daemon=True).start()
+    threading.Thread(target=_watch, args=(loop,), name="watchdog", daemon=True).start()
 
 
-def _watch(loop: AbstractEventLoop, limit: float) -> None:
+def _watch(loop: AbstractEventLoop) -> None:
     while not loop.is_closed():
         missed = 0.0
         answered = _ask(loop)
         # In small steps: a clock that jumps while the whole container is paused counts as one.
         while not answered.wait(PERIOD):
             missed += PERIOD
-            if missed >= limit:
-                _end(limit)
+            if missed >= LIMIT:
+                _end()
         time.sleep(PERIOD)
 
 
@@ -49,7 +49,7 @@ def _ask(loop: AbstractEventLoop) -> threading.Event:
     return answered
 
 
-def _end(limit: float) -> None:
-    sys.stderr.write(f"worker {os.getpid()} has hung for {limit:g} s and is killed; it was here:\n")
+def _end() -> None:
+    sys.stderr.write(f"worker {os.getpid()} has hung for {LIMIT:g} s and is killed; it was here:\n")
     faulthandler.dump_traceback(sys.__stderr__)  # type: ignore[arg-type] # there is one
     os.kill(os.getpid(), signal.SIGKILL)
