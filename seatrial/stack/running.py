@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 from typing import TYPE_CHECKING, Any
 
 import requests
+from docker.types import Ulimit
 from testcontainers.core.container import DockerContainer
 
 from seatrial.stack.services import LOOPBACK, published_port
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
 
     from seatrial.stack.ownership import Session
     from seatrial.stack.subject import Subject
+
+
+SOFT_FILES, HARD_FILES = 1024, 524_288
+"""Open files that a process may have: what current engines and systemd give a container, so that a
+server that does not raise its own limit fails here as it would elsewhere."""
 
 
 class SubjectContainer(DockerContainer):
@@ -50,7 +57,14 @@ class SubjectContainer(DockerContainer):
         self.with_envs(**subject.environment)
         for path in options.pop("tmpfs", {}):
             self.with_tmpfs_mount(path)
-        self.with_kwargs(labels=session.labels, platform=subject.platform, **options)
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        hard = HARD_FILES if most == resource.RLIM_INFINITY else min(HARD_FILES, most)
+        self.with_kwargs(
+            labels=session.labels,
+            platform=subject.platform,
+            ulimits=[Ulimit(name="nofile", soft=SOFT_FILES, hard=hard)],
+            **options,
+        )
 
 
 class RunningServer:

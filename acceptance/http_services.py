@@ -1,0 +1,112 @@
+"""One face for servers of either kind: where they answer, and what they are known to answer."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+from acceptance.serving import SCRIPTABLE, any_form, with_parameters
+from seatrial.wire.cases import Target
+from seatrial.wire.exchange import Address
+
+if TYPE_CHECKING:
+    from seatrial.stack.running import RunningServer
+    from seatrial.stack.server import Server
+    from seatrial.trial.serving import Form, Serving
+
+REACHED_WITHIN = 3.0
+"""Seconds: elsewhere than on Linux, containers have addresses that nobody answers on."""
+
+
+@dataclass(frozen=True)
+class HttpService:
+    """A server under test, as a client on this host sees it."""
+
+    server: RunningServer
+    target: Target
+
+    @property
+    def direct(self) -> Target:
+        """The same without the engine's proxy for published ports, where this host reaches that.
+
+        The proxy has limits of its own: with 20 000 open files, it ends at 5 700 connections.
+        """
+        container = self.server.container
+        container.reload()
+        port = self.server.subject.contract.start.port
+        for network in container.attrs["NetworkSettings"]["Networks"].values():
+            address = Address(network["IPAddress"], port)
+            with suppress(OSError), socket.create_connection(address, timeout=REACHED_WITHIN):
+                return replace(self.target, address=address)
+        return self.target
+
+    @property
+    def scale(self) -> int:
+        """What every time limit is multiplied with."""
+        return self.server.subject.scale
+
+    def log_lines(self) -> list[str]:
+        """The whole log."""
+        return self.server.container.logs().decode(errors="replace").splitlines()
+
+
+class StartService(Protocol):
+    """Start a server for one test; it is removed when the test ends."""
+
+    def __call__(self) -> HttpService:
+        """Start it, and wait until it is ready."""
+
+
+def tracking_service(server: Server) -> HttpService:
+    """MLflow's own server."""
+    target = Target(
+        address_of(server),
+        health="/health",
+        action="/api/2.0/mlflow/experiments/search",
+        kind="application/json",
+        payload=b'{"max_results": 1}',
+        # Flask, behind MLflow's WSGI middleware, sees no body without a length.
+        in_chunks=None,
+    )
+    return HttpService(server, target)
+
+
+def model_service(server: RunningServer, kind: str, serving: Serving) -> HttpService:
+    """A server of a model of that kind."""
+    content_type, body = _small_input(kind, serving)
+    target = Target(
+        address_of(server),
+        health="/ping",
+        action="/invocations",
+        kind=content_type,
+        payload=body.encode(),
+    )
+    return HttpService(server, target)
+
+
+def model_kind(serving: Serving) -> str:
+    """The kind of model that is served."""
+    return any_form(serving)[0]
+
+
+def address_of(server: RunningServer) -> Address:
+    """Where a server answers on this host."""
+    parts = urlsplit(server.url)
+    assert parts.hostname
+    assert parts.port
+    return Address(parts.hostname, parts.port)
+
+
+def _small_input(kind: str, serving: Serving) -> tuple[str, str]:
+    """An input of few bytes: some cases send each in a chunk of its own."""
+    if kind == SCRIPTABLE:
+        return "application/json", with_parameters()
+
+    def size(form: Form) -> int:
+        return len(form.body)
+
+    smallest = min(serving.exams[kind].forms.values(), key=size)
+    return smallest.kind, smallest.body

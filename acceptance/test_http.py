@@ -1,0 +1,297 @@
+"""What HTTP clients can do to a server of either kind, by mistake or on purpose."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+
+from acceptance.http_services import (
+    HttpService,
+    StartService,
+    model_kind,
+    model_service,
+    tracking_service,
+)
+from seatrial.wire import framing, heads
+from seatrial.wire.cases import length, request
+from seatrial.wire.connections import IdleConnections
+from seatrial.wire.exchange import Exchange, converse, shown
+from seatrial.wire.verdict import AT_ONCE, QUIET, try_out
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from seatrial.contract import Promise
+    from seatrial.stack.subject import Subject
+    from seatrial.trial.fixtures import Launch, StartServing
+    from seatrial.wire.verdict import Fault
+
+SHOWN = 8
+"""Faults that a message names."""
+KIB = 1024
+LATE = 5.0
+"""Seconds by which a connection may outlive its limit, natively."""
+MALFORMED = 1000
+MOST_LINES = 100
+"""Lines of the log for all of them."""
+OFFERS = 300
+"""Requests that offer another protocol; each may leave a line in the access log."""
+INTERFACES = (
+    "/docs", "/docs/", "/docs/oauth2-redirect", "/redoc", "/redoc/", "/openapi.json", "/openapi",
+    "/openapi.yaml", "/swagger", "/swagger.json", "/swagger-ui", "/swagger-ui.html", "/api-docs",
+    "/apidocs", "/api/docs", "/api/openapi.json", "/%64ocs", "/%6fpenapi.json", "//docs",
+    "//openapi.json",
+)  # fmt: skip
+
+
+@pytest.fixture
+def service(request: pytest.FixtureRequest, subject: Subject) -> HttpService:
+    """The server that tests share."""
+    if not subject.contract.serves_models:
+        return tracking_service(request.getfixturevalue("server"))
+    serving = request.getfixturevalue("serving")
+    kind = model_kind(serving)
+    return model_service(serving.server(kind), kind, serving)
+
+
+@pytest.fixture
+def start_service(request: pytest.FixtureRequest, subject: Subject) -> StartService:
+    """Start a server for this test alone."""
+
+    def start() -> HttpService:
+        if not subject.contract.serves_models:
+            launch: Launch = request.getfixturevalue("launch")
+            return tracking_service(launch(request.getfixturevalue("main_settings")))
+        serve: StartServing = request.getfixturevalue("serve")
+        serving = request.getfixturevalue("serving")
+        kind = model_kind(serving)
+        return model_service(serve(kind), kind, serving)
+
+    return start
+
+
+@pytest.mark.promise("http.ignores_upgrades")
+def test_offers_of_other_protocols_are_ignored(service: HttpService) -> None:
+    cases = list(framing.upgrades(service.target))
+    _assert_none(try_out(service.target, cases, scale=service.scale), len(cases))
+
+
+@pytest.mark.promise("http.frames_strictly")
+def test_requests_end_where_the_standard_says(service: HttpService) -> None:
+    cases = framing.cases(service.target)
+    _assert_none(try_out(service.target, cases, scale=service.scale), len(cases))
+
+
+@pytest.mark.promise("http.limits_heads")
+def test_head_within_the_limit_is_answered(service: HttpService, promised: Promise) -> None:
+    for name, sent in heads.large(service.target, _limit(promised) // 2):
+        found = converse(service.target.address, [sent], quiet=QUIET, scale=service.scale)
+        assert found.answers, f"{name}, half the limit: {found}; sent {shown(sent)}"
+        status = found.answers[0].status
+        assert status == HTTPStatus.OK, f"{name}, half the limit: {found}; sent {shown(sent)}"
+
+
+@pytest.mark.promise("http.limits_heads")
+def test_head_beyond_the_limit_is_refused(service: HttpService, promised: Promise) -> None:
+    sizes = [2 * _limit(promised), 16 * _limit(promised)]
+    heads_sent = [one for size in sizes for one in heads.oversized(service.target, size)]
+
+    def fault(name: str, sent: bytes) -> str:
+        found = converse(service.target.address, [sent], quiet=QUIET, scale=service.scale)
+        return "" if _is_refused(found) else f"{name}: {found}; sent {shown(sent)}"
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        faults = [one for one in pool.map(lambda each: fault(*each), heads_sent) if one]
+    assert not faults, "\n".join(faults[:SHOWN])
+    _assert_answers(service)
+
+
+@pytest.mark.promise("http.limits_heads")
+def test_endless_head_is_cut(service: HttpService) -> None:
+    """Nothing that precedes or follows a body may be sent without an end."""
+    endless = list(heads.endless(service.target))
+    with ThreadPoolExecutor(len(endless)) as pool:
+        taken = pool.map(lambda one: heads.taken(service.target.address, one), endless)
+        faults = [
+            f"{one.name}: {count} bytes were taken without an end: {shown(one.begin)}, then"
+            f" {shown(one.repeated)} again and again"
+            for one, count in zip(endless, taken, strict=True)
+            if count is not None
+        ]
+    assert not faults, "\n".join(faults)
+    _assert_answers(service)
+
+
+@pytest.mark.promise("http.ends_slow_heads")
+def test_slow_head_ends_the_connection(service: HttpService, promised: Promise) -> None:
+    limit = int(str(promised.value)) * service.scale
+    late = limit + LATE * service.scale
+    slow = list(heads.slow(service.target))
+    with ThreadPoolExecutor(len(slow)) as pool:
+        ends = list(pool.map(lambda one: heads.lasts(service.target.address, one, late), slow))
+    faults = [
+        f"{one.name}: the connection is open after {late:.0f} s; sent {shown(one.begin)}"
+        for one, lasted in zip(slow, ends, strict=True)
+        if lasted is None
+    ]
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.promise("http.ends_slow_heads")
+def test_head_that_takes_half_as_long_is_answered(service: HttpService, promised: Promise) -> None:
+    limit = int(str(promised.value))
+    head = service.target.last
+    cut = len(head) // 2
+    found = converse(
+        service.target.address,
+        [head[:cut], head[cut:]],
+        quiet=QUIET,
+        scale=service.scale,
+        pause=limit / 2,
+    )
+    assert [one.status for one in found.answers] == [HTTPStatus.OK], (
+        f"a head that was sent in {limit / 2:.0f} s: {found}"
+    )
+
+
+@pytest.mark.promise("http.keeps_idle_connections")
+def test_idle_connections_hinder_nobody(start_service: StartService, promised: Promise) -> None:
+    service = start_service()
+    with IdleConnections(service.direct, service.scale) as idle:
+        idle.open(int(str(promised.value)))
+        assert not idle.refused, f"after {len(idle)} idle connections: {idle.refused}"
+        for _ in range(20):
+            _assert_answers(service)
+        faults = idle.use()
+        assert not faults, f"{len(faults)} idle connections can't be used: {faults[0]}"
+        _assert_answers(service)
+
+
+@pytest.mark.promise("http.answers_head_and_options")
+def test_head_is_answered_as_get_without_the_body(service: HttpService) -> None:
+    target = service.target
+    for path in (target.health, f"{target.health}?a=b", target.absent):
+        heads_sent = {
+            method: request(f"{method} {path} HTTP/1.1", target.host) for method in ("GET", "HEAD")
+        }
+        both = {
+            method: converse(
+                target.address,
+                [sent + target.last],
+                methods=(method, "GET"),
+                quiet=QUIET,
+                scale=service.scale,
+            )
+            for method, sent in heads_sent.items()
+        }
+        got, found = both["GET"], both["HEAD"]
+        assert len(got.answers) == 2, f"GET {path}, then GET {target.health}: {got}"
+        # A body after HEAD's answer would stand where the next answer begins.
+        assert len(found.answers) == 2, f"HEAD {path}, then GET {target.health}: {found}"
+        assert not found.rest, f"HEAD {path}: {found}"
+        (get, _), (head, last) = got.answers, found.answers
+        assert head.status == get.status, f"HEAD {path}: {head.status}; GET: {get.status}"
+        assert last.status == HTTPStatus.OK, f"after HEAD {path}: {found}"
+        for name in ("content-type", "content-length"):
+            said = head.headers.get(name, get.headers.get(name))
+            assert said == get.headers.get(name), (
+                f"HEAD {path}: {name} is {said}; GET: {get.headers.get(name)}"
+            )
+
+
+@pytest.mark.promise("http.answers_head_and_options")
+def test_options_names_the_methods_of_a_path(service: HttpService) -> None:
+    target = service.target
+    for path, methods in (
+        (target.health, {"GET", "HEAD", "OPTIONS"}),
+        (target.action, {"POST", "OPTIONS"}),
+    ):
+        sent = request(f"OPTIONS {path} HTTP/1.1", target.host, "Connection: close")
+        found = converse(target.address, [sent], quiet=QUIET, scale=service.scale)
+        assert found.answers, f"OPTIONS {path}: {found}"
+        answer = found.answers[0]
+        assert answer.status in (HTTPStatus.OK, HTTPStatus.NO_CONTENT), f"OPTIONS {path}: {found}"
+        allowed = {one.strip() for one in answer.headers.get("allow", "").split(",")}
+        assert allowed >= methods, f"OPTIONS {path}: Allow is {sorted(allowed)}"
+    _assert_answers(service)
+
+
+@pytest.mark.promise("http.hides_interfaces")
+def test_descriptions_of_the_interface_are_not_served(service: HttpService) -> None:
+    found = {}
+    for path in INTERFACES:
+        for method in ("GET", "HEAD", "POST"):
+            answer = requests.request(
+                method,
+                f"{service.server.url}{path}",
+                allow_redirects=False,
+                timeout=30 * service.scale,
+            )
+            if answer.status_code < HTTPStatus.BAD_REQUEST:
+                found[f"{method} {path}"] = f"{answer.status_code} {answer.text[:80]!r}"
+    assert not found, f"served: {found}"
+
+
+@pytest.mark.promise("http.bounds_error_logs")
+def test_malformed_requests_leave_few_lines(start_service: StartService) -> None:
+    service = start_service()
+    before = service.log_lines()
+    _send_all(service, [sent for _, sent in heads.malformed(service.target, MALFORMED)])
+    added = service.log_lines()[len(before) :]
+    assert len(added) <= MOST_LINES, (
+        f"{MALFORMED} malformed requests: {len(added)} lines, such as {added[-1]!r}"
+    )
+    assert not any("Traceback" in line for line in added), "\n".join(added[-40:])
+    _assert_answers(service)
+
+
+@pytest.mark.promise("http.bounds_error_logs")
+def test_offers_of_other_protocols_leave_few_lines(start_service: StartService) -> None:
+    service = start_service()
+    before = service.log_lines()
+    fields = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
+    target = service.target
+    one = request(f"GET {target.health} HTTP/1.1", target.host, *fields, "Connection: close")
+    _send_all(service, [one] * OFFERS)
+    added = service.log_lines()[len(before) :]
+    # The access log may have one for each.
+    assert len(added) <= OFFERS + MOST_LINES, (
+        f"{OFFERS} offers of h2c: {len(added)} lines, such as {added[-1]!r}"
+    )
+
+
+def _send_all(service: HttpService, sent: Sequence[bytes]) -> None:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda one: heads.throw(service.target.address, one, service.scale), sent))
+
+
+def _limit(promised: Promise) -> int:
+    return int(str(promised.value)) * KIB
+
+
+def _is_refused(found: Exchange) -> bool:
+    refused = all(400 <= answer.status < 500 for answer in found.answers)
+    return refused and (found.closed or bool(found.answers))
+
+
+def _assert_answers(service: HttpService) -> None:
+    """It answers a real request and a health check."""
+    target = service.target
+    sent = target.post(length(target.payload), body=target.payload) + target.last
+    found = converse(target.address, [sent], quiet=30, scale=service.scale)
+    statuses = [answer.status for answer in found.answers]
+    assert statuses == [HTTPStatus.OK] * 2, (
+        f"POST {target.action}, then GET {target.health}: {found}"
+    )
+
+
+def _assert_none(faults: Sequence[Fault], tried: int) -> None:
+    desynchronised = sum(fault.desynchronised for fault in faults)
+    lines = "\n".join(str(fault) for fault in faults[:SHOWN])
+    assert not faults, (
+        f"{len(faults)} of {tried} cases, {desynchronised} of them desynchronised:\n{lines}"
+    )

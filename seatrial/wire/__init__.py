@@ -1,0 +1,1 @@
+"""HTTP/1.1 as bytes on a connection: what no HTTP library would send, and what comes back."""
