@@ -221,9 +221,10 @@ def test(
 @command(
     iterable=["part"],
     help={
-        "suite": "what to measure: build, image or serving",
+        "suite": "what to measure: build, image, serving or limits",
         "part": "of build: emulation, warm or session; of image: size, serving or settings;"
-        " of serving: build, size, serving, faults, floor or settings; may be given more than once",
+        " of serving: build, size, serving, faults, floor or settings; of limits: framing, heads,"
+        " connections, overload, hang or clients; may be given more than once",
         "cold": "build: also build custom with its Python environment made anew",
         "full": "build: also run the whole trial on the native architecture",
         "repeat": "how often the emulated build, or each server, is measured (default: 1, 3 and 3)",

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bench import baking, emulation, image, serving, session, table, warm
+from bench import baking, emulation, image, limits, serving, session, table, warm
 from bench.figures import FOLDER, Report
 from bench.machine import describe
 from bench.measuring import Stopwatch
@@ -25,6 +25,7 @@ SUITES = {
     "build": ("emulation", "warm", "session"),
     "image": image.PARTS,
     "serving": serving.PARTS,
+    "limits": limits.PARTS,
 }
 """The parts of each suite."""
 _REPEAT = {"build": 1, "image": image.REPEAT, "serving": serving.REPEAT}
@@ -78,6 +79,8 @@ def run(
         figures += image.measure(watch, chosen, repeat)
     if suite == "serving":
         figures += serving.measure(watch, runner, chosen, repeat)
+    if suite == "limits":
+        figures += limits.measure(watch, runner, chosen)
     report = replace(report, figures=tuple(figures), samples=tuple(watch.samples))
     table.show(report, console)
     console.print(f"written to {report.write().relative_to(ROOT)}", highlight=False)

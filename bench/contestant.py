@@ -131,7 +131,7 @@ class Running:
         Raises:
             UserError: the processes are not on this machine, or this user may not look at them.
         """
-        sizes = self._look(proportional_size)
+        sizes = self.look(proportional_size)
         return sum(sizes.values()), len(sizes)
 
     def holders(self, library: str) -> list[int]:
@@ -144,7 +144,7 @@ class Running:
             UserError: the processes are not on this machine, or this user may not look at them.
         """
         parents = self.parents()
-        maps = self._look(lambda process: (process / "maps").read_text(encoding="utf-8"))
+        maps = self.look(lambda process: (process / "maps").read_text(encoding="utf-8"))
         return [pid for pid in leaves(parents) if library in maps.get(pid, "")]
 
     def parents(self) -> dict[int, int]:
@@ -152,8 +152,12 @@ class Running:
         rows = self.container.top(ps_args="-eo pid,ppid")
         return {int(pid): int(parent) for pid, parent in rows["Processes"]}
 
-    def _look(self, read: Callable[[Path], T]) -> dict[int, T]:
-        """Read something of each process, from its folder in /proc."""
+    def look(self, read: Callable[[Path], T]) -> dict[int, T]:
+        """Read something of each process, from its folder in /proc.
+
+        Raises:
+            UserError: the processes are not on this machine, or this user may not look at them.
+        """
         found = {}
         try:
             for pid in self.parents():

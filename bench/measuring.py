@@ -61,6 +61,10 @@ class Stopwatch:
             markup=False,
         )
 
+    def tell(self, text: str) -> None:
+        """Print a line among those of the runs."""
+        self._console.print(text, highlight=False, markup=False)
+
     def last(self, count: int) -> list[Sample]:
         """The newest samples."""
         return self.samples[-count:]

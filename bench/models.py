@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 TRAINER = "model-server"
 """The variant in which the model is made: it holds scikit-learn on the Python of the images."""
-_SCRIPTS = (
-    ROOT / "bench" / "inside" / "versions.py",
-    ROOT / "seatrial" / "trial" / "inside" / "exams.py",
-)
+_INSIDE = ROOT / "bench" / "inside"
+VERSIONS, SCRIPTED = _INSIDE / "versions.py", _INSIDE / "scripted.py"
+"""What makes the model: one of scikit-learn, or one that waits when it is told to."""
+_EXAMS = ROOT / "seatrial" / "trial" / "inside" / "exams.py"
 PLATFORM = "linux/amd64"
 """MLflow builds images for no other."""
 ANEW = ROOT / "bench" / "anew.hcl"
@@ -71,6 +71,7 @@ def train(
     interpreter: str,
     target: Path,
     count: int,
+    program: Path = VERSIONS,
 ) -> Trained:
     """Make versions of the model in a container.
 
@@ -81,6 +82,7 @@ def train(
         interpreter: the image's Python.
         target: an empty folder, which gets them.
         count: how many.
+        program: what makes them.
 
     Raises:
         UserError: the image is not there, or the model can't be made in it.
@@ -88,8 +90,10 @@ def train(
     if not client.images.list(reference):
         raise UserError(f"{reference} is not there: run `invoke build --variant {TRAINER}`")
     place = f"{script.PLACE}/models"
-    command = [interpreter, f"{script.PLACE}/{_SCRIPTS[0].name}", place, str(count)]
-    with script.ended(client, session, reference, command, files=_SCRIPTS, environment=_QUIET) as (
+    command = [interpreter, f"{script.PLACE}/{program.name}", place, str(count)]
+    with script.ended(
+        client, session, reference, command, files=(program, _EXAMS), environment=_QUIET
+    ) as (
         container,
         printed,
     ):

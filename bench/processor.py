@@ -54,8 +54,10 @@ class Processor:
             UserError: they are not here, as with an engine on another machine.
         """
         named: dict[str, list[psutil.Process]] = {"dockerd": [], "containerd": []}
-        for process in psutil.process_iter(["name"]):
-            if process.info["name"] in named:
+        for process in psutil.process_iter(["name", "status"]):
+            # One that has ended is listed until somebody waits for it.
+            ended = process.info["status"] == psutil.STATUS_ZOMBIE
+            if process.info["name"] in named and not ended:
                 named[process.info["name"]].append(process)
         if len(named["dockerd"]) != 1:
             raise UserError(

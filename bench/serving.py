@@ -157,7 +157,7 @@ def measure(watch: Stopwatch, runner: Runner, parts: Sequence[str], repeat: int)
     """
     if connection.native_platform() != PLATFORM:
         raise UserError(f"MLflow builds images for {PLATFORM} alone: measure on such a machine")
-    with _stage(watch, runner, versions=1 + repeat) as stage:
+    with staged(watch, runner, versions=1 + repeat) as stage:
         figures: list[Figure] = []
         if "build" in parts:
             figures += stage.building(repeat)
@@ -373,7 +373,7 @@ class Stage:
         }
 
     def _try_out(self, each: Contestant, workers: int) -> Measured:
-        with self._started(each, workers) as (running, start):
+        with self.started(each, workers) as (running, start):
             with self._measured(running, f"{each.name}: one client") as detail:
                 detail["milliseconds"] = call = load.one_after_the_other(
                     running.address, each.port, self.call, warm=WARM, count=COUNT
@@ -400,8 +400,8 @@ class Stage:
         for _ in range(repeat):
             for fault in faults.FAULTS:
                 for each in sides:
-                    with self._started(each, CHOSEN) as (running, _):
-                        expected = replace(self.call, expected=self._checked(running))
+                    with self.started(each, CHOSEN) as (running, _):
+                        expected = replace(self.call, expected=self.checked(running))
                         label = f"{each.name}: {fault.name}"
                         with self.watch.measure(label, containers=True) as detail:
                             outcome = faults.suffer(running, fault, expected)
@@ -476,7 +476,7 @@ class Stage:
         return took
 
     @contextmanager
-    def _started(self, each: Contestant, workers: int) -> Iterator[tuple[Running, float]]:
+    def started(self, each: Contestant, workers: int) -> Iterator[tuple[Running, float]]:
         """Start a server, see that it predicts what the model does, and remove it at the end."""
         running = Running.create(self.client, self.session, each)
         try:
@@ -484,7 +484,7 @@ class Stage:
                 detail["seconds"] = start = running.start()
                 detail["image"] = running.container.attrs["Image"]
             faults.wait_for_workers(running, workers)
-            self._checked(running)
+            self.checked(running)
             # Each worker's first request takes longer.
             load.many_at_once(running.base, [self.call], clients=FEW, requests=10 * FEW)
             yield running, start
@@ -500,7 +500,7 @@ class Stage:
             detail |= vars(outcome)
         return outcome
 
-    def _checked(self, running: Running) -> bytes:
+    def checked(self, running: Running) -> bytes:
         """The whole answer of a server, once it is the model's."""
         name = running.contestant.name
         try:
@@ -525,7 +525,20 @@ def _own(running: Running) -> Callable[[], float]:
 
 
 @contextmanager
-def _stage(watch: Stopwatch, runner: Runner, versions: int) -> Iterator[Stage]:
+def staged(
+    watch: Stopwatch, runner: Runner, versions: int, program: Path = models.VERSIONS
+) -> Iterator[Stage]:
+    """Make the model, and a network; whatever was built and started is removed at the end.
+
+    Args:
+        watch: keeps the samples.
+        runner: builds the images.
+        versions: how many the model has.
+        program: what makes it.
+
+    Raises:
+        UserError: something that is needed is not there, or the model can't be made.
+    """
     trainer = catalogue.load().variant(TRAINER)
     interpreter = load_contract(trainer.contract).start.interpreter
     with (
@@ -537,7 +550,13 @@ def _stage(watch: Stopwatch, runner: Runner, versions: int) -> Iterator[Stage]:
             session.create_network(client)
             with watch.measure("making the model", containers=True):
                 trained = models.train(
-                    client, session, trainer.reference, interpreter, folder, versions
+                    client,
+                    session,
+                    trainer.reference,
+                    interpreter,
+                    folder,
+                    versions,
+                    program,
                 )
             stand_in = session.image_name(stock.TARGET, "stand-in")
             base = stock.find_base(trained.python, stand_in, table.console())

@@ -646,6 +646,7 @@ def _cut(sent: bytes, *places: int) -> Iterator[bytes]:
 
 
 def _bytes(sent: bytes, before: bytes) -> Iterator[bytes]:
-    yield before
+    if before:
+        yield before
     for number in range(len(sent)):
         yield sent[number : number + 1]

@@ -1,0 +1,192 @@
+"""Requests by the HTTP clients that people use, each as its documentation shows it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import requests
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+COUNT = 200
+"""Requests of each client."""
+SECONDS = 60
+"""In which they are sent; what is not sent by then counts as failed."""
+ONE_LIMIT = 5.0
+"""Seconds for one request."""
+STARTING = 60
+"""Seconds beside, for compilers and interpreters."""
+_SOURCES = Path(__file__).parent / "clients"
+_KIND = "application/json"
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client, and how it sends `COUNT` requests with a body to an address."""
+
+    name: str
+    needs: str
+    """A program, or a module of Python where the name ends in a dot; empty for none."""
+    send: Callable[[str, str], int]
+    """Returns how many were answered well."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether this machine has it."""
+        if self.needs.endswith("."):
+            return importlib.util.find_spec(self.needs.rstrip(".")) is not None
+        return not self.needs or shutil.which(self.needs) is not None
+
+
+def _printed(command: list[str], **variables: str) -> int:
+    """The number on the last line that a client prints; 0 where it fails."""
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS + STARTING,
+            env={**os.environ, **variables},
+        )
+    except subprocess.TimeoutExpired:
+        return 0
+    lines = done.stdout.split()
+    return int(lines[-1]) if done.returncode == 0 and lines else 0
+
+
+def _java(url: str, body: str) -> int:
+    source = str(_SOURCES / "Client.java")
+    return _printed(["java", source, url, body, str(COUNT), str(SECONDS)])
+
+
+def _go(url: str, body: str) -> int:
+    source = str(_SOURCES / "client.go")
+    settings = {"GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local", "GO111MODULE": "off"}
+    return _printed(["go", "run", source, url, body, str(COUNT), str(SECONDS)], **settings)
+
+
+def _curl(*options: str) -> Callable[[str, str], int]:
+    def send(url: str, body: str) -> int:
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            file.write(body)
+            file.flush()
+            command = [
+                *("curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}\n"),
+                *("--max-time", str(ONE_LIMIT), "--header", f"Content-Type: {_KIND}"),
+                *("--data-binary", f"@{file.name}", *options, f"{url}?number=[1-{COUNT}]"),
+            ]
+            try:
+                done = subprocess.run(
+                    command, capture_output=True, text=True, check=False, timeout=SECONDS
+                )
+            except subprocess.TimeoutExpired as over:
+                said = over.stdout or b""
+                return said.decode().split().count("200")
+        return done.stdout.split().count("200")
+
+    return send
+
+
+def _until() -> Iterator[None]:
+    """So many turns, as long as there is time."""
+    end = time.monotonic() + SECONDS
+    for _ in range(COUNT):
+        if time.monotonic() >= end:
+            return
+        yield
+
+
+def _requests(url: str, body: str) -> int:
+    good = 0
+    with requests.Session() as session:
+        for _ in _until():
+            try:
+                answer = session.post(
+                    url, data=body, headers={"Content-Type": _KIND}, timeout=ONE_LIMIT
+                )
+            except requests.RequestException:
+                continue
+            good += answer.status_code == HTTPStatus.OK
+    return good
+
+
+def _urllib(url: str, body: str) -> int:
+    good = 0
+    asked = urllib.request.Request(url, body.encode(), {"Content-Type": _KIND})
+    for _ in _until():
+        try:
+            with urllib.request.urlopen(asked, timeout=ONE_LIMIT) as answer:
+                answer.read()
+                good += answer.status == HTTPStatus.OK
+        except (OSError, urllib.error.URLError):
+            continue
+    return good
+
+
+def _httpx(url: str, body: str) -> int:
+    # Not among what the project needs: tried where it is installed.
+    httpx: Any = importlib.import_module("httpx")
+    good = 0
+    with httpx.Client(timeout=ONE_LIMIT) as client:
+        for _ in _until():
+            try:
+                answer = client.post(url, content=body, headers={"Content-Type": _KIND})
+            except httpx.HTTPError:
+                continue
+            good += answer.status_code == HTTPStatus.OK
+    return good
+
+
+def _aiohttp(url: str, body: str) -> int:
+    async def send() -> int:
+        good = 0
+        limit = aiohttp.ClientTimeout(total=ONE_LIMIT)
+        async with aiohttp.ClientSession(timeout=limit) as session:
+            for number, _ in enumerate(_until()):
+                # Every other one of unknown length: it goes out in chunks.
+                data = _pieces(body) if number % 2 else body.encode()
+                try:
+                    async with session.post(
+                        url, data=data, headers={"Content-Type": _KIND}
+                    ) as answer:
+                        await answer.read()
+                        good += answer.status == HTTPStatus.OK
+                except (aiohttp.ClientError, TimeoutError):
+                    continue
+        return good
+
+    return asyncio.run(send())
+
+
+async def _pieces(body: str) -> AsyncIterator[bytes]:
+    for piece in (body[:10], body[10:]):
+        yield piece.encode()
+
+
+CLIENTS = (
+    Client("JDK java.net.http", "java", _java),
+    Client("curl --http1.1", "curl", _curl("--http1.1")),
+    Client("curl --http2", "curl", _curl("--http2")),
+    Client("curl, Expect: 100-continue", "curl", _curl("--header", "Expect: 100-continue")),
+    Client("Go net/http", "go", _go),
+    Client("Python requests", "", _requests),
+    Client("Python urllib", "", _urllib),
+    Client("Python httpx", "httpx.", _httpx),
+    Client("Python aiohttp", "", _aiohttp),
+)

@@ -1,0 +1,1 @@
+"""HTTP clients of several languages, as their users find them."""

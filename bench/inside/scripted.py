@@ -1,0 +1,37 @@
+"""Save the trial's model that waits when it is told to, and print how it is asked and answers.
+
+The arguments are a folder, which gets the model in the folder `1`, and the number 1. Beside this
+file lies the trial's `exams.py`.
+"""
+
+import json
+import platform
+import sys
+import tempfile
+from pathlib import Path
+
+import exams  # type: ignore[import-not-found]
+import mlflow
+import pandas as pd
+
+
+def main(folder: Path) -> None:
+    """Make the model."""
+    path = str(folder / "1")
+    with tempfile.TemporaryDirectory() as scratch:
+        words = exams.affine(Path(scratch))
+        flavor = words.pop("flavor")
+        del words["weights"]
+        flavor.save_model(path=path, **words)
+        frame = {"columns": ["x"], "data": [[1.0], [2.5], [-4.0]]}
+        predictions = mlflow.pyfunc.load_model(path).predict(pd.DataFrame({"x": [1.0, 2.5, -4.0]}))
+    said = {
+        "python": platform.python_version(),
+        "body": {"dataframe_split": frame},
+        "predictions": exams.answers(predictions),
+    }
+    print(json.dumps(said))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
