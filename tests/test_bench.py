@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -185,7 +186,7 @@ def test_others_at_work_make_a_run_doubtful(monkeypatch: pytest.MonkeyPatch) -> 
 def named(*names: str) -> list[Any]:
     class Process:
         def __init__(self, name: str) -> None:
-            self.info = {"name": name}
+            self.info = {"name": name, "status": psutil.STATUS_RUNNING}
 
     return [Process(name) for name in names]
 
