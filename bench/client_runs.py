@@ -29,7 +29,7 @@ SECONDS = 60
 """In which they are sent; what is not sent by then counts as failed."""
 ONE_LIMIT = 5.0
 """Seconds for one request."""
-STARTING = 60
+STARTING = 120
 """Seconds beside, for compilers and interpreters."""
 _SOURCES = Path(__file__).parent / "clients"
 _KIND = "application/json"

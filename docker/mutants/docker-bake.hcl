@@ -130,6 +130,14 @@ target "patched" {
       { name = "leaves-stopped-workers", breaks = "server.recovers_from_hangs" },
       { name = "leaves-a-stopped-server", breaks = "server.recovers_from_hangs" },
 
+      # What clients may do to it.
+      { name = "refuses-upgrades", breaks = "http.ignores_upgrades" },
+      { name = "takes-codings-beside-lengths", breaks = "http.frames_strictly" },
+      { name = "takes-heads-of-any-size", breaks = "http.limits_heads" },
+      { name = "waits-for-trickling-heads", breaks = "http.ends_slow_heads" },
+      { name = "keeps-the-soft-limit-of-files", breaks = "http.keeps_idle_connections" },
+      { name = "logs-each-malformed-request", breaks = "http.bounds_error_logs" },
+
       # The server of models: predictions.
       { name = "reads-split-frames-in-single-precision", breaks = "serving.inputs[dataframe_split]", of = "model-server" },
       { name = "reads-integers-as-doubles", breaks = "serving.inputs[dataframe_split]", of = "model-server" },
