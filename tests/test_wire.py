@@ -171,7 +171,8 @@ def test_verdicts(made: Case, found: Exchange, said: str) -> None:
 
 
 def test_a_server_that_knows_no_coding_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verdict, "QUIET", 0.3)
+    quiet = dict.fromkeys(Expected, 0.3)
+    monkeypatch.setattr(verdict, "_QUIET_BY_EXPECTATION", quiet)
     with lenient() as target:
         found = [case for case in framing.cases(target) if case.family == "coding"][:20]
         faults = try_out(target, found)

@@ -17,8 +17,20 @@ if TYPE_CHECKING:
 
 QUIET = 4.0
 """Seconds without a byte after which a server is taken to wait for more, natively."""
+REFUSED_WITHIN = 10.0
+"""Seconds in which it refuses, or ends the connection, natively."""
+ANSWERED_WITHIN = 30.0
+"""Seconds in which it answers what is correct, natively: its first requests may take long."""
 AT_ONCE = 16
 """Connections."""
+
+_QUIET_BY_EXPECTATION = {
+    Expected.ANSWERED: ANSWERED_WITHIN,
+    Expected.LAST: ANSWERED_WITHIN,
+    Expected.SAFE: QUIET,
+    Expected.CLOSED: REFUSED_WITHIN,
+    Expected.REFUSED: REFUSED_WITHIN,
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,7 @@ def try_out(target: Target, cases: Sequence[Case], *, scale: float = 1) -> list[
     Returns:
         what it got wrong, in the order of the cases.
     """
-    plain = converse(target.address, [target.last], quiet=QUIET, scale=scale)
+    plain = converse(target.address, [target.last], quiet=ANSWERED_WITHIN, scale=scale)
     if not plain.answers or plain.answers[0].status != HTTPStatus.OK:
         raise LookupError(f"GET {target.health} is not answered with 200: {plain}")
 
@@ -51,7 +63,7 @@ def try_out(target: Target, cases: Sequence[Case], *, scale: float = 1) -> list[
             target.address,
             [*case.parts[:-1], case.parts[-1] + target.last],
             methods=case.methods,
-            quiet=QUIET,
+            quiet=_QUIET_BY_EXPECTATION[case.expected],
             scale=scale,
         )
         return judge(case, found, plain.answers[0])
