@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import tarfile
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from seatrial.trial.state import Trial
 
 DISTRIBUTION = "seatrial-private"
+"""A wheel."""
+CURIOUS = "seatrial-curious"
+"""A source, whose build writes down all that it can see: `seatrial_curious.FOUND`."""
 PORT = 8000
 LIMIT = 30
 """Seconds until it answers."""
@@ -30,12 +34,13 @@ LIMIT = 30
 SERVE = """
 import base64, http.server, json, os, sys
 password = os.environ["INDEX_PASSWORD"]
-name, wheel = json.loads(sys.argv[1])
+files = json.loads(sys.argv[1])
 expected = "Basic " + base64.b64encode(f"team:{password}".encode()).decode()
-pages = {
-    "/simple/seatrial-private/": ("text/html", f'<a href="/{name}">{name}</a>'.encode()),
-    f"/{name}": ("application/zip", base64.b64decode(wheel)),
-}
+pages = {}
+for distribution, (name, content) in files.items():
+    link = f'<a href="/{name}">{name}</a>'.encode()
+    pages[f"/simple/{distribution}/"] = ("text/html", link)
+    pages[f"/{name}"] = ("application/octet-stream", base64.b64decode(content))
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -62,7 +67,7 @@ class Index:
     host: str
     password: str = field(repr=False)
     version: str
-    """Of its package: one that no cache has."""
+    """Of its packages: one that no cache has."""
 
     @property
     def url(self) -> str:
@@ -72,14 +77,19 @@ class Index:
 
 @contextmanager
 def private_index(trial: Trial) -> Iterator[Index]:
-    """Start an index whose only package is `DISTRIBUTION`, where builds of the engine reach it."""
+    """Start an index of `DISTRIBUTION` and `CURIOUS`, where builds of the engine reach it."""
     subject, password, version = trial.tracking[0], token_hex(16), f"1.{randbelow(10**9)}"
-    name = f"{DISTRIBUTION.replace('-', '_')}-{version}-py3-none-any.whl"
-    said = json.dumps([name, base64.b64encode(_wheel(version)).decode()])
+    files = {
+        DISTRIBUTION: (f"seatrial_private-{version}-py3-none-any.whl", _wheel(version)),
+        CURIOUS: (f"seatrial_curious-{version}.tar.gz", _source(version)),
+    }
+    encoded = {
+        each: (name, base64.b64encode(content).decode()) for each, (name, content) in files.items()
+    }
     server = (
         DockerContainer(subject.configuration.image_id)
         .with_name(trial.fresh_name("index"))
-        .with_command(["-c", SERVE, said, str(PORT)])
+        .with_command(["-c", SERVE, json.dumps(encoded), str(PORT)])
         .with_env("INDEX_PASSWORD", password)
         .with_kwargs(
             entrypoint=[subject.contract.start.interpreter],
@@ -125,4 +135,42 @@ def _wheel(version: str) -> bytes:
             f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
         archive.writestr(f"{info}/RECORD", "")
+    return content.getvalue()
+
+
+_SETUP = """
+import glob, json, os
+from setuptools import setup
+
+looked_for = ("/run/secrets/*", "/proc/*/environ", "/lists/**", "/etc/pip.conf", "/root/**")
+files = {}
+for path in sorted({path for each in looked_for for path in glob.glob(each, recursive=True)}):
+    try:
+        with open(path, errors="replace") as file:
+            files[path] = file.read()
+    except OSError:
+        continue
+found = {
+    "user": os.getuid(),
+    "environment": dict(os.environ),
+    "interfaces": os.listdir("/sys/class/net"),
+    "files": files,
+}
+with open("seatrial_curious.py", "w") as module:
+    module.write(f"FOUND = {json.dumps(found)!r}\\n")
+setup(name="seatrial-curious", version="VERSION", py_modules=["seatrial_curious"])
+"""
+
+
+def _source(version: str) -> bytes:
+    folder, content = f"seatrial_curious-{version}", io.BytesIO()
+    files = {
+        "setup.py": _SETUP.replace("VERSION", version),
+        "PKG-INFO": f"Metadata-Version: 2.1\nName: {CURIOUS}\nVersion: {version}\n",
+    }
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        for name, text in files.items():
+            member = tarfile.TarInfo(f"{folder}/{name}")
+            member.size = len(text.encode())
+            archive.addfile(member, io.BytesIO(text.encode()))
     return content.getvalue()

@@ -138,24 +138,65 @@ def test_private_index_leaves_its_packages_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As the machine's own settings name it."""
-    server = _tracking(trial)
-    folder = fetching.fetch(serving.exams["affine"].uri, server.url, tmp_path)
-    with (folder / requirements.FILE).open("a") as listed:
-        listed.write(f"\n{private_index.DISTRIBUTION}\n")
     tag = trial.image_tag("private")
+    folder = _model_with(private_index.DISTRIBUTION, trial, serving, tmp_path)
     with private_index.private_index(trial) as index:
-        monkeypatch.setenv("PIP_EXTRA_INDEX_URL", index.url)
-        for name in ("NO_PROXY", "no_proxy"):
-            monkeypatch.setenv(name, f"{os.environ.get(name, '')},{index.host}".lstrip(","))
+        _name_index(index, monkeypatch)
         image.run(model_uri=str(folder), tag=tag)
-    found = configuration_of(trial.client, trial.session, tag, subject.platform)
-    assert found
     script = f"import importlib.metadata as m; print(m.version('{private_index.DISTRIBUTION}'))"
-    command = [subject.contract.start.interpreter, "-c", script]
-    done = run_in_image(replace(subject, configuration=found), trial.session, command, {})
-    assert done.output.split() == [index.version], done
+    assert _output(script, tag, trial, subject).split() == [index.version]
     leaking = set(_found(tag, {"password": index.password, "address": index.host}))
     assert not leaking, f"of the private index, {', '.join(sorted(leaking))}"
+
+
+@pytest.mark.promise("serving.keeps_indexes_private")
+@pytest.mark.native
+def test_build_of_a_source_sees_no_network_no_secret_and_no_root(
+    trial: Trial,
+    serving: Serving,
+    subject: Subject,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A source's setup.py is a stranger's program: this one writes down all that it finds."""
+    monkeypatch.setenv("SEATRIAL_SECRET_OF_THIS_MACHINE", "hunter2-of-this-machine")
+    tag = trial.image_tag("curious")
+    folder = _model_with(private_index.CURIOUS, trial, serving, tmp_path)
+    with private_index.private_index(trial) as index:
+        _name_index(index, monkeypatch)
+        image.run(model_uri=str(folder), tag=tag, allow_emulated_build=True)
+    script = "import seatrial_curious; print(seatrial_curious.FOUND)"
+    written = _output(script, tag, trial, subject)
+    found = json.loads(written)
+    assert found["user"] != 0, "it was built by root"
+    assert found["interfaces"] == ["lo"], f"it was built with a network: {found['interfaces']}"
+    for secret in (index.password, index.host, "hunter2-of-this-machine"):
+        assert secret not in written, "its build has seen a secret of this machine"
+
+
+def _model_with(distribution: str, trial: Trial, serving: Serving, target: Path) -> Path:
+    """A copy of a model that also requires this distribution."""
+    folder = fetching.fetch(serving.exams["affine"].uri, _tracking(trial).url, target)
+    with (folder / requirements.FILE).open("a") as listed:
+        listed.write(f"\n{distribution}\n")
+    return folder
+
+
+def _name_index(index: private_index.Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this machine's settings name an index."""
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", index.url)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, f"{os.environ.get(name, '')},{index.host}".lstrip(","))
+
+
+def _output(script: str, tag: str, trial: Trial, subject: Subject) -> str:
+    """What a script prints in an image."""
+    found = configuration_of(trial.client, trial.session, tag, subject.platform)
+    assert found
+    command = [subject.contract.start.interpreter, "-c", script]
+    done = run_in_image(replace(subject, configuration=found), trial.session, command, {})
+    assert done.code == 0, done
+    return done.output
 
 
 def _found(reference: str, words: Mapping[str, str]) -> Iterator[str]:

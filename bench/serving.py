@@ -34,6 +34,7 @@ from seatrial.stack.ownership import Session, remove_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from docker import DockerClient
 
