@@ -27,8 +27,12 @@ def below(folder):
     states = tree.capture(Path(folder)) if Path(folder).exists() else {}
     return {f"{folder}/{name}": [str(state), state.changed] for name, state in states.items()}
 packages = subprocess.run(["dpkg-query", "--show"], capture_output=True, text=True).stdout
-temporary = below("/tmp")
-del temporary["/tmp/."]  # it is new whenever something was in there
+# What is mounted changes from outside, and the folder itself whenever something was in there.
+mounts = {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
+temporary = {
+    name: state for name, state in below("/tmp").items()
+    if name != "/tmp/." and mounts.isdisjoint({name, *map(str, Path(name).parents)} - {"/", "/tmp"})
+}
 print(json.dumps({
     **below("/etc"), **temporary, **below("/var/lib/seatrial"),
     **{f"package {line}": [] for line in packages.splitlines()},

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import signal
 import subprocess
 import sys
 from contextlib import closing
@@ -29,6 +30,7 @@ from seatrial.stack.ownership import SESSION_LABEL, is_abandoned, session_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from types import FrameType
 
     from docker import DockerClient
 
@@ -54,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
         arguments: of the command line, without the program.
 
     Returns:
-        The trial's exit code, or 1 where it left or took something.
+        The trial's exit code, or 1 where it left or took something; an interrupted one as well.
 
     Raises:
         UserError: no engine answers.
@@ -75,8 +77,7 @@ def run(arguments: Sequence[str]) -> int:
     mark = secrets.token_hex(8)
     with closing(connect()) as client:
         before = snapshot(client)
-        command = [sys.executable, "-m", "invoke", "test", *words]
-        code = subprocess.run(command, check=False, env={**os.environ, MARK: mark}).returncode
+        code = _try([sys.executable, "-m", "invoke", "test", *words], mark)
         after = {**snapshot(client, abandoned=True), **processes(mark)}
     found = [
         change for change in compare(before, after) if not _matches(change.thing, asked.ignore)
@@ -86,6 +87,23 @@ def run(arguments: Sequence[str]) -> int:
     if not found:
         sys.stderr.write(f"the machine is as it was: {len(before)} things compared\n")
     return code or int(bool(found))
+
+
+def _try(command: Sequence[str], mark: str) -> int:
+    """Run the trial; an interrupt is passed on, and the trial is waited for: it tidies up."""
+    with subprocess.Popen(
+        command, env={**os.environ, MARK: mark}, start_new_session=True
+    ) as running:
+
+        def interrupt(_number: int, _frame: FrameType | None) -> None:
+            running.send_signal(signal.SIGTERM)
+
+        before = {one: signal.signal(one, interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            return running.wait()
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
 
 
 @dataclass(frozen=True)
@@ -226,6 +244,3 @@ if __name__ == "__main__":
     except UserError as error:
         sys.stderr.write(f"seatrial: {error}\n")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("seatrial: interrupted\n")
-        sys.exit(130)
