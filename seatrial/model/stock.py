@@ -186,29 +186,33 @@ def _make(engine: DockerClient, reference: str, console: Console) -> Image:
     # An index's address may hold a password.
     _MACHINE.mkdir(exist_ok=True)
     _MACHINE.chmod(0o700)
-    write_settings(_MACHINE / "etc", authority.bundle(), network.indexes(os.environ))
     # Docker's own media types know no zstd, and the engine does not list what has them.
     compression = chosen.arguments["COMPRESSION"]
     output = f"type=docker,oci-mediatypes=true,compression={compression}"
-    with network.secrets() as secrets:
-        variables = {
-            **secrets,
-            "BUILD_PLATFORM": host.platform,
-            "DEBIAN_DIGEST": debian.digest,
-        }
-        bake.run(
-            [TARGET],
-            [
-                f"{TARGET}.output={output}",
-                f"{TARGET}.tags={reference}",
-                # The time of the build is in there: the same image would get another digest.
-                f"{TARGET}.attest=type=provenance,disabled=true",
-            ],
-            environment(chosen.arguments, variables),
-            builder=None,
-            no_cache=False,
-            console=console,
-        )
+    settings = _MACHINE / "etc"
+    try:
+        write_settings(settings, authority.bundle(), network.indexes(os.environ))
+        with network.secrets() as secrets:
+            variables = {
+                **secrets,
+                "BUILD_PLATFORM": host.platform,
+                "DEBIAN_DIGEST": debian.digest,
+            }
+            bake.run(
+                [TARGET],
+                [
+                    f"{TARGET}.output={output}",
+                    f"{TARGET}.tags={reference}",
+                    # The time of the build is in there: the same image would get another digest.
+                    f"{TARGET}.attest=type=provenance,disabled=true",
+                ],
+                environment(chosen.arguments, variables),
+                builder=None,
+                no_cache=False,
+                console=console,
+            )
+    finally:
+        shutil.rmtree(settings, ignore_errors=True)
     return engine.images.get(reference)
 
 
