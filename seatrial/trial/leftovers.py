@@ -146,13 +146,12 @@ def snapshot(client: DockerClient, *, abandoned: bool = False) -> Snapshot:
         client: of the engine.
         abandoned: with what ended sessions left. Before the run that is what it will remove.
     """
-    ids = {str(each.id) for each in client.containers.list(all=True, ignore_removed=True)}
     return {
         **_of_engine(client, abandoned=abandoned),
         # This environment may be in one of them: what Python compiles in it is no leftover.
         **files((Path(folder) for folder in _TEMPORARY), without=(ROOT, Path(sys.prefix))),
         **files((ROOT,), names=KEPT),
-        **_cgroups(ids),
+        **_cgroups(client),
     }
 
 
@@ -209,15 +208,25 @@ def _below(root: Path, without: Sequence[Path], names: Sequence[str]) -> Iterato
         yield from (path for path in found if not any(map(path.match, _MOMENTARY)))
 
 
-def _cgroups(containers: set[str]) -> Snapshot:
+def _cgroups(client: DockerClient) -> Snapshot:
     """List the cgroups of containers that are not there."""
+    # Others may start and remove containers meanwhile.
+    containers = _ids(client)
+    found = {
+        path: path.name.removeprefix("docker-").removesuffix(".scope")
+        for top in _CGROUPS.glob("**/docker*")
+        for path in (top, *top.glob("*"))
+    }
+    containers |= _ids(client)
     return {
         ("cgroup", str(path)): ""
-        for path in _CGROUPS.glob("**/docker*")
-        for path in (path, *path.glob("*"))
-        if len(found := path.name.removeprefix("docker-").removesuffix(".scope")) == _ID
-        and found not in containers
+        for path, name in found.items()
+        if len(name) == _ID and name not in containers
     }
+
+
+def _ids(client: DockerClient) -> set[str]:
+    return {str(each.id) for each in client.containers.list(all=True, ignore_removed=True)}
 
 
 def processes(mark: str) -> Snapshot:
