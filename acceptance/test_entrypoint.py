@@ -325,7 +325,7 @@ def test_password_of_a_running_server(
     spelling: str,
 ) -> None:
     """Its command holds the database's URL, with all that SQLAlchemy takes in a password."""
-    secret = fresh_name(request)[-12:].replace("-", "") + "Zq7"
+    secret = token_hex(8)
     password = secret if spelling == "plain" else NASTY.format(secret)
     url = services.create_role(stores.database, password)
     if spelling == "as-it-is":

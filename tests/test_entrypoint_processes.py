@@ -399,6 +399,14 @@ def test_traceback_of_mlflow_is_masked(tmp_path: Path) -> None:
     assert "cret" not in output
 
 
+def test_variables_that_mlflow_prints_are_masked(tmp_path: Path) -> None:
+    url = "mysql+pymysql://u:s3cret-word@db/x"
+    with _mlflow("doctor", cwd=tmp_path, MLFLOW_BACKEND_STORE_URI=url) as process:
+        output = process.communicate()[0]
+    assert "MLFLOW_BACKEND_STORE_URI: mysql+pymysql://u:***@db/x" in output
+    assert "s3cret-word" not in output
+
+
 def test_database_that_never_answers(tmp_path: Path) -> None:
     """Its machine accepts the connection, as that of a database does which is stopped."""
     with socket.create_server(("127.0.0.1", 0)) as silent:

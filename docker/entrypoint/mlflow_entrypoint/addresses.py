@@ -28,6 +28,7 @@ _ASSIGNMENT = re.compile(r"([^=;{}]+)=(\{(?:[^}]|\}\})*\}?|[^;]*)")
 """In a connection string: `PWD=value` or `PWD={value;with}}all}`."""
 _WEB = re.compile(r"https?://[^/@:]*(?::\d+)?(?:[/?#]|$)")
 """An address of the web that names no user."""
+_MAY_HOLD_SECRETS = re.compile(r"[@:]")
 _DELIMITERS = re.compile(r"[][:@/?#&=]")
 _MANY_PIECES = 10
 
@@ -106,7 +107,7 @@ def _names_a_file(url: URL) -> bool:
 def _of_address(address: str) -> set[str]:
     rest = address.partition("://")[2]
     found = _of_query(address)
-    if _WEB.match(address):
+    if _WEB.match(address) or not _MAY_HOLD_SECRETS.search(rest):
         return found
     url = _parse(address)
     if url is None:

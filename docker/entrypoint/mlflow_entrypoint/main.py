@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from mlflow_entrypoint.handover import Command
 
+_SHOWS_VARIABLES = "doctor"
+"""MLflow's command that prints MLflow's variables; what other commands print is users' data."""
 _ENVIRONMENT_FILE_LIMIT = 1024 * 1024
 """Bytes of a file of variables."""
 
@@ -73,6 +75,8 @@ def _mlflow(program: str, said: list[str]) -> int:
     known.learn(os.environ, rest)
     if asked.starts_server:
         return _serve([program, *general, rest[0]], rest[1:])
+    if rest[:1] == [_SHOWS_VARIABLES]:
+        sys.stdout = secrecy.MaskedStream(sys.stdout)
     if model_server.is_asked_for(rest):
         model_server.prepare()
     return _command_line([program, *general, *rest])
