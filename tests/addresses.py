@@ -50,6 +50,8 @@ def addresses(draw: st.DrawFn) -> str:
     user = draw(_users)
     parameter = f"{draw(_names)}={quote_plus(other)}"
     odbc = f"DRIVER={{ODBC Driver 18}};SERVER={host};UID={user};PWD={{{other}}}"
+    quoted = other.replace("\\", "\\\\").replace("'", "\\'")
+    dsn = f"host={host} password='{quoted}' dbname=mlflow"
     return draw(
         st.sampled_from(
             [
@@ -59,6 +61,7 @@ def addresses(draw: st.DrawFn) -> str:
                 f"{scheme}://{user}@{host}/mlflow?{parameter}",
                 f"{scheme}:///mlflow?host={host}&user={quote_plus(user)}&{parameter}",
                 f"{scheme}:///?odbc_connect={quote_plus(odbc)}",
+                f"{scheme}:///?dsn={quote_plus(dsn)}",
                 f"{scheme}://{user}:{encode(secret)}@{host}:port/mlflow",
                 f"'{scheme}://{user}:{encode(secret)}@{host}/mlflow'",
             ]

@@ -117,6 +117,23 @@ def test_secrets_of_variables() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("password=a%20b", {"a%20b", "a b"}),
+        ("pass%77ord=x", {"x"}),
+        ("sslkey=/etc/key.pem&sslmode=require&keepalives=1", set()),
+        ("odbc_connect=UID%3Dme%3BPWD%3D%7Ba%3Bb%7D%7Dc%7D", {"a;b}c"}),
+        ("dsn=host%3Dx+password%3D%27a+%5C%27b%27+user%3Du", {"a 'b"}),
+        ("dsn=password%3Dab+host%3Dx", {"ab"}),
+    ],
+)
+def test_secrets_of_a_query(query: str, expected: set[str]) -> None:
+    found = known.in_arguments([f"postgresql://db/x?{query}"])
+    assert expected <= found
+    assert expected or not found
+
+
 def test_secrets_of_a_command() -> None:
     words = ["server", "--backend-store-uri", "u:forgotten@db/x", "--secrets-cache-ttl", "60"]
     words += ["--uvicorn-opts", "--ssl-keyfile-password 's3 cret' --http h11", "--x-token=abc"]

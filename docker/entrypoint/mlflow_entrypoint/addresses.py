@@ -23,9 +23,12 @@ _NEXT_ADDRESS = re.compile(r"[\s,;]+(?=[A-Za-z][\w+.-]*+://)")
 _SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|credential|signature", re.IGNORECASE)
 _PATHS = ("sslkey", "ssl_key", "passfile")
 """Parameters whose value is the path of what is secret."""
-_ODBC = "odbc_connect"
+_STRINGS = ("odbc_connect", "dsn", "conninfo")
+"""Parameters that hold a whole connection string."""
 _ASSIGNMENT = re.compile(r"([^=;{}]+)=(\{(?:[^}]|\}\})*\}?|[^;]*)")
 """In a connection string: `PWD=value` or `PWD={value;with}}all}`."""
+_LIBPQ_ASSIGNMENT = re.compile(r"(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|[^\s']\S*)")
+"""The same as PostgreSQL's library writes it: `password=value` or `password='a value'`."""
 _WEB = re.compile(r"https?://[^/@:]*(?::\d+)?(?:[/?#]|$)")
 """An address of the web that names no user."""
 _MAY_HOLD_SECRETS = re.compile(r"[@:]")
@@ -68,13 +71,15 @@ def secrets_of_store(text: str) -> set[str]:
 
 
 def secrets_of_connection_string(text: str) -> set[str]:
-    """The secret values in `Name=value;Name=value`, as ODBC and Azure write it."""
+    """The secret values in a connection string of ODBC, Azure or PostgreSQL."""
     found: set[str] = set()
-    for name, value in _ASSIGNMENT.findall(text):
+    for name, value in _ASSIGNMENT.findall(text) + _LIBPQ_ASSIGNMENT.findall(text):
         if is_secret_name(name):
             found.add(value)
             if value.startswith("{"):
                 found.add(value.strip("{}").replace("}}", "}"))
+            elif value.startswith("'"):
+                found.add(re.sub(r"\\(.)", r"\1", value[1:-1]))
     return found
 
 
@@ -124,10 +129,10 @@ def _of_address(address: str) -> set[str]:
 def _of_query(address: str) -> set[str]:
     found: set[str] = set()
     for parameter in re.split(r"[?&]", address)[1:]:
-        name, _, value = parameter.partition("=")
-        decoded = unquote_plus(value)
+        encoded, _, value = parameter.partition("=")
+        name, decoded = unquote_plus(encoded), unquote_plus(value)
         found |= secrets_of_connection_string(decoded)
-        if name == _ODBC or (is_secret_name(name) and name not in _PATHS):
+        if name in _STRINGS or (is_secret_name(name) and name not in _PATHS):
             found |= {value, unquote(value), decoded}
     return found
 
