@@ -138,8 +138,8 @@ class Entrypoint(Section):
     """`${NAME}` in an argument stands for the variable; one that isn't set is a clear error. An
     option of the server whose value vanished on the way takes it from the variable as well."""
     secret_files: Literal[True] | None = None
-    """`NAME_FILE` names a file with the value of NAME, for each variable that holds a secret. What
-    is no small text file is a clear error, and so is an empty one."""
+    """`NAME_FILE` names a file with the value of NAME, for each variable that holds a secret. A
+    file that is no small text is a clear error, and so is an empty one."""
     hides_secrets: Literal[True] | None = None
     """No password is in the process list, in the health check's answer or in the log, whatever
     characters it has and however they are written in its address."""
