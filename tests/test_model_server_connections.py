@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import resource
 import socket
 import threading
@@ -62,6 +63,7 @@ class Server:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
         self.address = self._listener.getsockname()
         self._thread = threading.Thread(target=self._run)
+        self._thresholds = gc.get_threshold()
 
     def _refuse(self, status: HTTPStatus, why: str) -> None:
         self.refused.append((status, why))
@@ -101,6 +103,8 @@ class Server:
         self._server.should_exit = self._server.force_exit = True
         self._thread.join()
         self._listener.close()
+        gc.set_threshold(*self._thresholds)
+        gc.unfreeze()
 
     def connect(self) -> socket.socket:
         """Open a connection."""
@@ -567,6 +571,33 @@ def test_beyond_the_limit_health_checks_are_answered(monkeypatch: pytest.MonkeyP
             connection.sendall(CANARY)
             assert read(connection, 1).statuses == [200]
         assert set(server.refused) == {(503, "too many connections")}
+
+
+def test_no_look_through_all_objects_with_many_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "_OLD_EVERY", 0)
+    looks: list[int] = []
+
+    def look(phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and info["generation"] == 2:
+            looks.append(threading.get_ident())
+
+    with Server() as few:
+        few.ask(CANARY, answers=1)
+        gc.callbacks.append(look)
+        try:
+            until(lambda: looks)
+            monkeypatch.setattr(connections, "_FEW", 0)
+            with few.connect() as connection:
+                connection.sendall(CANARY)
+                assert read(connection, 1).statuses == [200]
+                looks.clear()
+                kept = [[number] for number in range(1_000_000)]
+                time.sleep(1.2)
+                assert (len(kept), looks) == (1_000_000, [])
+        finally:
+            gc.callbacks.remove(look)
 
 
 def test_open_files() -> None:

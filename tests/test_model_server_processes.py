@@ -321,6 +321,69 @@ def test_protocol(server: Server) -> None:
     assert server.invoke("threads").json() == {"predictions": ["1"]}
 
 
+@pytest.mark.parametrize("path", ["/ping", "/health", "/version", "/metrics"])
+def test_head_and_options(server: Server, path: str) -> None:
+    asked = requests.get(server.url(path), timeout=10)
+    got = requests.head(server.url(path), timeout=10)
+    assert (got.status_code, got.content) == (200, b"")
+    assert got.headers["content-type"] == asked.headers["content-type"]
+    assert path == "/metrics" or got.headers["content-length"] == str(len(asked.content))
+    got = requests.options(server.url(path), timeout=10)
+    assert (got.status_code, got.content) == (200, b"")
+    assert got.headers["allow"] == "GET, HEAD, OPTIONS"
+    for method in ("POST", "PUT", "DELETE", "PATCH", "TRACE"):
+        got = requests.request(method, server.url(path), timeout=10)
+        assert (got.status_code, got.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+
+
+def test_methods_of_invocations(server: Server) -> None:
+    got = requests.options(server.url(), timeout=10)
+    assert (got.status_code, got.headers["allow"]) == (200, "OPTIONS, POST")
+    for method in ("GET", "HEAD", "PUT"):
+        got = requests.request(method, server.url(), data=b"a", timeout=10)
+        assert (got.status_code, got.headers["allow"]) == (405, "OPTIONS, POST")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST"])
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/ping/", "/", "//ping"])
+def test_nothing_else_is_served(server: Server, path: str, method: str) -> None:
+    assert requests.request(method, server.url(path), timeout=10).status_code == 404
+
+
+def test_options_of_the_server(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_malformed_requests_are_counted_and_told_of_once_a_second(
+    model: Path, tmp_path: Path
+) -> None:
+    with ready(model, tmp_path, MLFLOW_MODELS_WORKERS="1") as server:
+        for _ in range(1000):
+            with socket.create_connection(("127.0.0.1", server.port)) as connection:
+                connection.sendall(b"what is this?\r\n\r\n")
+                assert connection.recv(4096).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        text = requests.get(server.url("/metrics"), timeout=10).text
+        assert 'mlflow_model_refused_total{status="400"} 1000.0' in text
+        lines = server.errors.read_text().splitlines()
+        assert 0 < len(lines) < 60
+        assert all("refused: the request is malformed (" in line for line in lines)
+        assert "what" not in server.log()
+
+
+def test_clients_that_offer_http_2(server: Server) -> None:
+    body = json.dumps({"dataframe_split": _frame(("a",))}).encode()
+    offer = (
+        "connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQ\r\n"
+        f"content-length: {len(body)}"
+    )
+    for _ in range(3):
+        with _sent(server, offer, body) as connection:
+            answer, text = _received(connection)
+            assert (answer.status, json.loads(text)) == (200, {"predictions": ["a"]})
+
+
 def test_the_front_stays_small(server: Server) -> None:
     front = server.front()
     maps = {one.path for one in front.memory_maps()}

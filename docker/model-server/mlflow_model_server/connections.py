@@ -8,6 +8,7 @@ without a body, so that the body would be the next request (Kludex/uvicorn#2722)
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import math
 import resource
@@ -43,6 +44,12 @@ _SWEEP = 0.5
 _SLICE = 8192
 """Bytes that are parsed at a time: as many may come after the last field that was counted."""
 _TOO_MANY = "too many connections"
+_YOUNG = (700, 10, 1 << 30)
+"""Thresholds of the garbage collector: it never looks through old objects by itself."""
+_OLD_EVERY = 60.0
+"""Seconds between two looks through old objects."""
+_FEW = 500
+"""Connections with which such a look takes a few milliseconds."""
 _LENGTHS = (b"content-length", b"transfer-encoding")
 
 
@@ -131,11 +138,21 @@ class Gate:
         )
 
     async def sweep(self, state: ServerState) -> None:
-        """Close connections whose time is over, without end."""
+        """Close connections whose time is over, without end; and collect garbage.
+
+        With 12 000 connections a look through all objects took 150 ms, in which nobody was
+        answered, and found nothing: so it waits until there are few.
+        """
         loop = asyncio.get_running_loop()
+        gc.freeze()
+        gc.set_threshold(*_YOUNG)
+        collect_at = loop.time() + _OLD_EVERY
         while True:
             await asyncio.sleep(_SWEEP)
             now = loop.time()
+            if now >= collect_at and len(state.connections) <= _FEW:
+                gc.collect()
+                collect_at = now + _OLD_EVERY
             for connection in list(state.connections):
                 if isinstance(connection, Connection):
                     connection.expire(now)
