@@ -61,6 +61,7 @@ LIMITS: Mapping[str, Any] = {
 
 _PORT = 8080
 _WORKERS = "MLFLOW_MODELS_WORKERS"
+_QUEUE = "MLFLOW_MODELS_QUEUE"
 _REQUESTS = "requests"
 _RATE = "1/s"
 SETTINGS: Mapping[str, Mapping[str, str]] = {
@@ -131,7 +132,8 @@ def contestant(side: str, workers: int, name: str = "", **variables: str) -> Con
     return Contestant(
         f"{side}, {name or counted(workers)}",
         models.reference(side, 1),
-        environment={_WORKERS: str(workers), **variables},
+        # By default ours has fewer wait than there are connections here.
+        environment={_WORKERS: str(workers), _QUEUE: str(MANY), **variables},
         path="/ping",
         port=_PORT,
         limits=LIMITS,

@@ -65,6 +65,13 @@ def test_settings_by_default() -> None:
     assert read.threads == 1
     assert (str(read.model), read.port, read.max_request_bytes) == ("/opt/ml/model", 8080, 2**26)
     assert (read.access_log, read.enforce_requirements) == (True, True)
+    assert (read.queue, read.worker_memory, read.load_timeout) == (None, None, 900)
+    assert (read.queue_bytes, read.max_unsent_bytes) == (2**28, 2**28)
+    assert settings.read({"MLFLOW_MODELS_QUEUE": "0"}).queue == 0
+    large = settings.read({"MLFLOW_MODELS_MAX_REQUEST_BYTES": str(2**30)})
+    assert large.queue_bytes == 2**30, "it would take no request of the size that it may have"
+    names = [value for value in vars(settings).values() if isinstance(value, str)]
+    assert all(name in settings.HELP for name in names if name.startswith("MLFLOW_MODEL"))
     environment = {"OMP_NUM_THREADS": "7"}
     settings.apply(settings.read({"MLFLOW_MODELS_THREADS": "3"}), environment)
     assert environment == {
@@ -83,6 +90,9 @@ def test_settings_by_default() -> None:
         ("MLFLOW_MODELS_WORKERS", "²"),
         ("MLFLOW_MODELS_WORKERS", "1.5"),
         ("MLFLOW_MODELS_PORT", "65536"),
+        ("MLFLOW_MODELS_QUEUE", "-1"),
+        ("MLFLOW_MODELS_LOAD_TIMEOUT", "0"),
+        ("MLFLOW_MODELS_MAX_UNSENT_BYTES", "0"),
         ("MLFLOW_MODEL_REQUIREMENTS", "no"),
         ("MLFLOW_MODELS_ACCESS_LOG", "maybe"),
         ("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", "-1"),

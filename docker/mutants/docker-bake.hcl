@@ -193,7 +193,6 @@ target "patched" {
       { name = "gives-up-after-three-deaths", breaks = "serving.survives_workers", of = "model-server" },
       { name = "keeps-hung-workers", breaks = "serving.recovers_from_hangs", of = "model-server" },
       { name = "keeps-stopped-workers", breaks = "serving.recovers_from_hangs", of = "model-server" },
-      { name = "is-ready-while-all-hangs", breaks = "serving.recovers_from_hangs", of = "model-server" },
       { name = "ends-what-computes", breaks = "serving.recovers_from_hangs", of = "model-server" },
       { name = "gives-greedy-requests-on", breaks = "serving.survives_memory", of = "model-server" },
       { name = "unpacks-anything", breaks = "serving.limits_unpacking", of = "model-server" },

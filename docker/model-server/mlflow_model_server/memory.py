@@ -7,6 +7,7 @@ request that made it take it is named: the one whose thread has touched most new
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import resource
 import struct
@@ -215,8 +216,9 @@ def offer_to_kernel() -> None:
     """Have the kernel end this process before the others of the container."""
     file = _PROCESSES / "self" / "oom_score_adj"
     score = int(file.read_text())
-    # To raise it takes no privilege.
-    file.write_text(str(min(1000, score + _SCORE)))
+    # To raise it takes no privilege, but a sandbox may have its /proc for reading only.
+    with contextlib.suppress(OSError):
+        file.write_text(str(min(1000, score + _SCORE)))
 
 
 def _anonymous(pid: int) -> int:
