@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import zlib
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +19,7 @@ import pytest
 from ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[1]
 APP = """
@@ -251,6 +253,35 @@ def test_sizes_of_bodies(front: Front) -> None:
         b"200",
     ]
     assert front.talk(post("/", f"Content-Length: {large}", "Expect: 100-continue")) == [b"413"]
+
+
+def _deflated(size: int) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(bytes(size)) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [
+        ("gzip", lambda size: gzip.compress(bytes(size))),
+        ("GZIP", lambda size: gzip.compress(b"a") + gzip.compress(bytes(size - 1))),
+        ("gzip", lambda size: gzip.compress(bytes(size + 1_000_000))[:-400]),
+        ("deflate", lambda size: zlib.compress(bytes(size))),
+        ("deflate", _deflated),
+    ],
+    ids=["gzip", "two-members", "broken", "zlib", "raw"],
+)
+def test_sizes_of_unpacked_bodies(
+    front: Front, encoding: str, pack: Callable[[int], bytes], request: pytest.FixtureRequest
+) -> None:
+    def send(size: int) -> list[bytes]:
+        body = pack(size)
+        fields = (f"Content-Length: {len(body)}", f"Content-Encoding: {encoding}")
+        return front.talk(post("/v1/traces", *fields, body=body) + LAST)
+
+    assert send(10 * LIMIT) == [b"413", b"200"]
+    if request.node.callspec.id != "broken":
+        assert send(LIMIT) == [b"200", b"200"]
 
 
 def test_head_is_asked_as_get(front: Front) -> None:

@@ -12,7 +12,7 @@ import os
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlflow_entrypoint import settings
+from mlflow_entrypoint import settings, unpacking
 from mlflow_entrypoint.processes import PREFIX
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ BUFFERED_BODIES = 4
 RETRY_SECONDS = 1
 
 _LENGTH = b"content-length"
+_ENCODING = b"content-encoding"
 _OFFERS = (b"upgrade", b"http2-settings")
 _ARTIFACTS = "/mlflow-artifacts/artifacts/"
 _LONG = ("/gateway/", "/mlflow/assistant/")
@@ -94,13 +95,19 @@ class _Body:
         self.more = more
         self._chunks.append(chunk)
 
+    def whole(self) -> bytes:
+        """All of it."""
+        if len(self._chunks) > 1:
+            self._chunks = [b"".join(self._chunks)]
+        return self._chunks[0]
+
     def replay(self, receive: Receive) -> Receive:
         """What the app receives: the whole body, and then what else happens to the connection."""
 
         async def again() -> Message:
             if not self._chunks:
                 return await receive()
-            whole = b"".join(self._chunks)
+            whole = self.whole()
             self._chunks.clear()
             return {"type": "http.request", "body": whole, "more_body": False}
 
@@ -141,6 +148,7 @@ class Admission:
         body = _Body()
         try:
             await self._read(scope, receive, body)
+            await self._check_unpacked(scope, body)
             replay = body.replay(receive)
             if any(marker in scope["path"] for marker in _LONG):
                 await self._stream(scope, replay, send)
@@ -181,15 +189,26 @@ class Admission:
                 HTTPStatus.REQUEST_TIMEOUT, f"The body has not come within {BODY_SECONDS} s."
             ) from None
 
+    async def _check_unpacked(self, scope: Message, body: _Body) -> None:
+        encoding = next((value for name, value in scope["headers"] if name == _ENCODING), b"")
+        if not encoding or not self._limits.body:
+            return
+        name = encoding.decode("latin-1").strip().lower()
+        if await asyncio.to_thread(unpacking.is_larger, body.whole(), name, self._limits.body):
+            raise self._too_large()
+
+    def _too_large(self) -> _RefusedError:
+        return _RefusedError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"The body is larger than {self._limits.body} bytes ({settings.MAX_REQUEST_BYTES[0]}).",
+        )
+
     def _check(self, size: int, more: int) -> None:
         limit = self._limits.body
         if not limit:
             return
         if size > limit:
-            raise _RefusedError(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"The body is larger than {limit} bytes ({settings.MAX_REQUEST_BYTES[0]}).",
-            )
+            raise self._too_large()
         if self._buffered and self._buffered + more > BUFFERED_BODIES * limit:
             raise _busy("%d bytes of bodies in memory", self._buffered)
 

@@ -73,7 +73,7 @@ def _connect(
     try:
         return _DRIVERS[dialect.driver](words, options, limit)
     except failure:
-        if time.monotonic() - started >= min(CONNECT_SECONDS, options["connect_timeout"]):
+        if time.monotonic() - started >= (options["connect_timeout"] or CONNECT_SECONDS):
             _silent_until[where] = time.monotonic() + PAUSE
         raise
 
