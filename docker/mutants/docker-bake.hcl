@@ -171,6 +171,17 @@ target "patched" {
       { name = "repeats-input-in-a-header", breaks = "serving.keeps_input_private", of = "model-server" },
       { name = "logs-queries", breaks = "serving.keeps_input_private", of = "model-server" },
 
+      # What clients may do to it.
+      { name = "reads-requests-behind-upgrades", breaks = "http.ignores_upgrades", of = "model-server" },
+      { name = "reads-chunks-without-an-end", breaks = "http.frames_strictly", of = "model-server" },
+      { name = "counts-whole-fields-only", breaks = "http.limits_heads", of = "model-server" },
+      { name = "refuses-half-of-its-heads", breaks = "http.limits_heads", of = "model-server" },
+      { name = "is-patient-with-trickling-heads", breaks = "http.ends_slow_heads", of = "model-server" },
+      { name = "serves-a-thousand-connections", breaks = "http.keeps_idle_connections", of = "model-server" },
+      { name = "knows-get-and-post-alone", breaks = "http.answers_head_and_options", of = "model-server" },
+      { name = "describes-its-interface", breaks = "http.hides_interfaces", of = "model-server" },
+      { name = "tells-of-each-refusal", breaks = "http.bounds_error_logs", of = "model-server" },
+
       # Its life, from the start to the end.
       { name = "says-another-mlflow", breaks = "serving.paths[/version]", of = "model-server" },
       { name = "is-in-health-at-once", breaks = "serving.paths[/health]", of = "model-server" },
