@@ -345,7 +345,14 @@ target "wheels" {
     lists                = MODEL_LISTS
   }
   platforms = ["linux/amd64", "linux/arm64"]
-  args      = { PYTHON = IMAGE_PYTHON }
+  args      = merge({ PYTHON = IMAGE_PYTHON }, without_proxies())
+}
+
+# A docker client that is told of proxies hands them, with their passwords, to each step of a build. A
+# stage that runs a stranger's code gets none; what needs them there takes them from the secret.
+function "without_proxies" {
+  params = []
+  result = { for name in ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"] : name => "" }
 }
 
 # What a model requires, locked; the result is a folder of lists.
@@ -374,6 +381,7 @@ target "locked" {
 target "model-tried" {
   inherits  = ["locked"]
   contexts  = { model-files = MODEL_FILES }
+  args      = without_proxies()
   target    = "tried"
   platforms = [BUILD_PLATFORM]
 }

@@ -26,7 +26,7 @@ from seatrial.build import build
 from seatrial.build.builder import Builder
 from seatrial.catalogue import ROOT
 from seatrial.errors import UserError, without_password
-from seatrial.model import copying, description, image, locking
+from seatrial.model import copying, description, image, locking, requirements
 from seatrial.model.fetching import fetch, hide_passwords
 
 if TYPE_CHECKING:
@@ -128,16 +128,22 @@ def test_full_disk_is_told_by_what_was_to_be_written(
 
 def test_passwords_of_indexes_stay_out_of_the_copy(tmp_path: Path) -> None:
     source = save(tmp_path / "m")
-    line = "--extra-index-url https://me:hunter2@index.example/simple\n"
-    for name in ("requirements.txt", "conda.yaml", "constraints.txt"):
-        with (source / name).open("a", encoding="utf-8") as file:
-            file.write(f"{line}# fin\u00e9\n")
+    index = "https://index.example/simple"
+    secret = f"--extra-index-url {index.replace('//', '//me:hunter2@')}"
+    named = {
+        "requirements.txt": f"mlflow\n-c constraints.txt\n{secret}\n# fin\u00e9\n",
+        "constraints.txt": f"{secret}\n",
+        "conda.yaml": f"dependencies:\n- pip:\n  - {secret}\n  - -r more.txt\n",
+        "more.txt": f"{secret}\n",
+    }
+    for name, text in named.items():
+        (source / name).write_text(text, encoding="utf-8")
     copy = fetch(str(source), "", tmp_path)
-    hide_passwords(copy)
-    for name in ("requirements.txt", "conda.yaml", "constraints.txt"):
-        text = (copy / name).read_text(encoding="utf-8")
-        assert text.endswith("--extra-index-url https://index.example/simple\n# fin\u00e9\n"), name
-        assert line in (source / name).read_text(encoding="utf-8"), f"the user's own {name}"
+    hide_passwords(copy, requirements.read(copy, (index,)).files)
+    for name, text in named.items():
+        expected = text.replace("me:hunter2@", "")
+        assert (copy / name).read_text(encoding="utf-8") == expected, name
+        assert (source / name).read_text(encoding="utf-8") == text, f"the user's own {name}"
 
 
 def test_server_that_is_down_is_one_line_without_its_password(tmp_path: Path) -> None:

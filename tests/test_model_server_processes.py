@@ -790,14 +790,21 @@ def test_model_that_raises_and_leaves_something(model: Path, tmp_path: Path, lef
         ("thread", 0, "the model loads; it has no input example to try"),
         ("child", 0, "the model loads; it has no input example to try"),
         ("thread and raise", 1, "can't be loaded: ValueError: it raised"),
+        ("hang", 1, "the model does not load and answer within 4 seconds"),
+        ("kill", 1, "the model ends the process that loads it: SIGKILL"),
     ],
 )
-def test_check_of_a_model_that_leaves_something(
+def test_check_of_a_model_that_goes_wrong_or_leaves_something(
     model: Path, tmp_path: Path, left: str, code: int, said: str
 ) -> None:
     environment = _environment(
         MLFLOW_MODEL_PATH=str(model), MLFLOW_MODEL_REQUIREMENTS="warn", TEST_LOAD=left
     )
+    if left == "hang":
+        environment |= {
+            "MLFLOW_MODELS_LOAD_TIMEOUT": "3",
+            "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": "1",
+        }
     output = tmp_path / "output"
     with output.open("wb") as file:
         checked = subprocess.Popen(

@@ -9,18 +9,20 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.request import url2pathname
 
 from seatrial.catalogue import ROOT
 from seatrial.errors import UserError, without_password
-from seatrial.model import description, requirements
+from seatrial.model import description
 from seatrial.model.copying import copy
 from seatrial.model.limits import MOST_SECONDS, Budget
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _FILE = re.compile(r"file:(?://[^/]*)?", re.IGNORECASE)
-_LISTS = (requirements.FILE, requirements.CONDA, "constraints.txt")
-"""What of a model's files names package indexes."""
 _READABLE, _SEARCHABLE = 0o644, 0o755
 MAX_GIB = 16
 
@@ -54,16 +56,16 @@ def fetch(uri: str, tracking_uri: str, target: Path, *, max_gib: int = MAX_GIB) 
     return folder
 
 
-def hide_passwords(folder: Path) -> None:
-    """Take users and passwords of addresses out of the lists that MLflow writes beside a model.
+def hide_passwords(folder: Path, names: Iterable[str]) -> None:
+    """Take users and passwords of addresses out of files that name package indexes.
 
     Args:
         folder: the copy of a model, as `fetch` gives it; an image gets it as it is.
+        names: the files, relative to the folder; UTF-8.
     """
-    for path in (folder / name for name in _LISTS):
-        if path.is_file():
-            text = path.read_bytes().decode(errors="surrogateescape")
-            path.write_bytes(without_password(text).encode(errors="surrogateescape"))
+    for path in (folder / name for name in names):
+        text = path.read_bytes().decode()
+        path.write_bytes(without_password(text).encode())
 
 
 def _copied(source: Path, uri: str, target: Path, max_gib: int) -> None:

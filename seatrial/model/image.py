@@ -101,7 +101,7 @@ def run(
                 locking.Resolver(host, builder or None),
                 build_sources=allow_emulated_build,
             )
-            hide_passwords(folder)
+            hide_passwords(folder, required.files)
             variables = {
                 "BUILD_PLATFORM": host.platform,
                 "MODEL_FILES": str(folder),

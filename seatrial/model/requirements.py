@@ -8,7 +8,7 @@ to an installer as it stands. What `read` gives is written anew from parsed valu
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -65,6 +65,8 @@ class Requirements:
     `--extra-index-url URL`, `--index-url URL` or `--find-links URL`."""
     prereleases: bool = False
     """Whether versions before a release may be taken (`--pre`)."""
+    files: tuple[str, ...] = ()
+    """The model's files that name packages or indexes, relative to its folder."""
 
 
 def read(folder: Path, allowed: Sequence[str], own: Iterable[str] = ()) -> Requirements:
@@ -83,11 +85,15 @@ def read(folder: Path, allowed: Sequence[str], own: Iterable[str] = ()) -> Requi
             mend it.
     """
     reader = _Reader(folder, [*map(_allowed, allowed)], {*filter(None, map(_plain, own))})
-    for name in (CONDA, VIRTUALENV):
-        if (folder / name).is_file():
-            _Reader(folder, reader.allowed, reader.own).lines(name, list(_of_yaml(folder, name)))
+    listed = [name for name in (CONDA, VIRTUALENV) if (folder / name).is_file()]
+    for name in listed:
+        # Read by a reader of its own: what they name is not required.
+        other = _Reader(folder, reader.allowed, reader.own)
+        other.lines(name, list(_of_yaml(folder, name)))
+        listed = [*listed, *other.result().files]
     reader.file(FILE)
-    return reader.result()
+    found = reader.result()
+    return replace(found, files=tuple(dict.fromkeys((*found.files, *listed))))
 
 
 def names(lines: Iterable[str]) -> set[str]:
@@ -150,6 +156,7 @@ class _Reader:
             tuple(dict.fromkeys(self.constraints)),
             tuple(dict.fromkeys(self.sources)),
             self.prereleases,
+            tuple(dict.fromkeys(name for name, _ in self._seen)),
         )
 
     def file(self, name: str, *, constrains: bool = False) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from typing import TYPE_CHECKING
 
 from mlflow_entrypoint.errors import EntrypointError, say
 
-from mlflow_model_server import fitness, worker
+from mlflow_model_server import ending, fitness, worker
 from mlflow_model_server.frames import Request
+from mlflow_model_server.settings import LOAD_TIMEOUT
 
 if TYPE_CHECKING:
     from mlflow_model_server.settings import Settings
 
+_TICK = 0.05
+"""Seconds between two looks at the child process."""
 _EXAMPLE = "serving_input_example.json"
 """MLflow's name for the input example, as a request has it."""
 
@@ -19,9 +25,31 @@ _EXAMPLE = "serving_input_example.json"
 def run(settings: Settings) -> int:
     """Load the model, and have it answer its input example where it has one.
 
+    A child process does it, for the model's code need not come back.
+
     Returns:
         the exit code: 1 with one line that says what is wrong.
     """
+    limit = settings.load_timeout + settings.request_timeout
+    child = os.fork()
+    if child == 0:
+        ending.leave(_run(settings))
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            code = os.waitstatus_to_exitcode(status)
+            if code < 0:
+                say(f"the model ends the process that loads it: {signal.Signals(-code).name}")
+            return 1 if code < 0 else code
+        time.sleep(_TICK)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    say(f"the model does not load and answer within {limit} seconds ({LOAD_TIMEOUT} allows more)")
+    return 1
+
+
+def _run(settings: Settings) -> int:
     try:
         said = _check(settings)
     except EntrypointError as error:
