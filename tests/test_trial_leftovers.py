@@ -82,7 +82,7 @@ def test_same_machine_has_no_difference() -> None:
     assert left(engine, engine) == []
 
 
-@pytest.mark.parametrize("owner", ["", GONE])
+@pytest.mark.parametrize("owner", ["", GONE], ids=["without a session", "ended session"])
 @pytest.mark.parametrize("kind", ["container", "network", "volume"])
 def test_what_is_left_is_named(kind: str, owner: str) -> None:
     after = Engine(**{f"{kind}s": Things([Thing("thing", owner)])})
