@@ -169,7 +169,7 @@ def _silence(facts: Facts) -> tuple[str, str]:
         kept = " and ".join(map(str, facts.data))
         state = f"{facts.dockerd} is installed, not running" if facts.dockerd else "missing"
         mend = "start it, or `invoke setup --start` does so, with its image store as it is"
-        return f"{state}, and there are {kept}", mend
+        return f"{state}, and it has left {kept}", mend
     if plan(facts).start:
         state = f"{facts.dockerd} is installed, not running" if facts.dockerd else "missing"
         return state, "run `invoke setup`"
