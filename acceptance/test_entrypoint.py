@@ -38,10 +38,10 @@ LATE = token_hex(16)
 """The password of a database that comes up when a test says so."""
 NASTY = "@:/?#%&=+ '{}' \"`\\ $ äß漢字🔑"
 """A password with all that makes trouble in addresses, in a shell and in a log."""
-BEGUN = """
-SELECT (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory')
-     + (SELECT count(*) FROM pg_tables WHERE schemaname = 'public')
-"""
+BLOCK = "BEGIN; CREATE TABLE experiments (x int); SELECT pg_sleep(3600)"
+"""Holds the name of a table, so that whoever initialises the database hangs."""
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+"""How many sessions hang for a lock that another one holds."""
 SHOW_ARGUMENTS = """
 import os
 for name in os.listdir("/proc"):
@@ -380,10 +380,11 @@ def _late_url(trial: Trial, subject: Subject) -> str:
     return f"postgresql+psycopg2://late:{LATE}@{_late_name(trial, subject)}:5432/late"
 
 
-def _is_being_made_ready(database: Container) -> bool:
-    """Whether a server has begun to initialise the database, by what it holds or has made."""
-    asked = run_in_container(database, "psql", "-U", "late", "-d", "late", "-Atc", BEGUN)
-    return asked.code == 0 and asked.output.strip() not in ("", "0")
+def _asked(database: Container, statement: str) -> str:
+    """What the database answers; nothing while it doesn't."""
+    words = ("psql", "-U", "late", "-d", "late", "-Atc", statement)
+    asked = run_in_container(database, *words)
+    return "" if asked.code else asked.output.strip()
 
 
 @pytest.fixture
@@ -452,12 +453,12 @@ class TestWaitsForDatabase:
     ) -> None:
         """Its machine still accepts connections, which is no answer."""
         database = late()
-        database.pause()
+        database.kill(signal="SIGSTOP")
         settings = self._settings(subject, _late_url(trial, subject), MLFLOW_DATABASE_WAIT="3")
         server = launch(settings, wait=False)
         assert_clear_end(server, "its database does not answer", "late", limit=WAIT)
 
-    @pytest.mark.parametrize("fault", ["holder-is-frozen", "database-dies"])
+    @pytest.mark.parametrize("fault", ["holder-hangs", "database-dies"])
     def test_that_another_server_makes_ready(
         self,
         trial: Trial,
@@ -466,29 +467,26 @@ class TestWaitsForDatabase:
         late: Callable[[], Container],
         fault: str,
     ) -> None:
-        """One server is frozen while it initialises the database; the next one waits for it."""
+        """One server hangs while it initialises the database; the next one waits for it."""
         database = late()
+        database.exec_run(["psql", "-U", "late", "-d", "late", "-c", BLOCK], detach=True)
         url = _late_url(trial, subject)
         holder = launch(self._settings(subject, url), wait=False)
         until(
-            lambda: _is_being_made_ready(database),
+            lambda: _asked(database, WAITING) not in ("", "0"),
             container=holder.container,
             what="begin to initialise its database",
             limit=subject.contract.start.ready_within * subject.scale,
         )
-        holder.container.pause()
-        try:
-            limit = "5" if fault == "holder-is-frozen" else "600"
-            settings = self._settings(subject, url, MLFLOW_SCHEMA_LOCK_WAIT=limit)
-            server = launch(settings, wait=False)
-            if fault == "database-dies":
-                time.sleep(20 * subject.scale)
-                server.container.reload()
-                assert server.container.status == "running", f"it ended:\n{server.logs()}"
-                database.kill()
-            assert_clear_end(server, f"it waits for another server, and the {fault}", limit=WAIT)
-        finally:
-            holder.container.unpause()
+        limit = "5" if fault == "holder-hangs" else "600"
+        settings = self._settings(subject, url, MLFLOW_SCHEMA_LOCK_WAIT=limit)
+        server = launch(settings, wait=False)
+        if fault == "database-dies":
+            time.sleep(20 * subject.scale)
+            server.container.reload()
+            assert server.container.status == "running", f"it ended:\n{server.logs()}"
+            database.kill()
+        assert_clear_end(server, f"it waits for another server, and the {fault}", limit=WAIT)
 
     def test_that_never_comes(self, subject: Subject, launch: Launch) -> None:
         """It says what it waited for, and why in vain; its limit is lowered if it knows how."""
