@@ -175,7 +175,7 @@ def test_greedy_prediction_ends_one_worker(
     serving: Serving, serve: StartServing, neighbours: int, subject: Subject
 ) -> None:
     """At most: alone, or among others, which are answered."""
-    variables = {REQUEST_TIMEOUT: str(30 * subject.scale)}
+    variables = {REQUEST_TIMEOUT: str(45 * subject.scale)}
     server = serve(scriptable(serving), variables=variables, memory=1536 * MIB)
     shifts = map(float, itertools.count())
 
@@ -192,6 +192,8 @@ def test_greedy_prediction_ends_one_worker(
         except requests.RequestException as error:
             pytest.fail(f"a prediction that takes all memory gets no answer: {error}")
         assert answer.status_code >= HTTPStatus.BAD_REQUEST, answer.text[:200]
+        over = answer.status_code == HTTPStatus.GATEWAY_TIMEOUT
+        assert not over, "a prediction that takes all memory is tried until its time is over"
     assert_answered(server.ask(with_parameters()), SCRIPTED_ANSWER, subject, "afterwards")
     counted = run_in_container(server.container, subject.contract.start.interpreter, "-c", COUNT)
     assert counted.code == 0, f"the marks can't be counted: {counted}"
