@@ -53,6 +53,7 @@ class IdleConnections:
         """Why no more could be opened; empty where all were."""
         self._target, self._scale = target, scale
         self._open: list[socket.socket] = []
+        self._since: list[float] = []
         self._late: list[tuple[socket.socket, float]] = []
         self._get = request(f"GET {target.health} HTTP/1.1", target.host)
 
@@ -86,11 +87,25 @@ class IdleConnections:
                 self.refused = str(error)
                 return
             self._open.append(connection)
+            self._since.append(time.monotonic())
             if number >= count - 2 * used:
                 if number < count - used and (fault := self._ask(connection)):
                     self.refused = fault
                     return
                 self._late.append((connection, time.monotonic()))
+
+    def closed(self) -> int:
+        """Count those that the server has closed before any server may take them for forgotten.
+
+        One that has room for few keeps the last ones, and closes others for them.
+        """
+        late = time.monotonic() - _SHORTEST_IDLE * self._scale
+        young = [
+            connection
+            for connection, since in zip(self._open, self._since, strict=True)
+            if since > late
+        ]
+        return sum(_is_closed(connection) for connection in young)
 
     def use(self) -> list[str]:
         """Send a request on each of the last connections that were opened.
