@@ -257,7 +257,8 @@ def test_settings_stand_against_our_server_as_it_is() -> None:
 def test_both_sides_have_the_same_limits() -> None:
     own, stock = (serving.contestant(side, 2) for side in (serving.OWN, serving.STOCK))
     assert own.limits == stock.limits == serving.LIMITS
-    assert own.environment == stock.environment == {"MLFLOW_MODELS_WORKERS": "2"}
+    variables = {"MLFLOW_MODELS_WORKERS": "2", "MLFLOW_MODELS_QUEUE": str(serving.MANY)}
+    assert own.environment == stock.environment == variables
     assert own.reference == "seatrial-bench/own:1"
 
 
