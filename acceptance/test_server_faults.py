@@ -70,11 +70,10 @@ or prints which of some are stopped."""
 
 
 @contextmanager
-def _database(trial: Trial, subject: Subject, services: ServiceAddresses) -> Iterator[Container]:
+def _database(trial: Trial, services: ServiceAddresses) -> Iterator[Container]:
     """A PostgreSQL of this test alone, which it can freeze."""
     container = trial.client.containers.run(
         catalogue.load().services["postgres"].reference,
-        name=f"{trial.session.network}-frozen-{subject.name}".replace("/", "-").replace(":", "-"),
         detach=True,
         network=trial.session.network,
         labels=trial.session.labels,
@@ -91,6 +90,7 @@ def _database(trial: Trial, subject: Subject, services: ServiceAddresses) -> Ite
             what="accept connections",
             limit=90,
         )
+        container.reload()
         yield container
     finally:
         container.remove(force=True, v=True)
@@ -111,8 +111,10 @@ class TestFrozenDatabase:
         promised: Promise,
     ) -> None:
         limit = int(str(promised.value)) * subject.scale
-        with _database(trial, subject, services) as database:
-            url = f"{scheme}://{services.user}:{services.password}@{database.name}:5432/{DATABASE}"
+        with _database(trial, services) as database:
+            networks = database.attrs["NetworkSettings"]["Networks"]
+            host = networks[trial.session.network]["IPAddress"]
+            url = f"{scheme}://{services.user}:{services.password}@{host}:5432/{DATABASE}"
             server = launch(
                 replace(EMBEDDED, name="frozen", database="postgresql", database_url=url)
             )
