@@ -165,7 +165,6 @@ def test_idle_connections_hinder_nobody(start_service: StartService, promised: P
     with IdleConnections(service.direct, service.scale) as idle:
         idle.open(int(str(promised.value)))
         assert not idle.refused, f"after {len(idle)} idle connections: {idle.refused}"
-        assert not idle.closed(), f"{idle.closed()} of {len(idle)} idle connections were closed"
         for _ in range(20):
             _assert_answers(service)
         faults = idle.use()

@@ -24,6 +24,8 @@ SPARE_FILES = 500
 """Of this process, beside the connections."""
 _SHORTEST_IDLE = 4.0
 """Seconds that every server keeps an idle connection: uvicorn's own default is 5."""
+_SETTLED = 1.0
+"""Seconds in which a server has taken what was opened, or closed it."""
 _ANSWER_LIMIT = 30.0
 """Seconds, natively."""
 
@@ -52,8 +54,8 @@ class IdleConnections:
         self.refused = ""
         """Why no more could be opened; empty where all were."""
         self._target, self._scale = target, scale
-        self._open: list[socket.socket] = []
-        self._since: list[float] = []
+        self._open: list[tuple[socket.socket, float]] = []
+        """With the time since when each is idle."""
         self._late: list[tuple[socket.socket, float]] = []
         self._get = request(f"GET {target.health} HTTP/1.1", target.host)
 
@@ -66,7 +68,7 @@ class IdleConnections:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for connection in self._open:
+        for connection, _ in self._open:
             connection.close()
 
     def __len__(self) -> int:
@@ -79,33 +81,32 @@ class IdleConnections:
             UserError: this process may not have as many.
         """
         allow_files(count)
-        used = min(USED, count // 2)
-        for number in range(count):
+        for _ in range(count):
             try:
                 connection = connect(self._target.address, self._scale)
             except OSError as error:
                 self.refused = str(error)
                 return
-            self._open.append(connection)
-            self._since.append(time.monotonic())
-            if number >= count - 2 * used:
-                if number < count - used and (fault := self._ask(connection)):
-                    self.refused = fault
-                    return
-                self._late.append((connection, time.monotonic()))
+            self._open.append((connection, time.monotonic()))
+        time.sleep(_SETTLED)
+        if evicted := self._evicted():
+            self.refused = f"{evicted} of {count} were closed at once, for others"
+            return
+        used = min(USED, count // 2)
+        self._late = self._open[-2 * used :]
+        for number, (connection, _) in enumerate(self._late[:used]):
+            if fault := self._ask(connection):
+                self.refused = fault
+                return
+            self._late[number] = (connection, time.monotonic())
 
-    def closed(self) -> int:
-        """Count those that the server has closed before any server may take them for forgotten.
+    def _evicted(self) -> int:
+        """Count those that were closed before any server may take them for forgotten.
 
-        One that has room for few keeps the last ones, and closes others for them.
+        A server that has room for few keeps the last ones, and closes others for them.
         """
         late = time.monotonic() - _SHORTEST_IDLE * self._scale
-        young = [
-            connection
-            for connection, since in zip(self._open, self._since, strict=True)
-            if since > late
-        ]
-        return sum(_is_closed(connection) for connection in young)
+        return sum(_is_closed(connection) for connection, since in self._open if since > late)
 
     def use(self) -> list[str]:
         """Send a request on each of the last connections that were opened.
