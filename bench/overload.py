@@ -46,8 +46,8 @@ class Flow:
 
     @property
     def slowest_shed(self) -> float:
-        """The 99th percentile, in milliseconds; 0 where none was shed."""
-        return slowest_percent(self.shed) * 1000 if self.shed else 0.0
+        """The 99th percentile, in milliseconds; infinite where hardly any was shed."""
+        return slowest_percent(self.shed) * 1000
 
     def __str__(self) -> str:
         kinds = ", ".join(f"{kind}: {count}" for kind, count in sorted(self.errors.items()))

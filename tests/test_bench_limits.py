@@ -93,8 +93,8 @@ def test_what_is_shed_has_to_say_when_to_come_again() -> None:
     assert flow.bare == len(flow.shed) == 5
 
 
-def test_nothing_shed_took_no_time() -> None:
-    assert overload.Flow().slowest_shed == 0
+def test_what_never_came_took_for_ever() -> None:
+    assert overload.Flow().slowest_shed == float("inf")
     assert overload.Flow().slowest_accepted == float("inf")
 
 
