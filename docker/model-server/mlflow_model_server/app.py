@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlflow_model_server import answers, frames, metrics
+from mlflow_model_server.connections import REFUSED
 from mlflow_model_server.frames import Answer, Request
 from mlflow_model_server.unsent import PIECE
 
@@ -95,7 +96,8 @@ class App:
         seconds = time.perf_counter() - began
         path = scope["path"] if scope["path"] in _METHODS else "other"
         self.metrics.count(path, answer.status, seconds, exchange.received, len(answer.body))
-        if self.settings.access_log and not (path in _UNLOGGED and answer.status < 400):
+        unlogged = (path in _UNLOGGED and answer.status < 400) or scope.get(REFUSED)
+        if self.settings.access_log and not unlogged:
             self.log.add(_line(scope["method"], path, answer, seconds, exchange))
         if exchange.unread:
             await _read_rest(receive, exchange)

@@ -33,6 +33,8 @@ _PIPELINED = 32
 """The most requests that a connection may send before the first of them is answered."""
 _HEADS = 32 << 20
 """Bytes of heads that are held for all clients: they take up to four times as much memory."""
+REFUSED = "mlflow_model_server.refused"
+"""In the scope of a request whose body turned out to be malformed: it is reported already."""
 _SPARE = 128
 """Connections beyond the limit that are read: health checks on them are answered."""
 _OTHER_FILES = 256
@@ -383,6 +385,7 @@ class Connection(HttpToolsProtocol):
         answering = self._is_answering()
         if answering and self._in_body:
             # The request that was read last is the faulty one: its body will not be complete.
+            cast("dict[str, Any]", self.cycle.scope)[REFUSED] = True
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             if self.pipeline:
