@@ -10,7 +10,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from seatrial import scratch
-from seatrial.errors import UserError
+from seatrial.errors import UserError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,8 @@ def command(
                 with nullcontext() if outlived else scratch.for_temporary_files():
                     function(*args, **kwargs)
             except UserError as error:
-                raise Exit(f"seatrial: {error}", code=2) from None
+                # Part of it may be the words of a server, or of a program in a container.
+                raise Exit(f"seatrial: {printable(str(error))}", code=2) from None
             except KeyboardInterrupt:
                 raise Exit("seatrial: interrupted", code=130) from None
 

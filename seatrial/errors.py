@@ -4,6 +4,9 @@ import re
 
 _USER = re.compile(r"//(?:[^/\s]*|(?![^/\s@]*:\d+/)[^/\s:@]*:[^\s@]*)@")
 """User and password in an address: a `/` may stand in a password, though none should."""
+_STEERS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+"""Sequences that programs colour their output with."""
+_WORD = re.compile(r"\S+")
 
 
 class UserError(Exception):
@@ -18,6 +21,23 @@ def reason(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def plain(text: str) -> str:
+    """Text that others may have written, without what would steer a terminal."""
+    kept = (each if each.isprintable() or each == "\t" else "?" for each in _STEERS.sub("", text))
+    return "".join(kept)
+
+
+def printable(text: str) -> str:
+    """The same as `plain`, on one line."""
+    return plain(" ".join(text.split()))
+
+
 def without_password(text: str) -> str:
     """The same address, or text with addresses, for somebody else's eyes."""
-    return _USER.sub("//", text)
+    return _WORD.sub(_without_password, text)
+
+
+def _without_password(word: re.Match[str]) -> str:
+    # Behind the last @ is no user; a search there takes quadratic time.
+    before, at, after = word[0].rpartition("@")
+    return _USER.sub("//", before + at) + after

@@ -236,6 +236,14 @@ REQUIREMENTS = (
     _requirement("a version of many digits", "six==" + "9" * 4000, "is longer than"),
     _file("a list that is huge", "requirements.txt", "# x\n" * 100_000, "is larger than"),
     _requirement("a foreign folder for a list", "-r {foreign}/..", _OUTSIDE),
+    _requirement(
+        "an option behind a line's end that is written as an escape",
+        r"six; os_name == '\n--extra-index-url {url}/\x24{{variable}}\n#'",
+        "holds a backslash",
+    ),
+    _requirement("a list whose name is too long", "-r " + "a" * 300, "has not got"),
+    _requirement("an option with another one", "--prefer-binary -e {package}", "is not taken"),
+    _requirement("an option that is none", "-?http://me:secret@{host}", "'-?http://127"),
     Attack("lists of lists", _lists_of_lists, "names more than 16 other files"),
     Attack("a folder behind another list", _behind_another_list, "more.txt is refused"),
 )
@@ -270,6 +278,31 @@ ENVIRONMENTS = (
     ),
 )
 
+_LINES = "//a:" * 250_000
+ENVIRONMENTS = (
+    *ENVIRONMENTS,
+    *(
+        _file(
+            f"conda whose pip is {value}",
+            "conda.yaml",
+            f"dependencies:\n- pip: {value}\n",
+            "pip is no list",
+        )
+        for value in ("5", "true", "a word", "{a: b}")
+    ),
+    _file(
+        "conda with an option on several lines",
+        "conda.yaml",
+        'dependencies:\n- pip: ["-\\nfoo http://me:secret@{host}"]\n',
+        "is no option",
+    ),
+    _file(
+        "conda with an address of a megabyte",
+        "conda.yaml",
+        f"dependencies:\n- pip: ['{_LINES}']\n",
+        "is longer than",
+    ),
+)
 _LAUGHS = "a0: &a0 [x]\n" + "".join(
     f"a{number}: &a{number} [{', '.join([f'*a{number - 1}'] * 10)}]\n" for number in range(1, 12)
 )
@@ -292,6 +325,22 @@ DESCRIPTIONS = (
         "too many digits",
     ),
     _file("an MLmodel that is huge", "MLmodel", "# x\n" * 400_000, "is larger than"),
+    *(
+        _file(
+            f"an MLmodel with a number of {value[:9]}",
+            "MLmodel",
+            f"x: !!{value}\n",
+            "holds the tag",
+        )
+        for value in (
+            'int ""',
+            'float ""',
+            "bool word",
+            "timestamp word",
+            f'int "0x{"f" * 100_000}"',
+            f'int "1{":59" * 300_000}"',
+        )
+    ),
     _mlmodel(
         "code above the model", "code: null", "code: ../../etc", "is outside the model's folder"
     ),

@@ -20,13 +20,16 @@ class Misdeed(NamedTuple):
     name: str
     refusal: str
     location: str = "mlflow-artifacts:/1/artifacts"
-    """Of the run's artifacts; `{foreign}` and `{url}` stand for the trap's."""
+    """Of the run's artifacts; `{foreign}`, `{url}` and `{host}` stand for the trap's, `{self}` for
+    the server's own host and port."""
     listing: Callable[[str], list[dict[str, Any]]] = lambda _: [_entry("MLmodel")]
     """The files of a folder."""
     endless: bool = False
     """Whether files do not end."""
     redirect: str = ""
     """Where everything but its health is said to be."""
+    fault: str = ""
+    """What it answers instead of the run."""
 
 
 def _entry(path: str, *, folder: bool = False) -> dict[str, Any]:
@@ -65,6 +68,22 @@ MISDEEDS = (
     Misdeed("an old file server", "credentials would be sent there", location="ftp://{host}/x"),
     Misdeed("a cluster", "credentials would be sent there", location="hdfs://{host}/x"),
     Misdeed("a store that names its host", "credentials would", location="r2://b@{host}/x"),
+    Misdeed(
+        "another server before a backslash",
+        "credentials would be sent there",
+        location="{url}\\@{self}" + ARTIFACTS,
+    ),
+    Misdeed(
+        "another server of artifacts before a backslash",
+        "credentials would be sent there",
+        location="mlflow-artifacts://{host}\\@{self}/1/artifacts",
+    ),
+    Misdeed(
+        "another protocol of the same host",
+        "credentials would be sent there",
+        location="https://{self}" + ARTIFACTS,
+    ),
+    Misdeed("words that paint a terminal", "cannot be had: X: ab c?d", fault="a\x1b[2Jb\nc\x9bd"),
     Misdeed("itself once more", "one model after another", location="runs:/0123/model"),
     Misdeed("another address", "is not followed", redirect="{url}"),
 )
@@ -75,20 +94,23 @@ def serve(misdeed: Misdeed, foreign: str, url: str) -> http.server.ThreadingHTTP
 
     def filled(text: str) -> str:
         host = url.removeprefix("http://")
-        return text.replace("{foreign}", foreign).replace("{url}", url).replace("{host}", host)
+        own = f"127.0.0.1:{server.server_port}"
+        text = text.replace("{foreign}", foreign).replace("{self}", own)
+        return text.replace("{url}", url).replace("{host}", host)
 
-    run = {
-        "info": {
-            "run_id": "0123",
-            "run_uuid": "0123",
-            "experiment_id": "1",
-            "status": "FINISHED",
-            "start_time": 1,
-            "lifecycle_stage": "active",
-            "artifact_uri": filled(misdeed.location),
-        },
-        "data": {},
-    }
+    def run() -> dict[str, Any]:
+        return {
+            "info": {
+                "run_id": "0123",
+                "run_uuid": "0123",
+                "experiment_id": "1",
+                "status": "FINISHED",
+                "start_time": 1,
+                "lifecycle_stage": "active",
+                "artifact_uri": filled(misdeed.location),
+            },
+            "data": {},
+        }
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -97,8 +119,11 @@ def serve(misdeed: Misdeed, foreign: str, url: str) -> http.server.ThreadingHTTP
                 self._answer(302, b"", ("Location", filled(misdeed.redirect) + self.path))
             elif address.path == "/health":
                 self._answer(200, b"OK")
+            elif address.path.endswith("/runs/get") and misdeed.fault:
+                words = json.dumps({"error_code": "X", "message": misdeed.fault})
+                self._answer(400, words.encode())
             elif address.path.endswith("/runs/get"):
-                self._json({"run": run})
+                self._json({"run": run()})
             elif address.path.rstrip("/") == ARTIFACTS:
                 folder = parse_qs(address.query).get("path", [""])[0]
                 self._json({"files": misdeed.listing(folder)})
@@ -133,7 +158,8 @@ def serve(misdeed: Misdeed, foreign: str, url: str) -> http.server.ThreadingHTTP
         def log_message(self, *_: object) -> None:
             """Keep silent."""
 
-    return http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    return server
 
 
 def _pieces(*, endless: bool) -> Iterator[bytes]:

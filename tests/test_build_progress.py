@@ -254,3 +254,10 @@ def test_fault_outside_of_any_step_is_buildx_own_words() -> None:
 def test_long_instructions_are_cut() -> None:
     found = Step("d", "[x a 1/1] RUN " + "word " * 100)
     assert len(bake.describe(found)) < 120
+
+
+def test_output_does_not_steer_the_terminal() -> None:
+    build = Build()
+    build.update({"vertexes": [vertex("a", "[model 1/1] RUN check")]})
+    build.update({"logs": [log("a", "\x1b[31mred\x1b[0m\n\x1b]0;title\x07\ta\n\x9bend")]})
+    assert build.steps["a"].tail() == ["red", "?]0;title?\ta", "?end"]

@@ -19,7 +19,7 @@ from mlflow.models import infer_signature
 
 from seatrial.catalogue import ROOT
 from seatrial.errors import UserError
-from seatrial.model import image
+from seatrial.model import description, image
 from seatrial.model.fetching import fetch
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ def assert_harmless(trap: Trap, listener: Listener, told: str) -> None:
     assert SECRET not in told
     assert "\n" not in told
     assert "Traceback" not in told
+    assert told.isprintable()
 
 
 @pytest.mark.parametrize("attack", OF_FOLDERS, ids=lambda attack: attack.name.replace(" ", "-"))
@@ -146,6 +147,15 @@ def test_ordinary_folder_is_not_refused_by_the_same_rules(
     monkeypatch.setattr(image, "find", stop)
     with pytest.raises(UserError, match="here a builder is looked for"):
         image.run(model_uri=str(model), tag="ordinary:1", platform="amd64")
+
+
+def test_settings_of_a_model_may_be_called_as_its_files_are(model: Path) -> None:
+    path = model / "MLmodel"
+    settings = "config: {path: /mnt/data, env: /prod, code: ../x}"
+    before = path.read_text(encoding="utf-8")
+    path.write_text(before.replace("code: null", settings), encoding="utf-8")
+    assert settings in path.read_text(encoding="utf-8")
+    assert description.read(model, str(model)).mlflow
 
 
 @pytest.mark.parametrize("misdeed", MISDEEDS, ids=lambda one: one.name.replace(" ", "-"))

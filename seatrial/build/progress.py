@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from seatrial.errors import plain
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -97,8 +99,9 @@ class Step:
         return " ".join(word for word in words if not word.startswith("--mount="))
 
     def tail(self) -> list[str]:
-        """The last lines of its output."""
-        return [*self.lines, self.rest] if self.rest else list(self.lines)
+        """The last lines of its output; of a step that runs a model the model wrote them."""
+        lines = [*self.lines, self.rest] if self.rest else self.lines
+        return [plain(line) for line in lines]
 
 
 class Build:

@@ -26,6 +26,8 @@ _IDENTITY = re.compile(r"[A-Za-z0-9_-]{0,128}")
 _LONGEST = 256
 _PATHS = ("code", "data", "env", "conda", "virtualenv", "path")
 """Keys of a flavor that name files of the model."""
+_SETTINGS = ("config", "model_config")
+"""Keys of a flavor whose values are the model's own settings, whatever they are called."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ def _named_paths(value: Any, key: str = "") -> Iterator[tuple[str, str]]:  # noq
     if isinstance(value, dict):
         for name, inner in value.items():
             # `env: {conda: conda.yaml}`, `artifacts: {weights: {path: artifacts/weights}}`
-            yield from _named_paths(inner, str(name))
+            if name not in _SETTINGS:
+                yield from _named_paths(inner, str(name))
     elif isinstance(value, str) and key in _PATHS:
         yield key, value
 

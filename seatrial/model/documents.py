@@ -23,6 +23,9 @@ _MOST_BYTES = 1 << 20
 _MOST_VALUES = 100_000
 """Values of a document, each alias counted as what it stands for."""
 _DEEPEST = 32
+_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("binary", "map", "seq", "set", "str"))
+"""Tags that PyYAML writes, or that leave a value as it is. Others make numbers and dates of any
+text: of a million digits, or of a word, on which PyYAML fails by a KeyError or an IndexError."""
 _LONGEST_PLAIN = 128
 """Characters of a scalar that may be read as a number or a date."""
 
@@ -81,6 +84,8 @@ def _require_bounded(content: str) -> None:
     # How many values each open collection has so far, and the anchor that it stands at.
     open_: list[tuple[str | None, int]] = [(None, 0)]
     for event in yaml.parse(content, Loader=_LOADER):
+        if getattr(event, "tag", None) not in (None, "!", *_TAGS):
+            raise ValueError(f"it holds the tag {event.tag[:_LONGEST_PLAIN]!r}")
         if isinstance(event, yaml.ScalarEvent):
             if not event.style and len(event.value) > _LONGEST_PLAIN and _is_number(event):
                 raise ValueError("a number has too many digits")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from seatrial.errors import UserError, reason, without_password
+from seatrial.errors import UserError, printable, reason, without_password
 from seatrial.model import description
 from seatrial.model.copying import copy
 from seatrial.model.limits import GIB, MOST_FILES, Budget, require_name
@@ -99,7 +99,7 @@ def main() -> int:
     try:
         download(order["uri"], order["tracking_uri"], Path(order["target"]), order["max_gib"])
     except UserError as error:
-        print(error)
+        print(printable(str(error)))
         return 1
     return 0
 
@@ -230,7 +230,14 @@ def _require_trusted(uri: str, server: str, shown: str, *, given: bool) -> None:
             " on this machine, whose files no server chooses; if it is there, give that folder by"
             " --model-uri"
         )
-    same = place.netloc.rpartition("@")[2].lower() == asked.netloc.rpartition("@")[2].lower()
+    same = (
+        place.netloc.rpartition("@")[2].lower() == asked.netloc.rpartition("@")[2].lower()
+        # urllib3, which connects, ends the host at a backslash; urllib does not.
+        and "\\" not in uri
+        and uri.isprintable()
+        # Nor are credentials for TLS sent without it.
+        and scheme in (asked.scheme.lower(), "mlflow-artifacts")
+    )
     if (scheme == "mlflow-artifacts" and not place.netloc) or (
         scheme in (*_HTTP, "mlflow-artifacts") and same
     ):

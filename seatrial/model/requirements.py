@@ -114,7 +114,12 @@ def _of_yaml(folder: Path, name: str) -> Iterator[str]:
             raise UserError(f"the model's {name} is refused: {key} is no list; log the model anew")
         for entry in listed:
             if isinstance(entry, dict):
-                yield from map(str, entry.get("pip") or ())
+                pip = entry.get("pip") or []
+                if not isinstance(pip, list):
+                    raise UserError(
+                        f"the model's {name} is refused: pip is no list; log the model anew"
+                    )
+                yield from map(str, pip)
             elif name == VIRTUALENV:
                 yield str(entry)
 
@@ -189,7 +194,9 @@ class _Reader:
 
     def _option(self, name: str, line: str, *, constrains: bool) -> None:
         match = _OPTION.fullmatch(line)
-        option, value = (match[1], match[2].strip().strip("'\"")) if match else (line, "")
+        if not match:
+            raise _refused(name, line, "is no option; remove it")
+        option, value = match[1], match[2].strip().strip("'\"")
         if option in _INDEXES:
             self._source(name, line, _INDEXES[option], value)
         elif option in _FILES:
@@ -200,8 +207,8 @@ class _Reader:
             self.prereleases = True
         elif option in ("-e", "--editable"):
             raise _refused(name, line, "would run its setup.py; name a released distribution")
-        elif option != "--prefer-binary":
-            raise _refused(name, line, f"{option} is not taken; remove it")
+        elif option != "--prefer-binary" or value:
+            raise _refused(name, line, f"{option[:_SHOWN]} is not taken; remove it")
 
     def _source(self, name: str, line: str, option: str, url: str) -> None:
         _require_no_variable(name, line)
@@ -225,7 +232,7 @@ class _Reader:
         inside = path.is_relative_to(self.folder.resolve())
         if "://" in value or not value or not inside:
             raise _refused(name, line, "names something outside the model's folder; copy it there")
-        if not path.is_file():
+        if not _is_file(path):
             raise _refused(name, line, "names a file that the model has not got; add it")
         return str(path.relative_to(self.folder.resolve()))
 
@@ -236,15 +243,22 @@ class _Reader:
                 name, line, "has options of its own, which are not taken; remove them (the image's"
                 " lock has hashes in any case)"
             )  # fmt: skip
+        if "\\" in line:
+            # In a marker packaging reads `\n` as a line's end; written anew, it would be one.
+            raise _refused(name, line, "holds a backslash; write the character itself")
         try:
             requirement = Requirement(line)
+            written = str(requirement)
+            faithful = Requirement(written) == requirement and written.isprintable()
         except (InvalidRequirement, ValueError, RecursionError):
             raise _refused(
                 name, line, "is no requirement of a released distribution, such as NAME==VERSION"
             ) from None
+        if not faithful:
+            raise _refused(name, line, "cannot be written in another way; simplify it")
         if requirement.url:
             self._require_address(name, line, requirement.url)
-        return str(requirement)
+        return written
 
     def _require_address(self, name: str, line: str, url: str) -> None:
         if url.startswith(_REPOSITORIES):
@@ -265,6 +279,13 @@ class _Reader:
             raise _refused(
                 name, line, f"is not of an index of this machine; --allow-index {origin} takes it"
             )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is longer than names may be
+        return False
 
 
 def _below(url: str, index: str) -> bool:
