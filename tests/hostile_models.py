@@ -248,6 +248,7 @@ REQUIREMENTS = (
     Attack("a folder behind another list", _behind_another_list, "more.txt is refused"),
 )
 
+_LONG = "//a:" * 250_000
 ENVIRONMENTS = (
     _file(
         "conda with a folder to install",
@@ -276,11 +277,6 @@ ENVIRONMENTS = (
         "dependencies:\n- -r {foreign}\n",
         _OUTSIDE,
     ),
-)
-
-_LINES = "//a:" * 250_000
-ENVIRONMENTS = (
-    *ENVIRONMENTS,
     *(
         _file(
             f"conda whose pip is {value}",
@@ -299,10 +295,11 @@ ENVIRONMENTS = (
     _file(
         "conda with an address of a megabyte",
         "conda.yaml",
-        f"dependencies:\n- pip: ['{_LINES}']\n",
+        f"dependencies:\n- pip: ['{_LONG}']\n",
         "is longer than",
     ),
 )
+
 _LAUGHS = "a0: &a0 [x]\n" + "".join(
     f"a{number}: &a{number} [{', '.join([f'*a{number - 1}'] * 10)}]\n" for number in range(1, 12)
 )
