@@ -84,8 +84,8 @@ def _require_bounded(content: str) -> None:
     # How many values each open collection has so far, and the anchor that it stands at.
     open_: list[tuple[str | None, int]] = [(None, 0)]
     for event in yaml.parse(content, Loader=_LOADER):
-        tag = getattr(event, "tag", None)
-        if tag not in (None, "!", *_TAGS):
+        tag = str(getattr(event, "tag", None) or "!")
+        if tag not in ("!", *_TAGS):
             raise ValueError(f"it holds the tag {tag[:_LONGEST_PLAIN]!r}")
         if isinstance(event, yaml.ScalarEvent):
             if not event.style and len(event.value) > _LONGEST_PLAIN and _is_number(event):
