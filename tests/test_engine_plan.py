@@ -202,6 +202,13 @@ def test_data_of_an_engine_that_answers_is_its_own() -> None:
     assert plan(but(READY, data=(IMAGES,), emulated=frozenset())) == Plan(register=("linux/arm64",))
 
 
+@pytest.mark.parametrize(("data", "started"), [((BLOBS, VOLUMES), True), ((IMAGES,), False)])
+def test_engine_that_setup_started_is_started_again(data: tuple[Data, ...], started: bool) -> None:
+    """Without systemd a reboot ends it; the classic store was never one of setup's engines."""
+    assert plan(but(STOPPED, data=data, started=True)).start is started
+    assert not plan(but(STOPPED, data=data)).start
+
+
 @pytest.mark.parametrize("over_data", [False, True])
 def test_configuration_that_no_daemon_reads_is_mended_by_hand(over_data: bool) -> None:
     facts = but(FRESH, configuration=Configuration(FILE, None, "is not valid JSON"))

@@ -76,13 +76,15 @@ def plan(facts: Facts, *, over_data: bool = False) -> Plan:
     Args:
         facts: about the machine.
         over_data: start an engine where one that does not run has left data. Somebody has stopped
-            it, and other settings would hide its images: unasked, nothing at all is done.
+            it, and other settings would hide its images: unasked, nothing at all is done, unless
+            it was setup that started it: without systemd each reboot ends it.
     """
     kind = family(facts.system)
     if kind is None or not facts.root or facts.endpoint.configured or facts.client.podman:
         return Plan()
     start = facts.engine is None
-    if start and (facts.configuration.fault or (facts.data and not over_data)):
+    known = facts.started and all(data.containerd for data in facts.data)
+    if start and (facts.configuration.fault or (facts.data and not (over_data or known))):
         return Plan()
     return Plan(
         # A running engine keeps its settings: a restart would end other people's containers.

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seatrial.engine import authority, connection, data, emulation, registries
+from seatrial.engine import authority, connection, data, emulation, journal, registries
 from seatrial.engine.facts import Client, Configuration, Engine, Facts, System
 from seatrial.errors import UserError
 
@@ -41,11 +41,11 @@ def facts(hosts: Sequence[str] = ("docker.io",)) -> Facts:
     native = _platform()
     engine, silence = _engine()
     settings = configuration()
-    local = endpoint.socket is not None
+    local, root = endpoint.socket is not None, os.geteuid() == 0
     foreign = [name for name in connection.PLATFORMS if name != native] if _linux() else []
     return Facts(
         system=system(),
-        root=os.geteuid() == 0,
+        root=root,
         platform=native,
         endpoint=endpoint,
         configuration=settings,
@@ -54,6 +54,8 @@ def facts(hosts: Sequence[str] = ("docker.io",)) -> Facts:
         silence=silence,
         dockerd=_daemon(),
         data=() if engine or endpoint.configured else data.find(settings.settings),
+        # Only root may read the record.
+        started=root and any("pid" in layer.changes.engine for layer in journal.layers()),
         emulated=frozenset(name for name in foreign if emulation.works(name)),
         emulators=frozenset(name for name in foreign if emulation.interpreter(name)),
         interpreters={
