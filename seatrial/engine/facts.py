@@ -111,7 +111,7 @@ class Facts:
     data: tuple[Data, ...] = ()
     """Where no engine answers: what one would find, or not find, if it was started."""
     started: bool = False
-    """Whether setup has started an engine here before as a process, which ends with the machine's."""
+    """Whether setup has started an engine here before, as a process: a reboot has ended it."""
     emulated: frozenset[str] = frozenset()
     """Foreign platforms whose programs this machine's kernel runs."""
     emulators: frozenset[str] = frozenset()
