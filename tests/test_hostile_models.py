@@ -211,7 +211,21 @@ def test_refusal_on_the_command_line_is_one_line(
     assert done.stderr.startswith("seatrial: the model's requirements.txt is refused: ")
 
 
-def test_no_store_is_made_where_none_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reference_that_is_too_long_is_refused(model: Path) -> None:
+    with pytest.raises(UserError, match="--tag is longer than 240 characters"):
+        image.run(model_uri=str(model), tag="a" * 250 + ":1", platform="amd64")
+
+
+@pytest.mark.parametrize("tracking_uri", ["sqlite:///" + "a" * 300, "sqlite:////proc/x/y"])
+def test_store_that_cannot_be_is_one_line(tracking_uri: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no tracking server is named"):
+        fetch("models:/wine@champion", tracking_uri, tmp_path)
+
+
+@pytest.mark.parametrize("uri", ["models:/wine@champion", "dbfs:/wine"])
+def test_no_store_is_made_where_none_is(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """MLflow's default is a database in the caller's folder, which it makes."""
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         monkeypatch.delenv(name, raising=False)
@@ -219,5 +233,5 @@ def test_no_store_is_made_where_none_is(tmp_path: Path, monkeypatch: pytest.Monk
     folder.mkdir()
     monkeypatch.chdir(folder)
     with pytest.raises(UserError, match="no tracking server is named"):
-        fetch("models:/wine@champion", "", tmp_path)
+        fetch(uri, "", tmp_path)
     assert not list(folder.iterdir())

@@ -84,7 +84,7 @@ def _require_bounded(content: str) -> None:
     # How many values each open collection has so far, and the anchor that it stands at.
     open_: list[tuple[str | None, int]] = [(None, 0)]
     for event in yaml.parse(content, Loader=_LOADER):
-        tag = str(getattr(event, "tag", None) or "!")
+        tag = getattr(event, "tag", None) or "!"
         if tag not in ("!", *_TAGS):
             raise ValueError(f"it holds the tag {tag[:_LONGEST_PLAIN]!r}")
         if isinstance(event, yaml.ScalarEvent):

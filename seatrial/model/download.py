@@ -45,6 +45,7 @@ from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.rest_utils import http_request
+from sqlalchemy.exc import SQLAlchemyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +57,8 @@ _STEPS = 4
 """From a name in the registry by way of a logged model to the place of its files."""
 _REGISTERED = "models"
 _RUNS = "runs"
-_OF_A_SERVER = (_REGISTERED, _RUNS, "mlflow-artifacts")
+_OF_A_SERVER = (_REGISTERED, _RUNS, "mlflow-artifacts", "dbfs")
+"""Schemes for which MLflow opens the store that it is told of; it makes one where there is none."""
 _STORES = ("s3", "gs", "wasbs")
 """Stores whose place a server may name: MLflow's client connects to hosts that this machine's own
 settings or the store's name decide, and sends no password there."""
@@ -75,6 +77,8 @@ _FAULTS = (
     AttributeError,
     RecursionError,
     ImportError,  # the client of a store that is not installed
+    OverflowError,  # a size that no limit can be set to
+    SQLAlchemyError,  # a database as the tracking server
 )
 """What comes of an answer that nobody has looked at before MLflow takes it apart."""
 
@@ -368,7 +372,7 @@ def _require_store(uri: str) -> None:
         UserError: it is not.
     """
     match = re.match(r"sqlite(?:\+\w+)?:///(.+?)(?:\?.*)?$", uri)
-    if match and not Path(match[1]).is_file():
+    if match and not os.path.isfile(match[1]):  # noqa: PTH113 - Path's fails on a long name
         raise UserError(
             f"no tracking server is named, and there is no database {match[1]}: give"
             " --tracking-uri, or set MLFLOW_TRACKING_URI"

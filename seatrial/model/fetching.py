@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.request import url2pathname
 
 from seatrial.catalogue import ROOT
-from seatrial.errors import UserError, without_password
+from seatrial.errors import UserError, printable, without_password
 from seatrial.model import description
 from seatrial.model.copying import copy
 from seatrial.model.limits import MOST_SECONDS, Budget
@@ -117,4 +117,4 @@ def _downloaded(uri: str, tracking_uri: str, target: Path, max_gib: int) -> None
     if done.returncode:
         lines = done.stdout.splitlines() or done.stderr.splitlines() or [""]
         why = lines[-1] or f"the download ended with exit code {done.returncode}"
-        raise UserError(why)
+        raise UserError(printable(without_password(why)))

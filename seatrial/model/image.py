@@ -41,6 +41,10 @@ _REFERENCE = re.compile(
     r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
     r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
 )
+_LONGEST_TAG = 240
+"""Registries take a name of 255; a file of this name is made, with an ending."""
+_LONGEST_REASON = 600
+"""Characters; a model writes what it likes."""
 
 
 def run(
@@ -77,6 +81,8 @@ def run(
         raise UserError(
             f"--tag {tag!r} is no image reference, such as wine:3 or registry.example/team/wine:3"
         )
+    if len(tag) > _LONGEST_TAG:
+        raise UserError(f"--tag is longer than {_LONGEST_TAG} characters: shorten it")
     wanted = connection.resolve_platforms(platform)
     shown = without_password(model_uri)
     with build.full_disk_told(), tempfile.TemporaryDirectory(prefix="seatrial-model-") as scratch:
@@ -146,6 +152,6 @@ def _make(order: build.Order, uri: str) -> list[Made]:
         return build.make(order)
     except StepError as error:
         if _CHECK in error.step.action and (said := error.step.tail()):
-            why = said[-1].removeprefix(_SAYS)
+            why = said[-1].removeprefix(_SAYS)[:_LONGEST_REASON]
             raise UserError(f"no image is made of {uri}: {why}") from error
         raise
