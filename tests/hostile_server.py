@@ -19,7 +19,7 @@ class Misdeed(NamedTuple):
 
     name: str
     refusal: str
-    location: str = "mlflow-artifacts:/1/artifacts"
+    location: str | int = "mlflow-artifacts:/1/artifacts"
     """Of the run's artifacts; `{foreign}`, `{url}` and `{host}` stand for the trap's, `{self}` for
     the server's own host and port."""
     listing: Callable[[str], list[dict[str, Any]]] = lambda _: [_entry("MLmodel")]
@@ -84,6 +84,7 @@ MISDEEDS = (
         location="https://{self}" + ARTIFACTS,
     ),
     Misdeed("words that paint a terminal", "cannot be had: X: ab c?d", fault="a\x1b[2Jb\nc\x9bd"),
+    Misdeed("a place that is no text", "cannot be had: Failed to parse", location=5),
     Misdeed("itself once more", "one model after another", location="runs:/0123/model"),
     Misdeed("another address", "is not followed", redirect="{url}"),
 )
@@ -107,7 +108,9 @@ def serve(misdeed: Misdeed, foreign: str, url: str) -> http.server.ThreadingHTTP
                 "status": "FINISHED",
                 "start_time": 1,
                 "lifecycle_stage": "active",
-                "artifact_uri": filled(misdeed.location),
+                "artifact_uri": filled(misdeed.location)
+                if isinstance(misdeed.location, str)
+                else misdeed.location,
             },
             "data": {},
         }

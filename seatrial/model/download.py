@@ -35,6 +35,7 @@ import mlflow
 import requests
 import yaml
 from botocore.exceptions import BotoCoreError, ClientError
+from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import (
@@ -70,7 +71,6 @@ _FAULTS = (
     ClientError,
     requests.RequestException,
     OSError,
-    MemoryError,
     ValueError,  # an address that is none
     TypeError,  # an answer that is not of MLflow's form
     KeyError,
@@ -78,6 +78,7 @@ _FAULTS = (
     RecursionError,
     ImportError,  # the client of a store that is not installed
     OverflowError,  # a size that no limit can be set to
+    ParseError,  # an answer that is not of MLflow's form
     SQLAlchemyError,  # a database as the tracking server
 )
 """What comes of an answer that nobody has looked at before MLflow takes it apart."""
@@ -104,6 +105,12 @@ def main() -> int:
         download(order["uri"], order["tracking_uri"], Path(order["target"]), order["max_gib"])
     except UserError as error:
         print(printable(str(error)))
+        return 1
+    except MemoryError:  # of the fault's own text, too: MLflow repeats an answer in it
+        print(
+            f"the model {printable(without_password(order['uri']))} cannot be had: an answer of the"
+            f" server takes more than {_MEMORY // GIB} GiB of memory"
+        )
         return 1
     return 0
 
