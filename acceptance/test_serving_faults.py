@@ -54,7 +54,7 @@ MIB = 1 << 20
 
 
 def _limited(subject: Subject) -> dict[str, str]:
-    """A short time limit, and few requests at a time where that can be said."""
+    """A short time limit, and few requests at a time where that can be set."""
     return {REQUEST_TIMEOUT: str(TIME_LIMIT * subject.scale), CONCURRENCY: "2"}
 
 
@@ -254,9 +254,9 @@ def test_what_unpacks_to_gigabytes_is_refused(
         answer = server.ask(body, content_type)
     except requests.RequestException as error:
         pytest.fail(f"{len(body)} bytes of Parquet that unpack to gigabytes: no answer: {error}")
-    said = f"{answer.status_code} {answer.text[:300]}"
+    shown = f"{answer.status_code} {answer.text[:300]}"
     assert HTTPStatus.BAD_REQUEST <= answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR, (
-        f"{name}, {len(body)} bytes: 4xx is due: {said}"
+        f"{name}, {len(body)} bytes: 4xx is due: {shown}"
     )
     answer = server.ask(form.body, form.kind)
     assert_answered(answer, form.predictions, subject, "afterwards")
@@ -301,8 +301,8 @@ def test_unread_answers_take_bounded_memory(
 
 def _memory(server: ModelServer) -> int:
     """Bytes of the container's memory, without files that are cached."""
-    said = cast("dict[str, Any]", server.container.stats(stream=False, one_shot=True))
-    stats = said["memory_stats"]
+    reported = cast("dict[str, Any]", server.container.stats(stream=False, one_shot=True))
+    stats = reported["memory_stats"]
     cached = stats["stats"].get("inactive_file", stats["stats"].get("total_inactive_file", 0))
     return int(stats["usage"]) - int(cached)
 

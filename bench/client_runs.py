@@ -96,8 +96,8 @@ def _curl(*options: str) -> Callable[[str, str], int]:
                     command, capture_output=True, text=True, check=False, timeout=SECONDS
                 )
             except subprocess.TimeoutExpired as over:
-                said = over.stdout or b""
-                return said.decode().split().count("200")
+                printed = over.stdout or b""
+                return printed.decode().split().count("200")
         return done.stdout.split().count("200")
 
     return send

@@ -36,13 +36,13 @@ async def app(scope, receive, send):
         await asyncio.sleep(float(scope["query_string"]))
     if scope["path"] == "/hang":
         time.sleep(600)
-    said = json.dumps({
+    body = json.dumps({
         "method": scope["method"], "path": scope["path"], "body": len(body),
         "upgrade": any(name == b"upgrade" for name, _ in scope["headers"]),
     }).encode()
-    length = [(b"content-length", str(len(said)).encode())]
+    length = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": length})
-    await send({"type": "http.response.body", "body": said})
+    await send({"type": "http.response.body", "body": body})
 """
 STARTER = """
 import resource, sys

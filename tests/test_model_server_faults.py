@@ -84,9 +84,9 @@ def test_hung_predictions_are_ended(model: Path, tmp_path: Path, how: str) -> No
         assert server.invoke("a").json() == {"predictions": ["a"]}
         _until(lambda: _metric(server, "mlflow_model_workers_ready") == 2, "one is missing")
         assert not before & _pids(server)
-        said = server.errors.read_text().splitlines()
-    assert len(said) == 2
-    assert all("was ended, for a prediction took longer than 2 s: another" in one for one in said)
+        log = server.errors.read_text().splitlines()
+    assert len(log) == 2
+    assert all("was ended, for a prediction took longer than 2 s: another" in one for one in log)
 
 
 def test_a_hung_prediction_costs_no_other_request(model: Path, tmp_path: Path) -> None:
@@ -152,8 +152,8 @@ def test_an_idle_worker_that_does_not_run_is_replaced(model: Path, tmp_path: Pat
 def test_loading_that_hangs(model: Path, tmp_path: Path) -> None:
     variables = {"TEST_LOAD": "hang", "MLFLOW_MODELS_LOAD_TIMEOUT": "2"}
     with started(model, tmp_path, **variables) as server:
-        said = _ends(server)
-    assert re.search(r"worker \d was ended, for it did not load the model in 2 s; MLFLOW_", said)
+        log = _ends(server)
+    assert re.search(r"worker \d was ended, for it did not load the model in 2 s; MLFLOW_", log)
 
 
 def test_a_replacement_that_hangs(model: Path, tmp_path: Path) -> None:
@@ -184,8 +184,8 @@ def test_a_greedy_request_costs_one_worker(model: Path, tmp_path: Path, eaters: 
         assert answers[0].json()["error_code"] == "RESOURCE_EXHAUSTED"
         assert _metric(server, RESTARTS) <= eaters
         assert server.invoke("a").status_code == 200
-        said = server.errors.read_text()
-    assert "was ended, for it took more than 838860800 bytes of memory: another one is" in said
+        log = server.errors.read_text()
+    assert "was ended, for it took more than 838860800 bytes of memory: another one is" in log
 
 
 def test_a_prediction_without_memory(model: Path, tmp_path: Path) -> None:

@@ -86,21 +86,21 @@ def test_same_machine_has_no_difference() -> None:
 @pytest.mark.parametrize("kind", ["container", "network", "volume"])
 def test_what_is_left_is_named(kind: str, owner: str) -> None:
     after = Engine(**{f"{kind}s": Things([Thing("thing", owner)])})
-    [said] = left(Engine(), after)
-    assert said.startswith(f"left behind: {kind} thing")
+    [line] = left(Engine(), after)
+    assert line.startswith(f"left behind: {kind} thing")
 
 
 @pytest.mark.parametrize(
     "tag", ["python:3.13.5-slim", "other:latest", "seatrial-trial/built:abcd-main-1"]
 )
 def test_images_that_are_left_are_named(tag: str) -> None:
-    [said] = left(Engine(), Engine(images=Things([Thing("image", tags=[tag])])))
-    assert said == f"left behind: image {tag} (id of image)"
+    [line] = left(Engine(), Engine(images=Things([Thing("image", tags=[tag])])))
+    assert line == f"left behind: image {tag} (id of image)"
 
 
 def test_image_without_a_name_is_named_by_its_id() -> None:
-    [said] = left(Engine(), Engine(images=Things([Thing("image")])))
-    assert said == "left behind: image id of image (id of image)"
+    [line] = left(Engine(), Engine(images=Things([Thing("image")])))
+    assert line == "left behind: image id of image (id of image)"
 
 
 def test_image_that_was_replaced_or_removed_is_named() -> None:

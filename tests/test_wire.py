@@ -134,7 +134,7 @@ def case(expected: Expected, *statuses: int | None, known: bool = True) -> Case:
 
 
 @pytest.mark.parametrize(
-    ("made", "found", "said"),
+    ("made", "found", "message"),
     [
         (case(Expected.REFUSED), Exchange((BAD,), closed=True), ""),
         (case(Expected.REFUSED), Exchange((), closed=True), ""),
@@ -165,9 +165,9 @@ def case(expected: Expected, *statuses: int | None, known: bool = True) -> Case:
         (case(Expected.LAST, 200), Exchange((OK, OK), closed=True), "should have been closed"),
     ],
 )
-def test_verdicts(made: Case, found: Exchange, said: str) -> None:
+def test_verdicts(made: Case, found: Exchange, message: str) -> None:
     fault = judge(made, found, OK)
-    assert said in str(fault) if said else fault is None
+    assert message in str(fault) if message else fault is None
 
 
 def test_a_server_that_knows_no_coding_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

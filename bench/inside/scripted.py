@@ -25,12 +25,12 @@ def main(folder: Path) -> None:
         flavor.save_model(path=path, **words)
         frame = {"columns": ["x"], "data": [[1.0], [2.5], [-4.0]]}
         predictions = mlflow.pyfunc.load_model(path).predict(pd.DataFrame({"x": [1.0, 2.5, -4.0]}))
-    said = {
+    made = {
         "python": platform.python_version(),
         "body": {"dataframe_split": frame},
         "predictions": exams.answers(predictions),
     }
-    print(json.dumps(said))
+    print(json.dumps(made))
 
 
 if __name__ == "__main__":

@@ -139,8 +139,8 @@ def layers(folder: Path = FOLDER, etc: Path = ETC) -> list[Layer]:
     for number in reversed(numbers):
         changes = folder / str(number) / "changes.json"
         if changes.exists():  # else the run was killed before it changed anything
-            said = json.loads(changes.read_text(encoding="utf-8"))
-            found.append(Layer(changes.parent, etc, Changes(**said)))
+            stored = json.loads(changes.read_text(encoding="utf-8"))
+            found.append(Layer(changes.parent, etc, Changes(**stored)))
     return found
 
 
@@ -172,8 +172,8 @@ def _write(path: Path, value: Mapping[str, object]) -> None:
 
 
 def _read_tree(path: Path) -> Tree:
-    said = json.loads(path.read_text(encoding="utf-8"))
-    return {name: tree.Entry(**one) for name, one in said.items()}
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    return {name: tree.Entry(**one) for name, one in stored.items()}
 
 
 def _digest(text: str) -> str:

@@ -59,9 +59,9 @@ class Exchange:
     """Bytes after the answers that are no answer."""
 
     def __str__(self) -> str:
-        said = ", ".join(f"{one.status} {shown(one.body, 60)}" for one in self.answers)
+        listed = ", ".join(f"{one.status} {shown(one.body, 60)}" for one in self.answers)
         rest = f", then {shown(self.rest)}" if self.rest else ""
-        return f"{said or 'no answer'}{rest}; connection {'closed' if self.closed else 'open'}"
+        return f"{listed or 'no answer'}{rest}; connection {'closed' if self.closed else 'open'}"
 
 
 def shown(sent: bytes, length: int = _SHOWN) -> str:

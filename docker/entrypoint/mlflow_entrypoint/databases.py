@@ -205,5 +205,5 @@ def _is_hopeless(error: Exception) -> bool:
 def reason_of(error: BaseException) -> str:
     """What a driver says, in one line without the secrets that this program knows."""
     cause = getattr(error, "orig", None) or error
-    said = str(cause.args[-1] if cause.args else cause)
-    return " ".join(KNOWN.mask(said).split())[:400] or type(cause).__name__
+    text = str(cause.args[-1] if cause.args else cause)
+    return " ".join(KNOWN.mask(text).split())[:400] or type(cause).__name__
