@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from secrets import token_hex
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -21,7 +21,7 @@ from seatrial.stack.waiting import ContainerError, until
 from seatrial.trial.clients import client_of, fresh_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from docker.models.containers import Container
 
@@ -371,15 +371,6 @@ def test_password_of_a_server_that_fails(subject: Subject, launch: Launch, url: 
     assert WRONG not in server.logs(10_000), "the log shows the password of the database's URL"
 
 
-def _late_name(trial: Trial, subject: Subject) -> str:
-    name = f"{trial.session.network}-late-{subject.name}"
-    return name.replace("/", "-").replace(":", "-")
-
-
-def _late_url(trial: Trial, subject: Subject) -> str:
-    return f"postgresql+psycopg2://late:{LATE}@{_late_name(trial, subject)}:5432/late"
-
-
 def _asked(database: Container, statement: str) -> str:
     """What the database answers; nothing while it doesn't."""
     words = ("psql", "-U", "late", "-d", "late", "-Atc", statement)
@@ -387,25 +378,34 @@ def _asked(database: Container, statement: str) -> str:
     return "" if asked.code else asked.output.strip()
 
 
-@pytest.fixture
-def late(trial: Trial, subject: Subject) -> Iterator[Callable[[], Container]]:
-    """Start a PostgreSQL of this test's own."""
-    started = []
+@dataclass
+class Late:
+    """A PostgreSQL of a test's own, which starts when the test wants it to."""
 
-    def start() -> Container:
-        container = trial.client.containers.run(
+    trial: Trial
+    name: str
+    containers: list[Container] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """Its address, whether it is there or not."""
+        return f"postgresql+psycopg2://late:{LATE}@{self.name}:5432/late"
+
+    def start(self) -> Container:
+        """Start it, and wait until it accepts connections."""
+        container = self.trial.client.containers.run(
             catalogue.load().services["postgres"].reference,
-            name=_late_name(trial, subject),
+            name=self.name,
             detach=True,
-            network=trial.session.network,
-            labels=trial.session.labels,
+            network=self.trial.session.network,
+            labels=self.trial.session.labels,
             environment={
                 "POSTGRES_USER": "late",
                 "POSTGRES_PASSWORD": LATE,
                 "POSTGRES_DB": "late",
             },
         )
-        started.append(container)
+        self.containers.append(container)
         until(
             lambda: _accepts(container),
             container=container,
@@ -414,8 +414,12 @@ def late(trial: Trial, subject: Subject) -> Iterator[Callable[[], Container]]:
         )
         return container
 
-    yield start
-    for container in started:
+
+@pytest.fixture
+def late(trial: Trial) -> Iterator[Late]:
+    made = Late(trial, trial.fresh_name("late"))
+    yield made
+    for container in made.containers:
         container.remove(force=True, v=True)
 
 
@@ -435,42 +439,37 @@ class TestWaitsForDatabase:
         )
         return _in_order(PLAIN, *command, **variables)
 
-    def test_that_comes_up_later(
-        self, trial: Trial, subject: Subject, launch: Launch, late: Callable[[], Container]
-    ) -> None:
+    def test_that_comes_up_later(self, subject: Subject, launch: Launch, late: Late) -> None:
         """First its name leads nowhere, then it refuses, then it starts, then it's there."""
-        server = launch(self._settings(subject, _late_url(trial, subject)), wait=False)
+        server = launch(self._settings(subject, late.url), wait=False)
         time.sleep(5 * subject.scale)
         server.container.reload()
         assert server.container.status == "running", (
             f"it did not wait for its database, but ended:\n{server.logs()}"
         )
-        late()
+        late.start()
         server.wait_healthy()
 
-    def test_that_stops_answering(
-        self, trial: Trial, subject: Subject, launch: Launch, late: Callable[[], Container]
-    ) -> None:
+    def test_that_stops_answering(self, subject: Subject, launch: Launch, late: Late) -> None:
         """Its machine still accepts connections, which is no answer."""
-        database = late()
+        database = late.start()
         database.kill(signal="SIGSTOP")
-        settings = self._settings(subject, _late_url(trial, subject), MLFLOW_DATABASE_WAIT="3")
+        settings = self._settings(subject, late.url, MLFLOW_DATABASE_WAIT="3")
         server = launch(settings, wait=False)
         assert_clear_end(server, "its database does not answer", "late", limit=WAIT)
 
     @pytest.mark.parametrize("fault", ["holder-hangs", "database-dies"])
     def test_that_another_server_makes_ready(
         self,
-        trial: Trial,
         subject: Subject,
         launch: Launch,
-        late: Callable[[], Container],
+        late: Late,
         fault: str,
     ) -> None:
         """One server hangs while it initialises the database; the next one waits for it."""
-        database = late()
+        database = late.start()
         database.exec_run(["psql", "-U", "late", "-d", "late", "-c", BLOCK], detach=True)
-        url = _late_url(trial, subject)
+        url = late.url
         holder = launch(self._settings(subject, url), wait=False)
         until(
             lambda: _asked(database, WAITING) not in ("", "0"),
