@@ -69,7 +69,7 @@ def test_engine_without_data_is_started_and_stopped_again(stopped: Machine) -> N
         (STORE, "/var/lib/docker", "containerd's store"),
         ('{"data-root": "/var/lib/docker/moved"}', "/var/lib/docker/moved", "overlay2"),
     ],
-    ids=["no settings", "other settings", "containerd", "moved"],
+    ids=["no_settings", "other_settings", "containerd", "moved"],
 )
 def test_engine_that_is_stopped_and_has_images_is_left_alone(
     stopped: Machine, settings: str | None, folder: str, store: str
