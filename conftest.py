@@ -1,3 +1,13 @@
-"""Loads the trial's plugin: its options and fixtures are there from the project's root on."""
+"""Loads the trial's plugin: its options and fixtures are there from the project's root on.
+
+And how generated examples are drawn. A check that stands between a change and its landing tries the
+same examples each time: what it finds is due to the change. `nox -s search` draws others each time.
+"""
+
+from hypothesis import settings
 
 pytest_plugins = ["seatrial.trial.plugin"]
+
+settings.register_profile("gate", derandomize=True)
+settings.register_profile("search", print_blob=True)
+settings.load_profile("gate")

@@ -52,6 +52,12 @@ def units(session: nox.Session) -> None:
 
 
 @nox.session
+def search(session: nox.Session) -> None:
+    """The tests with generated examples, with other examples in each run."""
+    session.run("pytest", "tests", "-m", "hypothesis", "--hypothesis-profile", "search")
+
+
+@nox.session
 def mutants(session: nox.Session) -> None:
     """Images that break one promise each, which the trial must refuse: `-- --list` shows them."""
     session.run("python", "-m", "seatrial.mutants", *session.posargs)

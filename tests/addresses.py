@@ -18,7 +18,8 @@ _ENCODERS = (
 )
 
 
-_around = st.text(st.sampled_from(NASTY + "abcXYZ019._-"), max_size=12)
+_signs = [*NASTY, *"abcXYZ019._-", "://", " a://", ",http://", "; https://", "\n", " --x=", "@b:c"]
+_around = st.lists(st.sampled_from(_signs), max_size=12).map("".join)
 _secrets = st.builds("{}{}{}".format, _around, st.just(MARK), _around)
 _users = st.text(st.sampled_from("abcdef019._-@ '\"%+"), max_size=8)
 _hosts = st.sampled_from(
@@ -64,6 +65,7 @@ def addresses(draw: st.DrawFn) -> str:
                 f"{scheme}:///?dsn={quote_plus(dsn)}",
                 f"{scheme}://{user}:{encode(secret)}@{host}:port/mlflow",
                 f"'{scheme}://{user}:{encode(secret)}@{host}/mlflow'",
+                f"https://{quote(user)}:{quote(secret, safe='')}@{host}/mlflow?{parameter}",
             ]
         )
     )

@@ -150,10 +150,11 @@ def test_secrets_of_a_command() -> None:
         (f"of another: {URL}", f"of another: {shown(URL)}"),
         ("https://example.org:8080/a@b", "https://example.org:8080/a@b"),
         ("mail me@example.org: now", "mail me@example.org: now"),
+        ("say one-two-three-four.", "say ***."),
     ],
 )
 def test_masking(fresh: KnownSecrets, text: str, masked: str) -> None:
-    fresh.learn(["a-long-password", "short", ""])
+    fresh.learn(["a-long-password", "short", "one-two-three", "two-three-four", ""])
     assert fresh.mask(text) == masked
 
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 MASK = "***"
 _SCHEME = re.compile(r"(?<![\w+.-])[A-Za-z][\w+.-]*+://")
-_NEXT_ADDRESS = re.compile(r"[\s,;]+(?=[A-Za-z][\w+.-]*+://)")
-"""What separates the addresses of a list, as in PIP_EXTRA_INDEX_URL."""
+_LIST_OF_WEB = re.compile(r"\s*https?://[^\s,;]*(?:[\s,;]+https?://[^\s,;]*)+\s*")
+"""As in PIP_EXTRA_INDEX_URL. Addresses of databases come one by one, and blanks, commas and other
+schemes may stand in their passwords."""
 _SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|credential|signature", re.IGNORECASE)
 _PATHS = ("sslkey", "ssl_key", "passfile")
 """Parameters whose value is the path of what is secret."""
@@ -33,7 +34,7 @@ _WEB = re.compile(r"https?://[^/@:]*(?::\d+)?(?:[/?#]|$)")
 """An address of the web that names no user."""
 _MAY_HOLD_SECRETS = re.compile(r"[@:]")
 _DELIMITERS = re.compile(r"[][:@/?#&=]")
-_MANY_PIECES = 10
+_MANY_PIECES = 24
 
 
 def is_secret_name(name: str) -> bool:
@@ -57,7 +58,7 @@ def shown(address: str) -> str:
 def secrets_of(text: str) -> set[str]:
     """All secrets of the addresses in `text`, as they stand there and decoded."""
     found: set[str] = set()
-    for part in _NEXT_ADDRESS.split(text):
+    for part in re.split(r"[\s,;]+", text) if _LIST_OF_WEB.fullmatch(text) else [text]:
         for scheme in _SCHEME.finditer(part):
             found |= _of_address(part[scheme.start() :])
     return found
@@ -65,9 +66,9 @@ def secrets_of(text: str) -> set[str]:
 
 def secrets_of_store(text: str) -> set[str]:
     """The same for what has to be one address, even if its scheme was forgotten."""
-    if "://" in text or "@" not in text:
-        return secrets_of(text)
-    return set(_pieces(_after_user(text)))
+    if "://" in text:
+        return secrets_of(text) | _of_address(text)
+    return set(_pieces(_after_user(text))) if "@" in text else set()
 
 
 def secrets_of_connection_string(text: str) -> set[str]:

@@ -89,9 +89,12 @@ class _Secret:
             found = rf"(?<![\w.-])(?!(?<=/){found}/){found}(?![\w.-])"
         return re.compile(found)
 
-    def mask(self, text: str) -> str:
+    def places(self, text: str) -> list[tuple[int, int]]:
+        """Where it stands in `text`: starts and ends."""
         # Nearly every line has none, and to look for the core is far quicker than the pattern.
-        return self._pattern.sub(MASK, text) if self._core in text else text
+        if self._core not in text:
+            return []
+        return [found.span() for found in self._pattern.finditer(text)]
 
 
 class KnownSecrets:
@@ -105,14 +108,19 @@ class KnownSecrets:
         """Add secrets."""
         for value in filter(_can_be_told, values):
             self._secrets.setdefault(value, _Secret(value))
-        longest_first = sorted(self._secrets, key=len, reverse=True)
-        self._secrets = {value: self._secrets[value] for value in longest_first}
 
     def mask(self, text: str) -> str:
-        """`text` without any of them."""
-        for secret in self._secrets.values():
-            text = secret.mask(text)
-        return _FOREIGN.sub(rf"\1:{MASK}@", text)
+        """`text` without any of them.
+
+        All are looked for in the text as it was: one may begin inside of another one.
+        """
+        places = sorted(place for each in self._secrets.values() for place in each.places(text))
+        shown, position = "", 0
+        for start, end in places:
+            if start >= position:
+                shown += text[position:start] + MASK
+            position = max(position, end)
+        return _FOREIGN.sub(rf"\1:{MASK}@", shown + text[position:])
 
 
 def _can_be_told(value: str) -> bool:
