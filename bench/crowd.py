@@ -62,51 +62,44 @@ def slowest_percent(times: list[float]) -> float:
     return quantiles(times, n=100)[-1] if len(times) > 1 else float("inf")
 
 
-def gather(
-    address: Address,
-    *,
-    idle: int,
-    active: int,
-    first: bytes,
-    request: bytes,
-    path: str,
-    look: Callable[[], None],
-) -> Crowd:
+@dataclass(frozen=True)
+class Plan:
+    """How many connections there are, and what they ask for."""
+
+    address: Address
+    idle: int
+    """Connections that send `first`, and nothing more."""
+    active: int
+    """Connections that send `request` all the time."""
+    first: bytes
+    request: bytes
+    path: str
+    """Where health is checked."""
+
+
+def gather(plan: Plan, look: Callable[[], None]) -> Crowd:
     """Open connections, keep them, and send requests on some of them.
 
     Args:
-        address: of the server.
-        idle: connections that send one request, and nothing more.
-        active: connections that send requests all the time.
-        first: the idle ones' request.
-        request: the active ones'.
-        path: of health checks.
-        look: called while all connections are open.
+        plan: which connections.
+        look: called while all of them are open.
 
     Raises:
         UserError: this process may not have as many.
     """
-    allow_files(idle + active)
-    return asyncio.run(_gather(address, idle, active, first, request, path, look))
+    allow_files(plan.idle + plan.active)
+    return asyncio.run(_gather(plan, look))
 
 
-async def _gather(
-    address: Address,
-    idle: int,
-    active: int,
-    first: bytes,
-    request: bytes,
-    path: str,
-    look: Callable[[], None],
-) -> Crowd:
+async def _gather(plan: Plan, look: Callable[[], None]) -> Crowd:
     crowd = Crowd()
     gate = asyncio.Semaphore(OPENING)
     kept: list[_Connection] = []
 
     async def settle() -> None:
         async with gate:
-            connection = await _Connection.open(address)
-            if connection and await connection.ask(first) == HTTPStatus.OK:
+            connection = await _Connection.open(plan.address)
+            if connection and await connection.ask(plan.first) == HTTPStatus.OK:
                 kept.append(connection)
                 crowd.open += 1
             else:
@@ -114,19 +107,19 @@ async def _gather(
 
     async def work(until: float) -> None:
         await asyncio.sleep(random.uniform(0, PAUSE))
-        connection = await _Connection.open(address)
+        connection = await _Connection.open(plan.address)
         while time.monotonic() < until:
-            status = await connection.ask(request) if connection else None
+            status = await connection.ask(plan.request) if connection else None
             if status is None:
                 crowd.lost += 1
                 return
             crowd.statuses[status] += 1
             await asyncio.sleep(random.uniform(0, 2 * PAUSE))
 
-    await asyncio.gather(*(settle() for _ in range(idle)))
-    with _pinging(address, path) as pinging:
+    await asyncio.gather(*(settle() for _ in range(plan.idle)))
+    with _pinging(plan.address, plan.path) as pinging:
         until = time.monotonic() + SECONDS
-        workers = [asyncio.create_task(work(until)) for _ in range(active)]
+        workers = [asyncio.create_task(work(until)) for _ in range(plan.active)]
         await asyncio.sleep(SECONDS / 2)
         await asyncio.to_thread(look)
         await asyncio.gather(*workers)

@@ -404,15 +404,15 @@ class _Bench:
 
         def gather(running: Running) -> Crowd:
             target = self._target(running)
-            return crowd.gather(
+            plan = crowd.Plan(
                 target.address,
                 idle=IDLE,
                 active=ACTIVE,
                 first=request(f"GET {target.health} HTTP/1.1", target.host),
                 request=target.post(length(target.payload), body=target.payload),
                 path=target.health,
-                look=lambda: memory.append(_holder(running)),
             )
+            return crowd.gather(plan, lambda: memory.append(_holder(running)))
 
         return self._each(each, "connections", gather), memory[0]
 

@@ -103,15 +103,15 @@ def test_a_crowd_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crowd, "PAUSE", 0.05)
     looked: list[int] = []
     with server(200, 503, 200) as address:
-        found = crowd.gather(
+        plan = crowd.Plan(
             address,
             idle=10,
             active=5,
             first=request("GET /ping HTTP/1.1", f"Host: {address.name}"),
             request=request("POST / HTTP/1.1", f"Host: {address.name}", "Content-Length: 0"),
             path="/ping",
-            look=lambda: looked.append(1),
         )
+        found = crowd.gather(plan, lambda: looked.append(1))
     assert (found.open, found.lost) == (10, 0)
     assert found.statuses[503] == 1
     assert found.statuses[200] > 5
@@ -124,9 +124,8 @@ def test_connections_without_an_answer_are_lost(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(crowd, "PAUSE", 0.05)
     with server(200) as address:
         pass
-    found = crowd.gather(
-        address, idle=3, active=2, first=b"", request=b"", path="/", look=lambda: None
-    )
+    plan = crowd.Plan(address, idle=3, active=2, first=b"", request=b"", path="/")
+    found = crowd.gather(plan, lambda: None)
     assert (found.open, found.lost) == (0, 5)
     assert found.slowest_ping >= 1000
 
