@@ -560,6 +560,25 @@ def test_as_many_wait_as_are_answered_soon() -> None:
     asyncio.run(_limit_waiting())
 
 
+async def _wait_for_workers_that_load() -> None:
+    workers = _Workers(Limits(60, 4))
+    taken = []
+    while not workers.dispatcher.is_full:
+        taken.append(workers.dispatcher.submit([b"x"]))
+    assert len(taken) == 8
+    await workers.add(1)
+    assert workers.dispatcher.is_full
+    assert [one.worker for one in taken] == [1, 1, 0, 0, 0, 0, 0, 0]
+    await workers.add(2)
+    assert workers.dispatcher.is_full
+    assert [one.worker for one in taken] == [1, 1, 2, 2, 0, 0, 0, 0]
+
+
+def test_a_burst_waits_for_workers_that_load() -> None:
+    """Ready with its first worker, a server takes as many requests as with all of them."""
+    asyncio.run(_wait_for_workers_that_load())
+
+
 async def _without_a_queue() -> None:
     workers = _Workers(Limits(60, 2, waiting=0))
     assert workers.dispatcher.is_full

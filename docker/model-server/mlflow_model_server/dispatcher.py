@@ -355,10 +355,15 @@ class Dispatcher:
         return not any(worker.takes for worker in self.workers.values())
 
     def _most_waiting(self) -> float:
-        """With as many waiting as there are lanes, one waits for as long as a prediction takes."""
+        """With as many waiting as there are lanes, one waits for as long as a prediction takes.
+
+        The lanes of workers that still load are about to take requests as well.
+        """
         if self._limits.waiting is not None:
             return self._limits.waiting
-        return self._limits.lanes * max(1.0, _PATIENCE / (self._seconds or _PATIENCE))
+        there = sum(len(worker.lanes) for worker in self.workers.values() if worker.ready)
+        waiting = self._limits.lanes * max(1.0, _PATIENCE / (self._seconds or _PATIENCE))
+        return waiting + max(0, self._limits.lanes - there)
 
     def measure(self, began: float) -> None:
         """Learn how long a lane takes for a request."""
