@@ -55,19 +55,28 @@ def until_answers(running: Running, body: Mapping[str, Any], hanging: Mapping[st
 
 
 def until_replaced(running: Running, body: Mapping[str, Any], library: str) -> float:
-    """Stop a worker's process (SIGSTOP), and measure how long requests are not all answered.
+    """Stop a worker's process (SIGSTOP), and measure how long another one takes its place.
 
     Args:
         running: a server whose workers are all ready.
         body: a request that is answered at once.
         library: what workers have mapped, and no other process.
+
+    Returns:
+        seconds until as many other workers hold the model as before, and all requests are
+        answered; `LONGEST` where that takes longer.
     """
     workers = running.holders(library)
     if not workers:
         raise UserError(f"{running.contestant.name}: no process holds the model")
     began = time.monotonic()
     os.kill(workers[0], signal.SIGSTOP)
-    return _measure(f"{running.base}/invocations", body, began)
+    while time.monotonic() - began < LONGEST:
+        there = running.holders(library)
+        if workers[0] not in there and len(there) >= len(workers):
+            return _measure(f"{running.base}/invocations", body, began)
+        time.sleep(_PAUSE)
+    return LONGEST
 
 
 def _measure(url: str, body: Mapping[str, Any], began: float) -> float:

@@ -313,7 +313,7 @@ class _Bench:
             f"until all is answered again, {hanging.HANGING} predictions hang": (
                 lambda running: hanging.until_answers(running, plain, stuck)
             ),
-            "until all is answered again, one worker is stopped": (
+            "until it is replaced, one worker is stopped": (
                 lambda running: hanging.until_replaced(running, plain, _LIBRARY)
             ),
         }
