@@ -50,7 +50,8 @@ WAIT = 0.1
 TIMES = 3
 """Of the capacity."""
 OVERLOAD_SECONDS = 8.0
-CAPACITY_CLIENTS = 128
+CAPACITY_CLIENTS = 24
+"""As many as neither server sheds; each has 12 threads or more, and two processors to share."""
 UNLOADED_SHARE = 0.25
 """Of the capacity, at which nothing waits."""
 REQUEST_LIMIT = 5
@@ -370,7 +371,8 @@ class _Bench:
         return figures
 
     def _models(self, **variables: str) -> tuple[Contestant, Contestant]:
-        """Ours and MLflow's own server of the model."""
+        """Ours, with the queue that it has by default, and MLflow's own server of the model."""
+        variables = {"MLFLOW_MODELS_QUEUE": "", **variables}
         own, stock = (
             limited(serving.contestant(side, CHOSEN, **variables)) for side in (OWN, STOCK)
         )

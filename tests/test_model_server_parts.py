@@ -560,6 +560,37 @@ def test_as_many_wait_as_are_answered_soon() -> None:
     asyncio.run(_limit_waiting())
 
 
+async def _stand_in_a_queue() -> None:
+    workers = _Workers(Limits(60, 4))
+    await workers.add(1, 4)
+
+    def fill() -> int:
+        """Submit as many as are let in, where predictions take 51 ms; 100 ms may be waited."""
+        now = asyncio.get_running_loop().time()
+        for _ in range(200):
+            workers.dispatcher.measure(now - 0.051)
+        while not workers.dispatcher.is_full:
+            workers.dispatcher.submit([b"x"])
+        return workers.dispatcher.waiting
+
+    async def leave(waiting: int) -> None:
+        while workers.dispatcher.waiting > waiting:
+            workers.answer(1)
+            await asyncio.sleep(0.001)
+
+    assert fill() == 8
+    await asyncio.sleep(0.15)
+    await leave(4)
+    assert fill() == 6
+    await leave(0)
+    assert fill() == 8
+
+
+def test_a_queue_that_does_not_empty_is_shorter() -> None:
+    """A burst may wait its turn; under overload those that are let in wait less."""
+    asyncio.run(_stand_in_a_queue())
+
+
 async def _wait_for_workers_that_load() -> None:
     workers = _Workers(Limits(60, 4))
     taken = []

@@ -42,6 +42,10 @@ _PULSE = 1.0
 """Seconds between two questions whether a worker's threads run."""
 _PATIENCE = 0.1
 """Seconds that a request may wait for a worker even where predictions take less: a burst."""
+_STANDING = 0.75
+"""Of a queue, how much may be filled when it has not been empty for as long as one may wait. A
+burst is over by then, and what goes on is overload: answers are to take no more than twice the
+time of one alone, the variation of that time included."""
 _WEIGHT = 0.05
 """Of the latest prediction, in the mean of the seconds that they take."""
 
@@ -330,6 +334,8 @@ class Dispatcher:
         self._last_tries: deque[Task] = deque()
         self._given_up = False
         self._seconds: float | None = None
+        self._crowded_since: float | None = None
+        """When the first of those that wait came; None while nothing waits."""
 
     def add(self, number: int, sockets: list[socket.socket]) -> Coroutine[None, None, None]:
         """Add a worker, at once; its sockets are connected by what is given back.
@@ -362,7 +368,12 @@ class Dispatcher:
         if self._limits.waiting is not None:
             return self._limits.waiting
         there = sum(len(worker.lanes) for worker in self.workers.values() if worker.ready)
-        waiting = self._limits.lanes * max(1.0, _PATIENCE / (self._seconds or _PATIENCE))
+        seconds = self._seconds or _PATIENCE
+        longest = max(seconds, _PATIENCE)
+        waiting = self._limits.lanes * longest / seconds
+        now = asyncio.get_running_loop().time()
+        if self._crowded_since is not None and now - self._crowded_since > longest:
+            waiting *= _STANDING
         return waiting + max(0, self._limits.lanes - there)
 
     def measure(self, began: float) -> None:
@@ -387,9 +398,20 @@ class Dispatcher:
         """Have one no longer wait: its client has left, or its time is over."""
         if task.worker == 0 and task in self._waiting:
             self._waiting.remove(task)
+            self._note_crowd()
 
     def pump(self) -> None:
         """Give waiting requests to workers, first come, first served."""
+        self._assign_waiting()
+        self._note_crowd()
+
+    def _note_crowd(self) -> None:
+        if not self._waiting:
+            self._crowded_since = None
+        elif self._crowded_since is None:
+            self._crowded_since = asyncio.get_running_loop().time()
+
+    def _assign_waiting(self) -> None:
         reserved = self._try_alone()
         while self._waiting:
             task = self._waiting[0]
