@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 SECONDS = 15.0
 """In which active connections send requests, and health is checked."""
-PAUSE = 5.0
-"""Seconds, on the average, between two requests of one active connection."""
 ANSWER_LIMIT = 30.0
 """Seconds."""
 OPENING = 100
@@ -75,6 +73,8 @@ class Plan:
     request: bytes
     path: str
     """Where health is checked."""
+    pause: float
+    """Seconds, on the average, between two requests of one active connection."""
 
 
 def gather(plan: Plan, look: Callable[[], None]) -> Crowd:
@@ -106,7 +106,7 @@ async def _gather(plan: Plan, look: Callable[[], None]) -> Crowd:
                 crowd.lost += 1
 
     async def work(until: float) -> None:
-        await asyncio.sleep(random.uniform(0, PAUSE))
+        await asyncio.sleep(random.uniform(0, plan.pause))
         connection = await _Connection.open(plan.address)
         while time.monotonic() < until:
             status = await connection.ask(plan.request) if connection else None
@@ -114,7 +114,7 @@ async def _gather(plan: Plan, look: Callable[[], None]) -> Crowd:
                 crowd.lost += 1
                 return
             crowd.statuses[status] += 1
-            await asyncio.sleep(random.uniform(0, 2 * PAUSE))
+            await asyncio.sleep(random.uniform(0, 2 * plan.pause))
 
     await asyncio.gather(*(settle() for _ in range(plan.idle)))
     with _pinging(plan.address, plan.path) as pinging:

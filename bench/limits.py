@@ -45,6 +45,9 @@ REPEAT = 1
 
 IDLE, ACTIVE = 10_000, 2_000
 """Connections."""
+MODEL_PAUSE, TRACKING_PAUSE = 5.0, 30.0
+"""Seconds between two requests of an active connection: a search of experiments takes ten times as
+long as a prediction, and what is measured is connections, not overload."""
 WAIT = 0.1
 """Seconds that a prediction takes under overload: the client needs the processors as well."""
 TIMES = 3
@@ -413,6 +416,7 @@ class _Bench:
                 first=request(f"GET {target.health} HTTP/1.1", target.host),
                 request=target.post(length(target.payload), body=target.payload),
                 path=target.health,
+                pause=MODEL_PAUSE if each.path == "/ping" else TRACKING_PAUSE,
             )
             return crowd.gather(plan, lambda: memory.append(_holder(running)))
 

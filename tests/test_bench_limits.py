@@ -100,7 +100,6 @@ def test_what_never_came_took_for_ever() -> None:
 
 def test_a_crowd_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crowd, "SECONDS", 0.6)
-    monkeypatch.setattr(crowd, "PAUSE", 0.05)
     looked: list[int] = []
     with server(200, 503, 200) as address:
         plan = crowd.Plan(
@@ -110,6 +109,7 @@ def test_a_crowd_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
             first=request("GET /ping HTTP/1.1", f"Host: {address.name}"),
             request=request("POST / HTTP/1.1", f"Host: {address.name}", "Content-Length: 0"),
             path="/ping",
+            pause=0.05,
         )
         found = crowd.gather(plan, lambda: looked.append(1))
     assert (found.open, found.lost) == (10, 0)
@@ -121,10 +121,9 @@ def test_a_crowd_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_connections_without_an_answer_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crowd, "SECONDS", 0.2)
-    monkeypatch.setattr(crowd, "PAUSE", 0.05)
     with server(200) as address:
         pass
-    plan = crowd.Plan(address, idle=3, active=2, first=b"", request=b"", path="/")
+    plan = crowd.Plan(address, idle=3, active=2, first=b"", request=b"", path="/", pause=0.05)
     found = crowd.gather(plan, lambda: None)
     assert (found.open, found.lost) == (0, 5)
     assert found.slowest_ping >= 1000
