@@ -6,7 +6,7 @@ same examples each time: what it finds is due to the change. `nox -s search` dra
 
 from hypothesis import settings
 
-pytest_plugins = ["seatrial.trial.plugin"]
+pytest_plugins = ["seatrial.trial.temporary_files", "seatrial.trial.plugin"]
 
 settings.register_profile("gate", derandomize=True)
 settings.register_profile("search", print_blob=True)

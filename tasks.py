@@ -11,6 +11,7 @@ from invoke.tasks import task
 
 from seatrial import scratch
 from seatrial.errors import UserError, printable
+from seatrial.trial import options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,44 +180,13 @@ def catalogue(context: Context) -> None:
     table.show()
 
 
-@command(
-    iterable=["variant", "promise"],
-    help={
-        "variant": "a variant of the catalogue; may be given more than once",
-        "platform": "native, amd64, arm64 or all",
-        "image": "a reference: try this image, which is not of the catalogue",
-        "contract": "the contract of --image or --model-image",
-        "model-image": "a reference: try this image, which serves the model --model-uri",
-        "model-uri": "the model of --model-image; its input example is what it is tried with",
-        "stack": "full (PostgreSQL and MinIO) or embedded (SQLite and a volume)",
-        "promise": "KEY or KEY[ITEM]: only tests of this promise; may be given more than once",
-        "k": "only tests whose names match, as for pytest",
-    },
-)
-def test(
-    context: Context,
-    variant: list[str],
-    promise: list[str],
-    platform: str = "native",
-    image: str = "",
-    contract: str = "",
-    model_image: str = "",
-    model_uri: str = "",
-    stack: str = "full",
-    k: str = "",
-) -> None:
+@command(iterable=options.iterable_parameters(), help=options.task_help())
+@options.as_task
+def test(context: Context, **given: Any) -> None:  # noqa: ANN401
     """Try built or foreign images against real services."""
     from seatrial.trial import command as trial_command
 
-    words = [word for name in variant for word in ("--variant", name)]
-    words += ["--platform", platform, "--stack", stack]
-    words += ["--image", image] if image else []
-    words += ["--contract", contract] if contract else []
-    words += ["--model-image", model_image] if model_image else []
-    words += ["--model-uri", model_uri] if model_uri else []
-    words += [word for name in promise for word in ("--promise", name)]
-    words += ["-k", k] if k else []
-    trial_command.run(words)
+    trial_command.run(options.as_words(given))
 
 
 @command(

@@ -21,7 +21,7 @@ from seatrial.stack.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from seatrial.trial.state import Trial
+    from seatrial.trial.session import TrialSession
 
 DISTRIBUTION = "seatrial-private"
 """A wheel."""
@@ -76,7 +76,7 @@ class Index:
 
 
 @contextmanager
-def private_index(trial: Trial) -> Iterator[Index]:
+def private_index(trial: TrialSession) -> Iterator[Index]:
     """Start an index of `DISTRIBUTION` and `CURIOUS`, where builds of the engine reach it."""
     subject, password, version = trial.tracking[0], token_hex(16), f"1.{randbelow(10**9)}"
     files = {

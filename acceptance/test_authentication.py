@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from seatrial.stack.server import Server
     from seatrial.stack.settings import ServerSettings
     from seatrial.trial.fixtures import Launch
-    from seatrial.trial.state import Trial
+    from seatrial.trial.pool import ServerPool
 
 pytestmark = pytest.mark.promise("server.authentication", "basic")
 
@@ -66,15 +66,15 @@ class Guarded:
 
 
 @pytest.fixture
-def guarded(trial: Trial, main_settings: ServerSettings, launch: Launch) -> Guarded:
+def guarded(servers: ServerPool, main_settings: ServerSettings, launch: Launch) -> Guarded:
     """A server of this test alone, whose users are kept beside what it tracks."""
     admin = ("captain", secrets.token_urlsafe(16))
     database = None
     address = f"sqlite:///{DATA_PATH}/users.db"
-    if trial.services and main_settings.database == "postgresql":
+    if main_settings.database == "postgresql" and servers.services:
         database = f"users-{secrets.token_hex(4)}"
-        trial.services.create_database(database)
-        address = trial.services.database_url(database)
+        servers.services.create_database(database)
+        address = servers.services.database_url(database)
     configuration = f"""\
 [mlflow]
 default_permission = NO_PERMISSIONS
@@ -95,7 +95,7 @@ authorization_function = mlflow.server.auth:authenticate_request_basic_auth
     return Guarded(launch(settings), admin, database)
 
 
-def test_only_users_get_in(trial: Trial, guarded: Guarded) -> None:
+def test_only_users_get_in(servers: ServerPool, guarded: Guarded) -> None:
     server, admin = guarded.server, guarded.admin
     health = server.get("/health")
     assert (health.status_code, health.text) == (200, "OK"), "a probe has no password to give"
@@ -114,8 +114,8 @@ def test_only_users_get_in(trial: Trial, guarded: Guarded) -> None:
     for name, password in (admin, user):
         assert password not in server.logs(10_000), f"the log shows the password of {name}"
     if guarded.database:
-        assert trial.services
-        with trial.services.connect(guarded.database) as database:
+        assert servers.services
+        with servers.services.connect(guarded.database) as database:
             _require_hashed(database, [admin, user])
 
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from seatrial.contract import Promise
     from seatrial.stack.subject import Subject
     from seatrial.stack.workplace import Workplace
-    from seatrial.trial.state import Trial
+    from seatrial.trial.pool import ServerPool
+    from seatrial.trial.session import TrialSession
 
 pytestmark = pytest.mark.native  # the engine builds for its own platform
 
@@ -94,13 +95,13 @@ def model(workplace: Workplace) -> Model:
 
 
 @pytest.fixture
-def tag(trial: Trial) -> str:
+def tag(trial: TrialSession) -> str:
     """A reference for the image that the test makes; it goes when the trial ends."""
     return trial.image_tag("built")
 
 
 @pytest.fixture
-def serve(trial: Trial, subject: Subject, tag: str) -> Iterator[Serve]:
+def serve(trial: TrialSession, servers: ServerPool, subject: Subject, tag: str) -> Iterator[Serve]:
     """Start servers from the image that the test makes."""
     started: list[ModelServer] = []
 
@@ -112,7 +113,7 @@ def serve(trial: Trial, subject: Subject, tag: str) -> Iterator[Serve]:
         image = ServedImage(replace(subject, contract=contract), tag, volume)
         server = start_model_server(image, trial.session, trial.fresh_name("built"), workers=1)
         started.append(server)
-        trial.touch(server)
+        servers.touch(server)
         server.wait_ready()
         return server
 
@@ -121,7 +122,7 @@ def serve(trial: Trial, subject: Subject, tag: str) -> Iterator[Serve]:
         server.remove()
 
 
-def require_base(reference: str, trial: Trial) -> stock.Base | None:
+def require_base(reference: str, trial: TrialSession) -> stock.Base | None:
     """Find what a Dockerfile begins with, where that is Python's image; skip where it can't be."""
     if match := re.fullmatch(r"python:(.+)-slim", reference):
         try:
@@ -145,7 +146,7 @@ def require_sources(dockerfile: str) -> None:
             pytest.skip(f"{url} does not answer ({type(error).__name__}): runs where it does")
 
 
-def build_outside(way: str, model: Model, tag: str, trial: Trial, folder: Path) -> None:
+def build_outside(way: str, model: Model, tag: str, trial: TrialSession, folder: Path) -> None:
     """Have a Dockerfile written by the image, and build it as anybody would."""
     options = ("--model-uri", MODEL, "--env-manager", way)
     dockerfile = model.generate(folder, *(() if way == AGNOSTIC else options))
@@ -159,7 +160,7 @@ def build_outside(way: str, model: Model, tag: str, trial: Trial, folder: Path) 
     stock.build_generated(folder, tag, trial.session.labels, found)
 
 
-def build_inside(model: Model, tag: str, trial: Trial, subject: Subject) -> None:
+def build_inside(model: Model, tag: str, trial: TrialSession, subject: Subject) -> None:
     """The guide's own example: `docker run ... mlflow models build-docker`, with the socket."""
     endpoint = connection.endpoint()
     if endpoint.socket is None:
@@ -195,7 +196,7 @@ def build_inside(model: Model, tag: str, trial: Trial, subject: Subject) -> None
     assert trial.client.images.list(tag), f"{how}, and there is no image {tag}:\n{said}"
 
 
-def put_on_volume(model: Model, trial: Trial, subject: Subject) -> str:
+def put_on_volume(model: Model, trial: TrialSession, subject: Subject) -> str:
     """A volume with nothing but the model's folder."""
     volume = trial.fresh_name("model")
     saved = model.workplace.files("model")
@@ -209,7 +210,7 @@ def test_image_serves_the_model(
     model: Model,
     tag: str,
     serve: Serve,
-    trial: Trial,
+    trial: TrialSession,
     subject: Subject,
     tmp_path: Path,
 ) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from seatrial.stack.settings import ServerSettings
     from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import Launch
-    from seatrial.trial.state import Trial
+    from seatrial.trial.pool import ServerPool
 
 SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
 
@@ -85,7 +85,7 @@ def test_missing_database_is_named(
 
 @pytest.mark.promise("server.reports_faults", "bucket")
 def test_missing_bucket_fails_the_upload_and_spares_the_server(
-    trial: Trial,
+    servers: ServerPool,
     subject: Subject,
     s3_server: Server,
     launch: Launch,
@@ -93,7 +93,7 @@ def test_missing_bucket_fails_the_upload_and_spares_the_server(
     request: pytest.FixtureRequest,
 ) -> None:
     settings = s3_server.settings
-    stores = replace(trial.fresh_stores(subject, settings), bucket="no-such-bucket")
+    stores = replace(servers.fresh_stores(subject, settings), bucket="no-such-bucket")
     server = launch(settings, stores=stores)
     with client_of(server, monkeypatch) as client:
         run_id = client.create_run(client.create_experiment(fresh_name(request))).info.run_id

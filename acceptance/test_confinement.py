@@ -9,11 +9,12 @@ import pytest
 
 from seatrial.stack.confinement import CONFINED_USER
 from seatrial.trial.clients import client_of, fresh_name
+from seatrial.trial.sharing import uses_server
 
 if TYPE_CHECKING:
     from seatrial.stack.server import Server
     from seatrial.stack.subject import Subject
-    from seatrial.trial.state import Trial
+    from seatrial.trial.pool import ServerPool
 
 pytestmark = pytest.mark.promise("process.confined")
 
@@ -21,9 +22,10 @@ COMPLAINTS = ("Read-only file system", "Permission denied", "Operation not permi
 
 
 @pytest.fixture
-def confined_server(trial: Trial, subject: Subject) -> Server:
+@uses_server("tracking")
+def confined_server(servers: ServerPool, subject: Subject) -> Server:
     """The fullest of the promised servers, confined: without it nothing else counts."""
-    return trial.shared(subject, trial.promised(subject)[0])
+    return servers.shared(subject, servers.promised(subject)[0])
 
 
 def test_serves_confined(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from seatrial.stack.settings import ServerSettings
     from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import Launch
-    from seatrial.trial.state import Trial
+    from seatrial.trial.pool import ServerPool
 
 
 def _log_and_look_behind(
@@ -50,7 +50,7 @@ def test_postgresql(
 
 @pytest.mark.promise("server.databases", "postgresql")
 def test_postgresql_without_a_driver_in_the_url(
-    trial: Trial,
+    servers: ServerPool,
     subject: Subject,
     services: ServiceAddresses,
     main_settings: ServerSettings,
@@ -60,7 +60,7 @@ def test_postgresql_without_a_driver_in_the_url(
 ) -> None:
     """SQLAlchemy picks a driver by its own version, so what it picks has to be there."""
     settings = replace(main_settings, name="plain-url", database="postgresql")
-    stores = trial.fresh_stores(subject, settings)
+    stores = servers.fresh_stores(subject, settings)
     plain = services.database_url(stores.database).replace("+psycopg2", "")
     settings = replace(settings, database_url=plain)
     _log_and_look_behind(launch(settings, stores=stores), monkeypatch, request)

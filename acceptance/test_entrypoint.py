@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from seatrial.stack.services import ServiceAddresses
     from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import Launch, RunInImage
-    from seatrial.trial.state import Trial
+    from seatrial.trial.pool import ServerPool
+    from seatrial.trial.session import TrialSession
 
 WAIT = 180
 """Seconds in which a server that waits for its database has given up, whatever its own limit is."""
@@ -100,9 +101,9 @@ def _as_printed(backend: str, root: str, port: str) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def stores(trial: Trial, subject: Subject) -> Stores:
+def stores(servers: ServerPool, subject: Subject) -> Stores:
     """A fresh database and a fresh bucket."""
-    return trial.fresh_stores(subject, FULL)
+    return servers.fresh_stores(subject, FULL)
 
 
 @pytest.fixture
@@ -238,7 +239,7 @@ def test_variable_that_is_not_set(subject: Subject, launch: Launch) -> None:
 
 @pytest.mark.promise("entrypoint.secret_files")
 def test_secrets_in_files(
-    trial: Trial,
+    servers: ServerPool,
     subject: Subject,
     services: ServiceAddresses,
     launch: Launch,
@@ -248,7 +249,7 @@ def test_secrets_in_files(
     """Each file ends with a line break, as editors leave it."""
     # For the trial it keeps artifacts in files: a server on S3 is given the keys as variables.
     plain = replace(PLAIN, name="secret-files", database="postgresql")
-    stores = trial.fresh_stores(subject, plain)
+    stores = servers.fresh_stores(subject, plain)
     services.create_bucket(stores.bucket)
     given = services.server_environment()
     secrets = {
@@ -382,7 +383,7 @@ def _asked(database: Container, statement: str) -> str:
 class Late:
     """A PostgreSQL of a test's own, which starts when the test wants it to."""
 
-    trial: Trial
+    trial: TrialSession
     name: str
     containers: list[Container] = field(default_factory=list)
 
@@ -416,7 +417,7 @@ class Late:
 
 
 @pytest.fixture
-def late(trial: Trial) -> Iterator[Late]:
+def late(trial: TrialSession) -> Iterator[Late]:
     made = Late(trial, trial.fresh_name("late"))
     yield made
     for container in made.containers:

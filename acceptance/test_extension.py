@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from seatrial.contract import Promise
     from seatrial.stack.settings import ServerSettings
     from seatrial.stack.subject import Subject
-    from seatrial.trial.state import Trial
+    from seatrial.trial.pool import ServerPool
+    from seatrial.trial.session import TrialSession
 
 EXAMPLE = catalogue.ROOT / "docs" / "examples" / "site-plugin"
 
 
 @contextmanager
-def extended(trial: Trial, subject: Subject, builder: str) -> Iterator[Subject]:
+def extended(trial: TrialSession, subject: Subject, builder: str) -> Iterator[Subject]:
     """Build the example between `builder` and the image; it is gone afterwards."""
     tag = f"seatrial-{trial.session.id}-{subject.label}-extended"
     try:
@@ -51,7 +52,8 @@ def extended(trial: Trial, subject: Subject, builder: str) -> Iterator[Subject]:
 
 @pytest.mark.promise("contents.extensible_by")
 def test_plugin_is_added_and_runs(
-    trial: Trial,
+    trial: TrialSession,
+    servers: ServerPool,
     subject: Subject,
     promised: Promise,
     main_settings: ServerSettings,
@@ -68,7 +70,7 @@ def test_plugin_is_added_and_runs(
         )
     with extended(trial, subject, builder) as site:
         settings = replace(main_settings, name="site", options=("--app-name", "site"))
-        server = trial.launch(site, settings)
+        server = servers.launch(site, settings)
         try:
             assert server.get("/health").headers.get("X-Site") == "harbour", (
                 f"the plugin did not run: {server.get('/health').headers}"

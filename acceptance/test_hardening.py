@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from seatrial.stack.server import Server
     from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import RunInImage
-    from seatrial.trial.state import Trial
+    from seatrial.trial.session import TrialSession
 
 FIRST_UNPRIVILEGED_PORT = 1025
 FEWEST_AUTHORITIES = 100
@@ -230,7 +230,7 @@ def test_exposed_ports_need_no_privilege(subject: Subject) -> None:
 
 
 @pytest.fixture
-def untold(trial: Trial, subject: Subject) -> Iterator[Container]:
+def untold(trial: TrialSession, subject: Subject) -> Iterator[Container]:
     """A server that was not told where to listen."""
     command = [*subject.server_command, "--backend-store-uri", "sqlite:////tmp/untold.db"]
     name = f"{trial.session.network}-untold-{token_hex(3)}"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from seatrial.stack.services import ServiceAddresses
     from seatrial.stack.subject import Subject
     from seatrial.trial.serving import Serving
-    from seatrial.trial.state import Trial
+    from seatrial.trial.session import TrialSession
 
 GUIDE = ROOT / "docs" / "serving.md"
 STEP_LIMIT = 600
@@ -43,9 +43,9 @@ PIECE = 1 << 20
 
 @pytest.mark.promise("serving.agrees_across_architectures")
 @pytest.mark.native
-def test_one_index_for_both_architectures(trial: Trial, serving: Serving) -> None:
+def test_one_index_for_both_architectures(trial: TrialSession, serving: Serving) -> None:
     """The same model, confined, gives the same predictions on both."""
-    subjects = [one for one in trial.subjects if one.name == serving.subject.name]
+    subjects = [one for one in trial.images if one.name == serving.subject.name]
     if len(subjects) < len(PLATFORMS):
         pytest.skip("builds for both architectures and runs both: with --platform all")
     for kind in ("pipeline", "affine"):
@@ -59,7 +59,7 @@ def test_one_index_for_both_architectures(trial: Trial, serving: Serving) -> Non
             _assert_predicts(trial, serving, kind, ServedImage(subject, tag))
 
 
-def _assert_predicts(trial: Trial, serving: Serving, kind: str, image: ServedImage) -> None:
+def _assert_predicts(trial: TrialSession, serving: Serving, kind: str, image: ServedImage) -> None:
     name = trial.fresh_name(f"both-{kind}")
     server = start_model_server(image, trial.session, name, workers=1)
     try:
@@ -71,13 +71,13 @@ def _assert_predicts(trial: Trial, serving: Serving, kind: str, image: ServedIma
 
 
 @pytest.mark.promise("serving.identifies_model")
-def test_labels_say_which_model_it_is(trial: Trial, serving: Serving, subject: Subject) -> None:
+def test_labels_say_which_model_it_is(serving: Serving, subject: Subject) -> None:
     kind = next(iter(serving.exams))
     stored = store.read(serving.image(kind).reference)
     assert stored
     described = stored.platform(subject.platform)
     assert described
-    version = _client(trial).get_model_version_by_alias(
+    version = _client(serving).get_model_version_by_alias(
         serving.exams[kind].uri.removeprefix("models:/").partition("@")[0], "trial"
     )
     expected = {
@@ -98,7 +98,6 @@ def test_labels_say_which_model_it_is(trial: Trial, serving: Serving, subject: S
 @pytest.mark.promise("serving.identifies_model")
 @pytest.mark.parametrize("way", ["models", "runs", "s3"])
 def test_model_is_had_by_every_address(
-    trial: Trial,
     serving: Serving,
     services: ServiceAddresses,
     way: str,
@@ -107,9 +106,9 @@ def test_model_is_had_by_every_address(
 ) -> None:
     """From the registry, from its run, and from the bucket without the server."""
     kind = next(iter(serving.exams))
-    server = _tracking(trial)
+    server = _tracking(serving)
     name = serving.exams[kind].uri.removeprefix("models:/").partition("@")[0]
-    version = _client(trial).get_model_version_by_alias(name, "trial")
+    version = _client(serving).get_model_version_by_alias(name, "trial")
     identity = str(version.source).removeprefix("models:/")
     if way == "s3" and server.settings.store != "s3":
         pytest.skip("the server under test keeps its artifacts elsewhere")
@@ -131,7 +130,7 @@ def test_model_is_had_by_every_address(
 @pytest.mark.promise("serving.keeps_indexes_private")
 @pytest.mark.native
 def test_private_index_leaves_its_packages_only(
-    trial: Trial,
+    trial: TrialSession,
     serving: Serving,
     subject: Subject,
     tmp_path: Path,
@@ -139,7 +138,7 @@ def test_private_index_leaves_its_packages_only(
 ) -> None:
     """As the machine's own settings name it."""
     tag = trial.image_tag("private")
-    folder = _model_with(private_index.DISTRIBUTION, trial, serving, tmp_path)
+    folder = _model_with(private_index.DISTRIBUTION, serving, tmp_path)
     with private_index.private_index(trial) as index:
         _name_index(index, monkeypatch)
         image.run(model_uri=str(folder), tag=tag)
@@ -152,7 +151,7 @@ def test_private_index_leaves_its_packages_only(
 @pytest.mark.promise("serving.keeps_indexes_private")
 @pytest.mark.native
 def test_build_of_a_source_sees_no_network_no_secret_and_no_root(
-    trial: Trial,
+    trial: TrialSession,
     serving: Serving,
     subject: Subject,
     tmp_path: Path,
@@ -168,7 +167,7 @@ def test_build_of_a_source_sees_no_network_no_secret_and_no_root(
     monkeypatch.setenv("DOCKER_CONFIG", str(client))
     tag = trial.image_tag("curious")
     (tmp_path / "model-files").mkdir()
-    folder = _model_with(private_index.CURIOUS, trial, serving, tmp_path / "model-files")
+    folder = _model_with(private_index.CURIOUS, serving, tmp_path / "model-files")
     with private_index.private_index(trial) as index:
         _name_index(index, monkeypatch)
         image.run(model_uri=str(folder), tag=tag, allow_emulated_build=True)
@@ -181,9 +180,9 @@ def test_build_of_a_source_sees_no_network_no_secret_and_no_root(
         assert secret not in written, "its build has seen a secret of this machine"
 
 
-def _model_with(distribution: str, trial: Trial, serving: Serving, target: Path) -> Path:
+def _model_with(distribution: str, serving: Serving, target: Path) -> Path:
     """A copy of a model that also requires this distribution."""
-    folder = fetching.fetch(serving.exams["affine"].uri, _tracking(trial).url, target)
+    folder = fetching.fetch(serving.exams["affine"].uri, _tracking(serving).url, target)
     with (folder / requirements.FILE).open("a") as listed:
         listed.write(f"\n{distribution}\n")
     return folder
@@ -196,7 +195,7 @@ def _name_index(index: private_index.Index, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv(name, f"{os.environ.get(name, '')},{index.host}".lstrip(","))
 
 
-def _output(script: str, tag: str, trial: Trial, subject: Subject) -> str:
+def _output(script: str, tag: str, trial: TrialSession, subject: Subject) -> str:
     """What a script prints in an image."""
     found = configuration_of(trial.client, trial.session, tag, subject.platform)
     assert found
@@ -220,22 +219,23 @@ def _found(reference: str, words: Mapping[str, str]) -> Iterator[str]:
             before = piece[-overlap:]
 
 
-def _tracking(trial: Trial) -> Server:
+def _tracking(serving: Serving) -> Server:
     """The server that the models were logged to."""
-    if not trial.tracking:
+    tracking = serving.trial.tracking
+    if not tracking:
         pytest.skip("no tracking server is tried beside it, so the model was logged to none")
-    return trial.main(trial.tracking[0])
+    return serving.pool.main(tracking[0])
 
 
-def _client(trial: Trial) -> MlflowClient:
-    server = _tracking(trial)
+def _client(serving: Serving) -> MlflowClient:
+    server = _tracking(serving)
     return MlflowClient(server.url, server.url)
 
 
 @pytest.mark.promise("serving.follows_guide")
 @pytest.mark.native
 @pytest.mark.usefixtures("serving")
-def test_guide_leads_from_training_to_an_answer(trial: Trial) -> None:
+def test_guide_leads_from_training_to_an_answer(trial: TrialSession) -> None:
     """docs/serving.md, as it is printed."""
     for name in ("hardened", "hardened-dev"):
         reference = catalogue.load().variant(name).reference

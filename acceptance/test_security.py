@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from seatrial.stack.settings import ServerSettings
     from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import Launch
-    from seatrial.trial.state import Trial
+    from seatrial.trial.pool import ServerPool
 
 pytestmark = pytest.mark.promise("server.tls", "s3")
 
@@ -42,10 +42,10 @@ class Secure:
     settings: ServerSettings
     """With the authority's certificate in a file, which nothing names yet."""
 
-    def launch(self, launch: Launch, trial: Trial, subject: Subject, **trust: str) -> Server:
+    def launch(self, launch: Launch, servers: ServerPool, subject: Subject, **trust: str) -> Server:
         """Start a server on a new bucket, with the variables in `trust`."""
         settings = self.settings.with_environment(**trust)
-        stores = trial.fresh_stores(subject, settings)
+        stores = servers.fresh_stores(subject, settings)
         self.s3.create_bucket(Bucket=stores.bucket)
         return launch(settings, stores=stores)
 
@@ -57,10 +57,12 @@ class Secure:
 
 
 @pytest.fixture
-def secure(trial: Trial, services: ServiceAddresses, s3_server: Server, tmp_path: Path) -> Secure:
+def secure(
+    servers: ServerPool, services: ServiceAddresses, s3_server: Server, tmp_path: Path
+) -> Secure:
     """A store behind https, and the settings of the shared server before S3, changed to it."""
     assert services, "the secure store is for the users of the plain one"
-    store = trial.secure_store()
+    store = servers.secure_store
     file = tmp_path / AUTHORITY
     file.write_text(store.authority, encoding="ascii")
     settings = replace(
@@ -73,7 +75,7 @@ def secure(trial: Trial, services: ServiceAddresses, s3_server: Server, tmp_path
 def test_artifacts_go_to_s3_over_https(
     secure: Secure,
     launch: Launch,
-    trial: Trial,
+    servers: ServerPool,
     subject: Subject,
     variable: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -83,7 +85,7 @@ def test_artifacts_go_to_s3_over_https(
     """The two variables that boto3 heeds; it does not heed OpenSSL's SSL_CERT_FILE."""
     # Else the client fetches it from the store itself, whose name on the network it can't know.
     monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
-    server = secure.launch(launch, trial, subject, **{variable: f"{FILES_PATH}/{AUTHORITY}"})
+    server = secure.launch(launch, servers, subject, **{variable: f"{FILES_PATH}/{AUTHORITY}"})
     source = tmp_path / "data.bin"
     source.write_bytes(CONTENT)
     with client_of(server, monkeypatch) as client:
@@ -102,13 +104,13 @@ def test_artifacts_go_to_s3_over_https(
 def test_an_unknown_authority_is_refused(
     secure: Secure,
     launch: Launch,
-    trial: Trial,
+    servers: ServerPool,
     subject: Subject,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
     """Without the variable the same must fail: else certificates are not verified at all."""
-    server = secure.launch(launch, trial, subject)
+    server = secure.launch(launch, servers, subject)
     with client_of(server, monkeypatch) as client:
         run = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
         with pytest.raises((MlflowException, HTTPError)):

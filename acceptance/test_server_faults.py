@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from seatrial.stack.services import ServiceAddresses
     from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import Launch
-    from seatrial.trial.state import Trial
+    from seatrial.trial.session import TrialSession
 
 DATABASE = "frozen"
 ASKS_DATABASE = "/api/2.0/mlflow/experiments/get?experiment_id=0"
@@ -70,7 +70,7 @@ or prints which of some are stopped."""
 
 
 @contextmanager
-def _database(trial: Trial, services: ServiceAddresses) -> Iterator[Container]:
+def _database(trial: TrialSession, services: ServiceAddresses) -> Iterator[Container]:
     """A PostgreSQL of this test alone, which it can freeze."""
     container = trial.client.containers.run(
         catalogue.load().services["postgres"].reference,
@@ -104,7 +104,7 @@ class TestFrozenDatabase:
     def test_requests_fail_and_serve_again(
         self,
         scheme: str,
-        trial: Trial,
+        trial: TrialSession,
         subject: Subject,
         services: ServiceAddresses,
         launch: Launch,

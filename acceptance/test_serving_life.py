@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import StartServing
     from seatrial.trial.serving import Serving
-    from seatrial.trial.state import Trial
 
 CONCURRENCY = "MLFLOW_MODELS_CONCURRENCY"
 STOP_WAIT, DRAIN_WAIT = "MLFLOW_STOP_WAIT", "MLFLOW_DRAIN_WAIT"
@@ -311,7 +310,7 @@ def test_model_that_cannot_be_loaded_is_reported(
 
 
 @pytest.mark.promise("serving.reports_unloadable")
-def test_folder_without_a_model_is_reported(serving: Serving, trial: Trial) -> None:
+def test_folder_without_a_model_is_reported(serving: Serving) -> None:
     """As it is where nothing, or another folder, is mounted."""
     kind, _ = any_form(serving)
     if GIVEN in serving.exams:
@@ -324,15 +323,16 @@ def test_folder_without_a_model_is_reported(serving: Serving, trial: Trial) -> N
             pytest.skip(f"the image that was given has its model elsewhere than at {MODEL_PATH}")
     empty = serving.mounted("empty", {"README": b"no model"})
     image = replace(serving.image(kind), volume=empty.volume)
-    with _alone(trial, image) as server:
+    with _alone(serving, image) as server:
         assert_clear_end(server, f"there is no model at {MODEL_PATH}", MODEL_PATH)
 
 
 @contextmanager
-def _alone(trial: Trial, image: ServedImage) -> Iterator[ModelServer]:
+def _alone(serving: Serving, image: ServedImage) -> Iterator[ModelServer]:
     """A server of an image that isn't among those of the models."""
+    trial = serving.trial
     server = start_model_server(image, trial.session, trial.fresh_name("alone"), workers=1)
-    trial.touch(server)
+    serving.pool.touch(server)
     try:
         yield server
     finally:
@@ -346,9 +346,7 @@ UNMET = {"docopt": "docopt==0.6.2", "numpy": "numpy<1", ANOTHER_PYTHON: ""}
 
 @pytest.mark.promise("serving.refuses_unmet")
 @pytest.mark.parametrize("named", UNMET)
-def test_model_with_other_requirements_is_refused(
-    serving: Serving, trial: Trial, named: str
-) -> None:
+def test_model_with_other_requirements_is_refused(serving: Serving, named: str) -> None:
     """Neither tried nevertheless, nor helped by a download: what the image holds was tested."""
     if not serving.files:
         pytest.skip("the image holds its model, with the environment that was made for it")
@@ -360,7 +358,7 @@ def test_model_with_other_requirements_is_refused(
         for name in ("MLmodel", "python_env.yaml", "conda.yaml"):
             assert own in files[name], f"{name} of the trial's model doesn't say its Python"
             files[name] = files[name].replace(own, f"{ANOTHER_PYTHON}.18".encode())
-    with _alone(trial, serving.mounted("unmet", files)) as server:
+    with _alone(serving, serving.mounted("unmet", files)) as server:
         assert_clear_end(server, f"the model requires {line or named}", named)
 
 

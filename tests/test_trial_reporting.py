@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from seatrial.trial.reporting import PROMISE_PROPERTY, summarise
+from seatrial.trial.parametrize import PROMISE_PROPERTY
+from seatrial.trial.reporting import summarise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

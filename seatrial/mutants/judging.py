@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from seatrial.contract import Claim
-from seatrial.trial.reporting import PROMISE_PROPERTY
+from seatrial.trial.parametrize import PROMISE_PROPERTY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

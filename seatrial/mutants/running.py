@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from seatrial.catalogue import ROOT
 from seatrial.mutants.judging import Run, read
-from seatrial.trial.ending import PARENT_VARIABLE
+from seatrial.trial.signals import PARENT_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

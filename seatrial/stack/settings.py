@@ -49,6 +49,11 @@ class ServerSettings:
         """Whether anything is kept in files."""
         return self.database == "sqlite" or self.store == "file"
 
+    @property
+    def needs_services(self) -> bool:
+        """Whether anything is kept in a service beside the server."""
+        return self.database != "sqlite" or self.store == "s3"
+
     def in_confinement(self) -> ServerSettings:
         """The same settings, confined."""
         return replace(self, name=f"{self.name}-confined", confined=True)

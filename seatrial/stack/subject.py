@@ -45,6 +45,12 @@ class ImageConfiguration:
     healthcheck: tuple[str, ...] = ()
     """The kind of the check, such as `CMD`, and its words; empty where there is none."""
 
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """The configuration whose fields `value` has, as JSON knows them."""
+        lists = {name: tuple(each) for name, each in value.items() if isinstance(each, list)}
+        return cls(**{**value, **lists})
+
 
 NOT_BUILT = ImageConfiguration("", (), {}, {}, "", ())
 """Of images that the trial builds when a test asks for them."""
@@ -125,39 +131,6 @@ class Subject:
         """What is given to the container to run the `mlflow` program, before its arguments."""
         *program, last = self.server_command or [""]
         return program if last == "server" else ["mlflow"]
-
-    def as_json(self) -> dict[str, Any]:
-        """For a worker; see `from_json`."""
-        return {
-            "name": self.name,
-            "reference": self.reference,
-            "platform": self.platform,
-            "native": self.native,
-            "contract_path": str(self.contract_path),
-            "configuration": vars(self.configuration),
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        """The subject that `as_json` wrote."""
-        path = Path(value["contract_path"])
-        said = value["configuration"]
-        configuration = ImageConfiguration(
-            **{
-                **said,
-                "entrypoint": tuple(said["entrypoint"]),
-                "exposed_ports": tuple(said["exposed_ports"]),
-                "healthcheck": tuple(said["healthcheck"]),
-            }
-        )
-        return cls(
-            **{
-                **value,
-                "contract_path": path,
-                "contract": load(path),
-                "configuration": NOT_BUILT if configuration == NOT_BUILT else configuration,
-            }
-        )
 
 
 def configuration_of(

@@ -13,7 +13,7 @@ from seatrial.catalogue import ROOT
 from seatrial.engine.connection import connect
 from seatrial.errors import UserError
 from seatrial.stack.ownership import sweep
-from seatrial.trial.ending import PARENT_VARIABLE
+from seatrial.trial.signals import PARENT_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,8 @@
-"""What acceptance tests ask for."""
+"""What tests ask for.
+
+The names begin with `seatrial_`, so that they collide with nobody's. The acceptance tests use short
+ones, which their conftest declares.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from seatrial.stack import oneoff
-from seatrial.stack.settings import EMBEDDED
-from seatrial.trial.clients import client_of, fresh_name
+from seatrial.trial.sharing import uses_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,16 +20,19 @@ if TYPE_CHECKING:
 
     from seatrial.contract import Promise
     from seatrial.stack.model_server import ModelServer
+    from seatrial.stack.oneoff import Outcome
     from seatrial.stack.server import Server, Stores
     from seatrial.stack.services import ServiceAddresses
     from seatrial.stack.settings import ServerSettings
     from seatrial.stack.subject import Subject
     from seatrial.stack.workplace import Workplace
-    from seatrial.trial.promising import Case
+    from seatrial.trial.parametrize import Case
+    from seatrial.trial.pool import ServerPool
+    from seatrial.trial.run import Run
     from seatrial.trial.serving import Serving
-    from seatrial.trial.state import Trial
+    from seatrial.trial.session import TrialSession
 
-TRIAL_KEY = pytest.StashKey["Trial"]()
+RUN_KEY = pytest.StashKey["Run"]()
 
 
 class Launch(Protocol):
@@ -59,7 +64,7 @@ class RunInImage(Protocol):
 
     def __call__(
         self, *command: str, copy: dict[Path, str] | None = None, networked: bool = False
-    ) -> oneoff.Outcome:
+    ) -> Outcome:
         """Run `command` in place of the entry point.
 
         `copy` puts local folders into inner ones; `networked` commands reach the services.
@@ -67,83 +72,103 @@ class RunInImage(Protocol):
 
 
 @pytest.fixture(scope="session")
-def trial(pytestconfig: pytest.Config) -> Trial:
-    """The running trial."""
-    return pytestconfig.stash[TRIAL_KEY]
+def seatrial_run(pytestconfig: pytest.Config) -> Run:
+    """The parts of the run that this process holds."""
+    return pytestconfig.stash[RUN_KEY]
+
+
+@pytest.fixture(scope="session")
+def seatrial_trial(seatrial_run: Run) -> TrialSession:
+    """The run: its options, its images, and the engine."""
+    return seatrial_run.trial
+
+
+@pytest.fixture(scope="session")
+def seatrial_servers(seatrial_run: Run) -> ServerPool:
+    """The servers and services of the run."""
+    return seatrial_run.servers
 
 
 @pytest.fixture
-def case(request: pytest.FixtureRequest) -> Case:
+def seatrial_case(request: pytest.FixtureRequest) -> Case:
     """The image and the promises that this run of the test is about."""
     found: Case = request.param
     return found
 
 
 @pytest.fixture
-def subject(case: Case) -> Subject:
+def seatrial_image(seatrial_trial: TrialSession, seatrial_case: Case) -> Subject:
     """The image under test."""
-    return case.subject
+    return seatrial_trial.image(seatrial_case.source)
 
 
 @pytest.fixture
-def promised(case: Case) -> Promise:
+def seatrial_promised(seatrial_case: Case) -> Promise:
     """The one promise that this run of the test is about."""
-    return case.promises[0]
+    return seatrial_case.promises[0]
 
 
 @pytest.fixture
-def services(trial: Trial) -> ServiceAddresses:
+def seatrial_services(seatrial_servers: ServerPool) -> ServiceAddresses:
     """PostgreSQL and MinIO."""
-    if trial.services is None:
+    if seatrial_servers.services is None:
         pytest.skip("PostgreSQL and MinIO are not there: runs with --stack full")
-    return trial.services
+    return seatrial_servers.services
 
 
 @pytest.fixture
-def server(trial: Trial, subject: Subject) -> Server:
-    """The server that most tests share: artifacts go through it."""
-    return trial.main(subject)
-
-
-@pytest.fixture
-def main_settings(server: Server) -> ServerSettings:
-    """The configuration of the server that most tests share."""
-    return server.settings
-
-
-@pytest.fixture
-def postgresql_server(trial: Trial, subject: Subject) -> Server:
-    """The shared server on PostgreSQL, which may be the one that most tests share."""
-    return trial.on(subject, database="postgresql")
-
-
-@pytest.fixture
-def s3_server(trial: Trial, subject: Subject) -> Server:
-    """The shared server before S3, which may be the one that most tests share."""
-    return trial.on(subject, store="s3")
-
-
-@pytest.fixture
-def direct_server(trial: Trial, subject: Subject) -> Server:
+@uses_server("tracking", shared="direct server")
+def seatrial_direct_server(seatrial_servers: ServerPool, seatrial_image: Subject) -> Server:
     """The shared server whose clients reach the artifact store by themselves."""
-    return trial.shared(subject, trial.direct(subject))
+    return seatrial_servers.shared(seatrial_image, seatrial_servers.direct(seatrial_image))
 
 
 @pytest.fixture
-def embedded_server(trial: Trial, subject: Subject) -> Server:
+@uses_server("tracking", shared="embedded server")
+def seatrial_embedded_server(seatrial_servers: ServerPool, seatrial_image: Subject) -> Server:
     """The shared server on SQLite and a volume."""
-    return trial.shared(subject, EMBEDDED)
+    from seatrial.stack.settings import EMBEDDED
+
+    return seatrial_servers.shared(seatrial_image, EMBEDDED)
 
 
 @pytest.fixture
-def launch(trial: Trial, subject: Subject) -> Iterator[Launch]:
+@uses_server("tracking", shared="main server")
+def seatrial_server(seatrial_servers: ServerPool, seatrial_image: Subject) -> Server:
+    """The server that most tests share: artifacts go through it."""
+    return seatrial_servers.main(seatrial_image)
+
+
+@pytest.fixture
+def seatrial_main_settings(seatrial_server: Server) -> ServerSettings:
+    """The configuration of the server that most tests share."""
+    return seatrial_server.settings
+
+
+@pytest.fixture
+@uses_server("tracking", shared="main server")
+def seatrial_postgresql_server(seatrial_servers: ServerPool, seatrial_image: Subject) -> Server:
+    """The shared server on PostgreSQL, which may be the one that most tests share."""
+    return seatrial_servers.on(seatrial_image, database="postgresql")
+
+
+@pytest.fixture
+@uses_server("tracking", shared="main server")
+def seatrial_s3_server(seatrial_servers: ServerPool, seatrial_image: Subject) -> Server:
+    """The shared server before S3, which may be the one that most tests share."""
+    return seatrial_servers.on(seatrial_image, store="s3")
+
+
+@pytest.fixture
+@uses_server("tracking")
+def seatrial_launch(seatrial_servers: ServerPool, seatrial_image: Subject) -> Iterator[Launch]:
     """Start servers for this test alone."""
     started: list[Server] = []
 
     def start(
         settings: ServerSettings, *, stores: Stores | None = None, wait: bool = True
     ) -> Server:
-        server = trial.launch(subject, settings, stores=stores, wait=False)
+        server = seatrial_servers.launch(seatrial_image, settings, stores=stores, wait=False)
         started.append(server)
         if wait:
             server.wait_healthy()
@@ -155,31 +180,33 @@ def launch(trial: Trial, subject: Subject) -> Iterator[Launch]:
 
 
 @pytest.fixture
-def run_in_image(trial: Trial, subject: Subject) -> RunInImage:
+def seatrial_run_in_image(seatrial_trial: TrialSession, seatrial_image: Subject) -> RunInImage:
     """Run one command in the image."""
+    from seatrial.stack.oneoff import run_in_image
 
-    def run(
-        *command: str, copy: dict[Path, str] | None = None, networked: bool = False
-    ) -> oneoff.Outcome:
-        return oneoff.run_in_image(subject, trial.session, command, copy or {}, networked=networked)
+    def run(*command: str, copy: dict[Path, str] | None = None, networked: bool = False) -> Outcome:
+        return run_in_image(
+            seatrial_image, seatrial_trial.session, command, copy or {}, networked=networked
+        )
 
     return run
 
 
 @pytest.fixture
-def workplace(trial: Trial, subject: Subject) -> Workplace:
+def seatrial_workplace(seatrial_trial: TrialSession, seatrial_image: Subject) -> Workplace:
     """A folder of this test alone, for the image's own programs to work in."""
-    return trial.workplace(subject)
+    return seatrial_trial.workplace(seatrial_image)
 
 
 @pytest.fixture
-def serving(trial: Trial, subject: Subject) -> Serving:
+@uses_server("model", shared="served models")
+def seatrial_serving(seatrial_run: Run, seatrial_image: Subject) -> Serving:
     """The models' servers that the image under test stands for."""
-    return trial.serving(subject)
+    return seatrial_run.serving.of(seatrial_image)
 
 
 @pytest.fixture
-def serve(serving: Serving) -> Iterator[StartServing]:
+def seatrial_serve(seatrial_serving: Serving) -> Iterator[StartServing]:
     """Start models' servers for this test alone."""
     started: list[ModelServer] = []
 
@@ -191,7 +218,7 @@ def serve(serving: Serving) -> Iterator[StartServing]:
         user: str | None = None,
         memory: int | None = None,
     ) -> ModelServer:
-        server = serving.launch(kind, environment=variables, user=user, memory=memory)
+        server = seatrial_serving.launch(kind, environment=variables, user=user, memory=memory)
         started.append(server)
         if wait:
             server.wait_ready()
@@ -203,20 +230,30 @@ def serve(serving: Serving) -> Iterator[StartServing]:
 
 
 @pytest.fixture
-def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
-    """The MLflow client of `server`."""
-    with client_of(server, monkeypatch) as found:
+def seatrial_client(
+    seatrial_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MlflowClient]:
+    """The MLflow client of `seatrial_server`."""
+    from seatrial.trial.clients import client_of
+
+    with client_of(seatrial_server, monkeypatch) as found:
         yield found
 
 
 @pytest.fixture
-def experiment(client: MlflowClient, request: pytest.FixtureRequest) -> str:
+def seatrial_experiment(seatrial_client: MlflowClient, request: pytest.FixtureRequest) -> str:
     """The id of a fresh experiment, named after the test."""
-    return client.create_experiment(fresh_name(request))
+    from seatrial.trial.clients import fresh_name
+
+    return seatrial_client.create_experiment(fresh_name(request))
 
 
 @pytest.fixture
-def direct_client(direct_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
-    """The MLflow client of `direct_server`."""
-    with client_of(direct_server, monkeypatch) as found:
+def seatrial_direct_client(
+    seatrial_direct_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MlflowClient]:
+    """The MLflow client of `seatrial_direct_server`."""
+    from seatrial.trial.clients import client_of
+
+    with client_of(seatrial_direct_server, monkeypatch) as found:
         yield found

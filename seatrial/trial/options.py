@@ -1,64 +1,221 @@
-"""The trial's options on pytest's command line."""
+"""The trial's options, each declared once: for pytest, for `invoke test` and for docs/trial.md."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import inspect
+from argparse import ArgumentError
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from seatrial.contract import Claim
+import pytest
+
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Callable, Collection, Mapping
 
-PLATFORM_CHOICES = "native, amd64, arm64 or all"
+    from seatrial.contract import Claim
+
+PREFIX = "seatrial-"
+"""What pytest's own name of an option begins with; the short name goes to whoever was first."""
+SHORT_NAMES_KEY: pytest.StashKey[set[str]] = pytest.StashKey()
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of the command line."""
+
+    name: str
+    """Without the dashes before it."""
+    metavar: str
+    help: str
+    default: str = ""
+    multiple: bool = False
+    """Whether it may be given more than once."""
+    of_pytest: bool = False
+    """Whether pytest has it anyway."""
+
+    @property
+    def flag(self) -> str:
+        """The option as it is typed."""
+        return f"-{self.name}" if len(self.name) == 1 else f"--{self.name}"
+
+    @property
+    def prefixed_flag(self) -> str:
+        """The option as pytest takes it whatever other plugins there are."""
+        return f"--{PREFIX}{self.name}"
+
+    @property
+    def parameter(self) -> str:
+        """The name of the task's parameter."""
+        return self.name.replace("-", "_")
+
+    @property
+    def destination(self) -> str:
+        """The name of pytest's attribute."""
+        return f"{PREFIX}{self.name}".replace("-", "_")
+
+    def words(self, value: str | list[str] | None, *, flag: str = "") -> list[str]:
+        """The words of a command line that give it `value`; none for its default."""
+        values = value if isinstance(value, list) else [value]
+        return [
+            word
+            for each in values
+            if each and each != self.default
+            for word in (flag or self.flag, each)
+        ]
+
+
+OPTIONS = (
+    Option(
+        "variant",
+        "NAME",
+        "a variant of the catalogue, as it was built last on this machine; without one, those of"
+        " the catalogue's group `tried`",
+        multiple=True,
+    ),
+    Option("platform", "NAME", "`native`, `amd64`, `arm64` or `all`", default="native"),
+    Option(
+        "image",
+        "REF",
+        "an image that is not of the catalogue; it is pulled if the engine does not have it",
+    ),
+    Option("contract", "FILE", "the contract of `--image` or `--model-image`"),
+    Option("model-image", "REF", "an image that serves one model, which `--model-uri` names"),
+    Option("model-uri", "URI", "the model of `--model-image`; it needs an input example"),
+    Option(
+        "stack",
+        "NAME",
+        "`full` (PostgreSQL and MinIO) or `embedded` (SQLite and a volume)",
+        default="full",
+    ),
+    Option(
+        "promise",
+        "KEY[ITEM]",
+        "only tests of this promise, such as `server.databases[sqlite]`; without an item, of every"
+        " item of the key",
+        multiple=True,
+    ),
+    Option("k", "EXPR", "only tests whose names match, as for pytest", of_pytest=True),
+)
 
 
 def add(parser: pytest.Parser) -> None:
-    """Declare the options."""
+    """Declare the options under the names that no other plugin has."""
     group = parser.getgroup("seatrial", "the trial of MLflow images")
-    group.addoption(
-        "--variant",
-        action="append",
-        default=[],
-        help="a variant of the catalogue; may be given more than once (default: its group 'tried')",
-    )
-    group.addoption("--platform", default="native", help=PLATFORM_CHOICES)
-    group.addoption("--image", help="a reference: try this image, which is not of the catalogue")
-    group.addoption("--contract", type=Path, help="the contract of --image or --model-image")
-    group.addoption(
-        "--model-image", help="a reference: try this image, which serves the model --model-uri"
-    )
-    group.addoption("--model-uri", help="the model of --model-image: it needs an input example")
-    group.addoption(
-        "--stack",
-        default="full",
-        help="full: PostgreSQL and MinIO. embedded: SQLite and a volume, no other service",
-    )
-    group.addoption(
-        "--promise",
-        action="append",
-        default=[],
-        metavar="KEY[ITEM]",
-        help="only tests of this promise, such as server.databases[sqlite], or of every item of"
-        " KEY; may be given more than once",
-    )
+    for option in OPTIONS:
+        if option.of_pytest:
+            continue
+        try:
+            group.addoption(option.prefixed_flag, **_attributes(option))
+        except (ArgumentError, ValueError):
+            raise pytest.UsageError(
+                f"{option.prefixed_flag} is an option of another plugin as well: leave one of the"
+                " two out, such as with `-p no:NAME`"
+            ) from None
+
+
+def add_short_names(parser: pytest.Parser) -> set[str]:
+    """Declare the options under their short names, but for those that another plugin has.
+
+    Returns:
+        the flags that are ours.
+    """
+    group = parser.getgroup("seatrial")
+    added = set()
+    for option in OPTIONS:
+        if option.of_pytest:
+            continue
+        try:
+            group.addoption(option.flag, **_attributes(option))
+        except (ArgumentError, ValueError):
+            continue
+        added.add(option.flag)
+    return added
+
+
+def _attributes(option: Option) -> dict[str, Any]:
+    attributes: dict[str, Any] = {
+        "dest": option.destination,
+        "metavar": option.metavar,
+        "help": _explained(option),
+        "default": option.default,
+    }
+    if option.multiple:
+        attributes |= {"action": "append", "default": []}
+    return attributes
+
+
+def _explained(option: Option) -> str:
+    more = "; may be given more than once" if option.multiple else ""
+    default = f" (default: `{option.default}`)" if option.default else ""
+    return f"{option.help}{more}{default}"
+
+
+def as_task(run: Callable[..., None]) -> Callable[..., None]:
+    """Give a task's function the options as its parameters: invoke reads them off the signature."""
+    context, *_ = inspect.signature(run).parameters.values()
+    multiple = [option for option in OPTIONS if option.multiple]
+    single = [option for option in OPTIONS if not option.multiple]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [
+        context,
+        *(inspect.Parameter(each.parameter, kind) for each in multiple),
+        *(inspect.Parameter(each.parameter, kind, default=each.default) for each in single),
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run
+
+
+def iterable_parameters() -> list[str]:
+    """The task's parameters that may be given more than once."""
+    return [option.parameter for option in OPTIONS if option.multiple]
+
+
+def task_help() -> dict[str, str]:
+    """What the task says about each option."""
+    return {option.name: _explained(option).replace("`", "") for option in OPTIONS}
+
+
+def as_table() -> str:
+    """The options as a table in Markdown."""
+    rows = [f"| `{option.flag} {option.metavar}` | {_explained(option)} |" for option in OPTIONS]
+    return "\n".join(["| option | meaning |", "| --- | --- |", *rows])
+
+
+def as_words(values: Mapping[str, Any], *, flags: Collection[str] | None = None) -> list[str]:
+    """The words of a command line that give these values.
+
+    Args:
+        values: by the name of the task's parameter.
+        flags: the short names that pytest knows; None for all of them.
+    """
+    return [
+        word
+        for option in OPTIONS
+        for word in option.words(
+            values.get(option.parameter),
+            flag=option.flag if flags is None or option.flag in flags else option.prefixed_flag,
+        )
+    ]
 
 
 @dataclass(frozen=True)
 class TrialOptions:
     """What was asked for."""
 
-    variants: tuple[str, ...]
-    platform: str
-    image: str | None
-    contract: Path | None
-    stack: Literal["full", "embedded"]
+    variants: tuple[str, ...] = ()
+    platform: str = "native"
+    image: str | None = None
+    contract: Path | None = None
+    stack: Literal["full", "embedded"] = "full"
     model_image: str | None = None
     model_uri: str | None = None
     promises: tuple[Claim, ...] = ()
     """Only tests that try one of these; all tests where there is none."""
+    flags: frozenset[str] | None = field(default=None, compare=False)
+    """The short names that pytest knows; None for all of them."""
 
     @classmethod
     def of(cls, config: pytest.Config) -> Self:
@@ -67,15 +224,24 @@ class TrialOptions:
         Raises:
             UserError: one is unknown, or two of them contradict each other.
         """
+        from seatrial.contract import Claim
+
+        given = {
+            option.parameter: getattr(config.option, option.destination)
+            for option in OPTIONS
+            if not option.of_pytest
+        }
+        flags = config.stash.get(SHORT_NAMES_KEY, None)
         options = cls(
-            variants=tuple(config.getoption("--variant")),
-            platform=config.getoption("--platform"),
-            image=config.getoption("--image"),
-            contract=config.getoption("--contract"),
-            stack=config.getoption("--stack"),
-            model_image=config.getoption("--model-image"),
-            model_uri=config.getoption("--model-uri"),
-            promises=tuple(map(Claim.parse, config.getoption("--promise"))),
+            variants=tuple(given["variant"]),
+            platform=given["platform"],
+            image=given["image"] or None,
+            contract=Path(given["contract"]) if given["contract"] else None,
+            stack=given["stack"],
+            model_image=given["model_image"] or None,
+            model_uri=given["model_uri"] or None,
+            promises=tuple(map(Claim.parse, given["promise"])),
+            flags=None if flags is None else frozenset(flags),
         )
         if options.stack not in ("full", "embedded"):
             raise UserError(f"unknown stack '{options.stack}': known are full and embedded")
@@ -90,16 +256,24 @@ class TrialOptions:
         return options
 
     def as_arguments(self) -> list[str]:
-        """The same options as words of a command line."""
-        words = [word for name in self.variants for word in ("--variant", name)]
-        words += ["--platform", self.platform]
-        if self.image:
-            words += ["--image", self.image]
-        if self.model_image and self.model_uri:
-            words += ["--model-image", self.model_image, "--model-uri", self.model_uri]
-        if self.contract:
-            words += ["--contract", str(self.contract)]
-        if self.stack != "full":
-            words += ["--stack", self.stack]
-        words += [word for claim in self.promises for word in ("--promise", str(claim))]
-        return words
+        """The same options as words of pytest's command line."""
+        values = {
+            "variant": list(self.variants),
+            "platform": self.platform,
+            "image": self.image,
+            "contract": str(self.contract) if self.contract else None,
+            "model_image": self.model_image,
+            "model_uri": self.model_uri,
+            "stack": self.stack,
+            "promise": [str(claim) for claim in self.promises],
+        }
+        return as_words(values, flags=self.flags)
+
+
+def were_given(config: pytest.Config) -> bool:
+    """Whether any of the options was given on the command line."""
+    return any(
+        getattr(config.option, option.destination) not in (option.default, [])
+        for option in OPTIONS
+        if not option.of_pytest
+    )

@@ -1,109 +1,117 @@
-"""The hooks: when a trial begins and ends, and how tests, images and workers come together."""
+"""The hooks: how options, tests, images and the workers of pytest-xdist come together.
+
+Only what is light is imported here: a repository may have the plugin without using it.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
 import sys
-from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from docker.errors import APIError
 
-from seatrial import scratch
 from seatrial.errors import UserError
-from seatrial.stack.subject import NOT_BUILT
-from seatrial.stack.waiting import ContainerError
-from seatrial.trial import ending, promising, reporting
 from seatrial.trial import options as trial_options
+from seatrial.trial import signals, temporary_files
 from seatrial.trial.fixtures import (
-    TRIAL_KEY,
-    case,
-    client,
-    direct_client,
-    direct_server,
-    embedded_server,
-    experiment,
-    launch,
-    main_settings,
-    postgresql_server,
-    promised,
-    run_in_image,
-    s3_server,
-    serve,
-    server,
-    services,
-    serving,
-    subject,
-    trial,
-    workplace,
+    RUN_KEY,
+    seatrial_case,
+    seatrial_client,
+    seatrial_direct_client,
+    seatrial_direct_server,
+    seatrial_embedded_server,
+    seatrial_experiment,
+    seatrial_image,
+    seatrial_launch,
+    seatrial_main_settings,
+    seatrial_postgresql_server,
+    seatrial_promised,
+    seatrial_run,
+    seatrial_run_in_image,
+    seatrial_s3_server,
+    seatrial_serve,
+    seatrial_server,
+    seatrial_servers,
+    seatrial_services,
+    seatrial_serving,
+    seatrial_trial,
+    seatrial_workplace,
 )
-from seatrial.trial.options import TrialOptions
-from seatrial.trial.state import Trial
+from seatrial.trial.shared_state import SharedState
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
-    from pathlib import Path
+    from collections.abc import Generator, Iterable
 
-    from seatrial.stack.subject import Subject
+    from seatrial.trial.parametrize import Case
+    from seatrial.trial.run import Run
 
 __all__ = [
-    "case",
-    "client",
-    "direct_client",
-    "direct_server",
-    "embedded_server",
-    "experiment",
-    "launch",
-    "main_settings",
-    "postgresql_server",
-    "promised",
-    "run_in_image",
-    "s3_server",
-    "serve",
-    "server",
-    "services",
-    "serving",
-    "subject",
-    "trial",
-    "workplace",
+    "seatrial_case",
+    "seatrial_client",
+    "seatrial_direct_client",
+    "seatrial_direct_server",
+    "seatrial_embedded_server",
+    "seatrial_experiment",
+    "seatrial_image",
+    "seatrial_launch",
+    "seatrial_main_settings",
+    "seatrial_postgresql_server",
+    "seatrial_promised",
+    "seatrial_run",
+    "seatrial_run_in_image",
+    "seatrial_s3_server",
+    "seatrial_serve",
+    "seatrial_server",
+    "seatrial_servers",
+    "seatrial_services",
+    "seatrial_serving",
+    "seatrial_trial",
+    "seatrial_workplace",
 ]
 
-INVITATION = "seatrial_trial"
+PACKAGED = "seatrial.acceptance"
+"""The acceptance tests, where a repository has none of its own."""
+WORKER_PAYLOAD = "seatrial_run"
+NEEDED = "needed"
+"""The sign of a worker whose tests need images."""
 LEFT_OUT = "seatrial_left_out"
-LEFT_OUT_KEY: pytest.StashKey[list[str]] = pytest.StashKey()
-SHARED_FIXTURES = {
-    "direct_server": "direct server",
-    "embedded_server": "embedded server",
-    "server": "main server",
-    "postgresql_server": "main server",
-    "s3_server": "main server",
-    "serving": "served models",
-}
-"""Fixtures whose server is shared: their tests go to one worker, so that it starts once."""
-
-TRACKING_FIXTURES = {*SHARED_FIXTURES, "launch", "confined_server"} - {"serving"}
-"""Fixtures, asked for by tests or by way of others, that need MLflow's own server."""
+LEFT_OUT_KEY = pytest.StashKey[list[str]]()
+SHARED_KEY = pytest.StashKey[SharedState]()
+FAULT_KEY = pytest.StashKey[UserError]()
+"""Why the run can't begin, found while the tests were collected."""
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Declare the trial's options."""
     trial_options.add(parser)
     parser.addini("seatrial_acceptance", "the folder of the acceptance tests", default="acceptance")
+    if any(name.endswith("conftest.py") for name, _ in pluginmanager.list_name_plugin()):
+        # A conftest has loaded the plugin: it comes too late for the hook below.
+        config: Any = pluginmanager.get_plugin("pytestconfig")
+        config.stash[trial_options.SHORT_NAMES_KEY] = trial_options.add_short_names(parser)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser
+) -> Generator[None, object, object]:
+    """Declare the short names of the options that no plugin and no conftest has taken."""
+    result = yield
+    early_config.stash[trial_options.SHORT_NAMES_KEY] = trial_options.add_short_names(parser)
+    return result
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marks, and provide a folder for temporary files."""
-    if not hasattr(config, "workerinput"):  # the workers of xdist inherit the controller's
-        stack = ExitStack()
-        place = stack.enter_context(scratch.for_temporary_files())
-        config.add_cleanup(stack.close)
-        if config.option.basetemp is None:
-            # Below a folder for each user and run, paths of sockets get too long.
-            config.option.basetemp = place / "tests"
+    """Declare the marks, and provide a folder for the temporary files of a trial."""
+    if trial_options.were_given(config) or _wants_acceptance(config):
+        temporary_files.provide(config)
     config.stash[LEFT_OUT_KEY] = []
     for mark in (
-        f"{promising.MARK}(key, item=None): the promise of a contract that the test tries",
+        "promise(key, item=None): the promise of a contract that the test tries",
         "native: not run under emulation",
     ):
         config.addinivalue_line("markers", mark)
@@ -111,32 +119,95 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Begin the trial, or join it as a worker, where acceptance tests are asked for."""
+    """Refuse options that contradict each other, whatever tests there are."""
     config = session.config
-    if not _wants_acceptance(config):
+    if trial_options.were_given(config) and not _is_worker(config):
+        try:
+            trial_options.TrialOptions.of(config)
+        except UserError as error:
+            raise pytest.UsageError(str(error)) from None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:  # noqa: ANN401 - xdist has no types
+    """Tell a worker where the processes of the run find each other (a hook of xdist)."""
+    node.workerinput[WORKER_PAYLOAD] = str(_shared(node.config).folder)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test once for each image (and item) that makes its promises."""
+    if "seatrial_case" not in metafunc.fixturenames:
         return
-    worker_input: dict[str, Any] | None = getattr(config, "workerinput", None)
+    from seatrial.trial import parametrize
+
+    config = metafunc.config
     try:
-        options = TrialOptions.of(config)
-        if worker_input is not None:
-            config.stash[TRIAL_KEY] = Trial.join(options, worker_input[INVITATION])
-            return
-        ending.heed()
-        trial = Trial.begin(options, _acceptance(config))
-        config.stash[TRIAL_KEY] = trial
+        trial = _run(config).trial
+        sources = trial.sources
+    except UserError as error:
+        config.stash[FAULT_KEY] = error
+        metafunc.parametrize("seatrial_case", [None], indirect=True)
+        return
+    config.stash[LEFT_OUT_KEY] += parametrize.parametrize(
+        metafunc, sources, trial.options, strict=_is_acceptance(config, metafunc.definition.path)
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Drop tests that no image promises, and those that weren't asked for.
+
+    The promises of the others are noted for the reports.
+    """
+    if not any(map(_needs_images, items)):
+        return
+    try:
+        _require_coverage(config, items)
+    except UserError as error:
+        # A worker can't end the run: the process that has started it reads the reason.
+        _shared(config).refuse(error)
+        items.clear()
+        if not _is_worker(config):
+            raise pytest.UsageError(str(error)) from None
+        return
+    from seatrial.trial import parametrize
+
+    dropped = parametrize.select(items, _run(config).trial.options)
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Tell the controller that tests of this worker need images."""
+    if _is_worker(session.config) and any(map(_needs_images, session.items)):
+        _shared(session.config).note(NEEDED)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Find the images before the first test."""
+    config = session.config
+    if config.option.collectonly or session.testsfailed or _is_worker(config):
+        return
+    if any(map(_needs_images, session.items)):
+        _begin(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any) -> None:  # noqa: ANN401
+    """Find the images before the first test of any worker (a hook of xdist)."""
+    shared = _shared(node.config)
+    try:
+        shared.require_no_fault()
     except UserError as error:
         raise pytest.UsageError(str(error)) from None
-    except APIError as error:
-        raise pytest.UsageError(f"the container engine refused: {error.explanation}") from None
+    if shared.is_noted(NEEDED) and RUN_KEY not in node.config.stash:
+        _begin(node.config)
 
 
-def pytest_configure_node(node: Any) -> None:  # noqa: ANN401 - xdist has no types
-    """Invite an xdist worker (a hook of xdist)."""
-    if trial := node.config.stash.get(TRIAL_KEY, None):
-        node.workerinput[INVITATION] = trial.invitation()
-
-
-def pytest_testnodedown(node: Any, error: object) -> None:  # noqa: ANN401, ARG001
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401
     """Take over what a worker has left out (a hook of xdist)."""
     output = getattr(node, "workeroutput", {})
     node.config.stash[LEFT_OUT_KEY] += output.get(LEFT_OUT, [])
@@ -144,8 +215,8 @@ def pytest_testnodedown(node: Any, error: object) -> None:  # noqa: ANN401, ARG0
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_keyboard_interrupt() -> None:
-    """End in peace: the first Ctrl-C is enough."""
-    ending.heed_no_more()
+    """Ignore further Ctrl-C: the cleanup must finish."""
+    signals.ignore_further_signals()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -155,95 +226,23 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         output[LEFT_OUT] = session.config.stash[LEFT_OUT_KEY]
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test once for each image (and item) that makes its promises."""
-    trial = metafunc.config.stash.get(TRIAL_KEY, None)
-    if trial is None or "case" not in metafunc.fixturenames:
-        return
-    claims = promising.claims_of(metafunc.definition)
-    if not claims:
-        raise pytest.UsageError(f"{metafunc.definition.nodeid} says no promise: mark it with one")
-    itemwise = "promised" in metafunc.fixturenames
-    subjects = _of_its_kind(trial, metafunc.fixturenames)
-    found = promising.cases(claims, subjects, trial.options, itemwise=itemwise)
-    if any(metafunc.definition.iter_markers("native")):
-        emulated = [case for case in found if not case.subject.native]
-        found = [case for case in found if case.subject.native]
-        metafunc.config.stash[LEFT_OUT_KEY] += [
-            f"{metafunc.definition.nodeid}[{case.subject.label}]: native only" for case in emulated
-        ]
-    metafunc.parametrize(
-        "case", [_parameter(metafunc, case, itemwise) for case in found] or [None], indirect=True
-    )
-
-
-def _of_its_kind(trial: Trial, fixtures: Sequence[str]) -> list[Subject]:
-    """The images that a test can be about: it asks for a server of MLflow's or of a model."""
-    if "serving" in fixtures:
-        return [subject for subject in trial.subjects if subject.contract.serves_models]
-    if TRACKING_FIXTURES.intersection(fixtures):
-        return trial.tracking
-    # One that is still to be built can only be built.
-    return [subject for subject in trial.subjects if subject.configuration is not NOT_BUILT]
-
-
-def _parameter(metafunc: pytest.Metafunc, case: promising.Case, itemwise: bool) -> object:
-    label = case.subject.label
-    item = case.promises[0].item if itemwise else None
-    groups = (group for name, group in SHARED_FIXTURES.items() if name in metafunc.fixturenames)
-    shared = next(groups, None)
-    marks = [pytest.mark.xdist_group(f"{label} {shared}")] if shared else []
-    return pytest.param(case, id=f"{label}-{item}" if item else label, marks=marks)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Drop tests that no image promises, and those that weren't asked for.
-
-    The promises of the others are noted for the reports.
-    """
-    kept: list[pytest.Item] = []
-    unwanted: list[pytest.Item] = []
-    trial = config.stash.get(TRIAL_KEY, None)
-    for item in items:
-        found = _case_of(item)
-        if found is None and "case" in getattr(item, "fixturenames", ()):
-            continue
-        tried = found.promises if found else ()
-        if trial and not promising.is_wanted(*tried, options=trial.options):
-            unwanted.append(item)
-            continue
-        kept.append(item)
-        if found is None:
-            continue
-        item.user_properties += [
-            (reporting.PROMISE_PROPERTY, f"{found.subject.label}: {promise}")
-            for promise in found.promises
-        ]
-    items[:] = kept
-    if unwanted:
-        config.hook.pytest_deselected(items=unwanted)
-
-
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the trial, or leave it as a worker."""
-    trial = config.stash.get(TRIAL_KEY, None)
-    if trial is None:
-        return
-    if hasattr(config, "workerinput"):
-        trial.client.close()
-        return
+    """Remove what the run has started."""
     try:
-        trial.end()
+        if run := config.stash.get(RUN_KEY, None):
+            run.trial.end()
     except UserError as error:
         # Too late for pytest's own ways to end with an error; what needed the engine has failed.
         sys.stderr.write(f"ERROR: {error}\n")
+    finally:
+        if SHARED_KEY in config.stash and not _is_worker(config):
+            shutil.rmtree(config.stash[SHARED_KEY].folder, ignore_errors=True)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A new test has touched no server yet."""
-    if trial := item.config.stash.get(TRIAL_KEY, None):
-        trial.touched.clear()
+    """Forget the servers of the test before: a new test has touched none yet."""
+    if run := item.config.stash.get(RUN_KEY, None):
+        run.servers.touched.clear()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -252,13 +251,10 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Give a failure what is needed to understand it."""
     report = yield
-    if call.when == "setup" and call.excinfo and call.excinfo.errisinstance(ContainerError):
-        # A server that did not start says why itself; the way through the fixtures adds nothing.
-        report.longrepr = str(call.excinfo.value)
-    trial = item.config.stash.get(TRIAL_KEY, None)
-    found = _case_of(item)
-    if report.failed and trial and found:
-        reporting.explain(report, item, found, trial)
+    if report.failed and (run := item.config.stash.get(RUN_KEY, None)) and _needs_images(item):
+        from seatrial.trial import reporting
+
+        reporting.explain(report, item, call, _case_of(item), run)
     return report
 
 
@@ -266,27 +262,94 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """End with the images, the broken promises and what was left out."""
-    trial = config.stash.get(TRIAL_KEY, None)
-    if trial:
-        left_out: list[str] = config.stash[LEFT_OUT_KEY]
-        reporting.summarise(terminalreporter, trial, left_out)
+    run = config.stash.get(RUN_KEY, None)
+    if run is None or FAULT_KEY in config.stash:
+        return
+    from seatrial.trial import reporting
+
+    shown = run.trial if run.trial.has_images or config.option.collectonly else None
+    left_out: list[str] = config.stash[LEFT_OUT_KEY]
+    reporting.summarise(terminalreporter, shown, left_out)
 
 
-def _case_of(item: pytest.Item) -> promising.Case | None:
+def _begin(config: pytest.Config) -> None:
+    try:
+        _run(config).trial.begin()
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def _run(config: pytest.Config) -> Run:
+    """The run's parts in this process, put together at the first call.
+
+    Raises:
+        UserError: an option is unknown, or two of them contradict each other.
+    """
+    if RUN_KEY not in config.stash:
+        from seatrial.trial.run import Run
+
+        options = trial_options.TrialOptions.of(config)
+        config.stash[RUN_KEY] = Run(options, _shared(config))
+    return config.stash[RUN_KEY]
+
+
+def _shared(config: pytest.Config) -> SharedState:
+    if SHARED_KEY not in config.stash:
+        worker_input: dict[str, Any] | None = getattr(config, "workerinput", None)
+        config.stash[SHARED_KEY] = (
+            SharedState.create()
+            if worker_input is None
+            else SharedState(Path(worker_input[WORKER_PAYLOAD]))
+        )
+    return config.stash[SHARED_KEY]
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def _needs_images(item: pytest.Item) -> bool:
+    names = getattr(item, "fixturenames", ())
+    return "seatrial_run" in names or "seatrial_case" in names
+
+
+def _case_of(item: pytest.Item) -> Case | None:
     callspec = getattr(item, "callspec", None)
-    return callspec.params.get("case") if callspec else None
+    return callspec.params.get("seatrial_case") if callspec else None
 
 
-def _acceptance(config: pytest.Config) -> Path:
-    return config.rootpath / str(config.getini("seatrial_acceptance"))
+def _require_coverage(config: pytest.Config, items: Iterable[pytest.Item]) -> None:
+    """Raise what was found while the tests were collected, or that a promise has no test."""
+    if FAULT_KEY in config.stash:
+        raise config.stash[FAULT_KEY]
+    run = _run(config)
+    acceptance = _acceptance(config)
+    if acceptance and any(acceptance[0] in item.path.parents for item in items):
+        from seatrial.trial import parametrize
+
+        parametrize.require_coverage(run.trial.sources, *acceptance)
+
+
+def _acceptance(config: pytest.Config) -> tuple[Path, str] | None:
+    """The folder of the acceptance tests, and its name as Python imports it; None without any."""
+    folder = config.rootpath / str(config.getini("seatrial_acceptance"))
+    if folder.is_dir():
+        return folder, folder.name
+    found = importlib.util.find_spec(PACKAGED)
+    return (Path(found.origin).parent, PACKAGED) if found and found.origin else None
+
+
+def _is_acceptance(config: pytest.Config, path: Path) -> bool:
+    acceptance = _acceptance(config)
+    return acceptance is not None and acceptance[0] in path.parents
 
 
 def _wants_acceptance(config: pytest.Config) -> bool:
     """Whether any of the paths that pytest was given lies in the acceptance tests, or above."""
     acceptance = _acceptance(config)
+    if acceptance is None:
+        return False
+    folder = acceptance[0]
     start = config.invocation_params.dir
     paths = [(start / arg.partition("::")[0]).resolve() for arg in config.args]
-    return any(
-        path == acceptance or acceptance in path.parents or path in acceptance.parents
-        for path in paths
-    )
+    return any(path == folder or folder in path.parents or path in folder.parents for path in paths)

@@ -10,30 +10,47 @@ import pytest
 import requests
 from docker.errors import NotFound
 
+from seatrial.errors import UserError
+from seatrial.stack.waiting import ContainerError
+from seatrial.trial.parametrize import PROMISE_PROPERTY
+from seatrial.trial.pool import StartError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from seatrial.stack.running import RunningServer
-    from seatrial.trial.promising import Case
-    from seatrial.trial.state import Trial
+    from seatrial.trial.parametrize import Case
+    from seatrial.trial.run import Run
+    from seatrial.trial.session import TrialSession
 
-PROMISE_PROPERTY = "seatrial.promise"
 INSTALLED_PROPERTY = "seatrial.installed"
 
 
-def explain(report: pytest.TestReport, item: pytest.Item, case: Case, trial: Trial) -> None:
+def explain(
+    report: pytest.TestReport,
+    item: pytest.Item,
+    call: pytest.CallInfo[None],
+    case: Case | None,
+    run: Run,
+) -> None:
     """Add to a failed `report` its promises, the servers' state and logs, and how to repeat it."""
+    if call.when == "setup" and call.excinfo:
+        error = call.excinfo.value
+        if isinstance(error, (ContainerError, UserError)):
+            # It says itself what is wrong; the way through the fixtures adds nothing.
+            report.longrepr = str(error)
+        if isinstance(error, StartError):
+            item.session.shouldstop = str(error).splitlines()[0]
+    if case is None:
+        return
+    trial = run.trial
     promises = "\n".join(str(promise) for promise in case.promises)
-    subject = case.subject
-    report.sections.append((f"promises of {subject.contract_path}", promises))
-    report.sections.append(
-        (
-            "image",
-            f"{subject.reference} ({subject.platform}) {subject.configuration.image_id}",
-        )
-    )
+    source = case.source
+    report.sections.append((f"promises of {source.contract_path}", promises))
+    image = f"{source.reference} ({source.platform}) {trial.image_id(source)}"
+    report.sections.append(("image", image))
     try:
-        report.sections += [_about(server) for server in trial.touched]
+        report.sections += [_about(server) for server in run.servers.touched]
     except requests.ConnectionError:
         item.session.shouldstop = "the container engine does not answer any more"
     # xdist adds the test's group to its name; pytest does not know it by that.
@@ -58,7 +75,7 @@ def _about(server: RunningServer) -> tuple[str, str]:
 
 def summarise(
     terminal: pytest.TerminalReporter,
-    trial: Trial | None,
+    trial: TrialSession | None,
     left_out: Iterable[str],
 ) -> None:
     """Say which promises were broken, what was installed, and what was left out."""
@@ -81,12 +98,12 @@ def summarise(
                 broken[label].append(promise)
     if trial:
         terminal.section("images under test", sep="-")
-        for subject in trial.subjects:
-            mode = "native" if subject.native else "emulated"
+        for source in trial.sources:
+            mode = "native" if source.native else "emulated"
             terminal.write_line(
-                f"{subject.label} ({mode}): {subject.reference} {subject.configuration.image_id}"
+                f"{source.label} ({mode}): {source.reference} {trial.image_id(source)}".rstrip()
             )
-            if versions := installed.get(subject.label):
+            if versions := installed.get(source.label):
                 terminal.write_line(f"    {versions}")
         if trial.swept:
             terminal.write_line(f"removed what a killed run had left: {', '.join(trial.swept)}")

@@ -25,13 +25,14 @@ from seatrial.stack.subject import Subject, configuration_of
 from seatrial.stack.waiting import ContainerError
 from seatrial.stack.workplace import Workplace
 from seatrial.trial.once import Once
+from seatrial.trial.sources import OWN, STOCK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from seatrial.trial.state import Trial
+    from seatrial.trial.pool import ServerPool
+    from seatrial.trial.session import TrialSession
 
-OWN, STOCK = "own", "stock"
 SERVER = "model-server"
 """The variant that takes any model."""
 _EXAMS = Path(__file__).parent / "inside" / "exams.py"
@@ -75,7 +76,8 @@ class Exam:
 class Serving:
     """The servers of one image under test, or of the images that one way of building makes."""
 
-    trial: Trial
+    trial: TrialSession
+    pool: ServerPool
     subject: Subject
     exams: Mapping[str, Exam]
     """By the kind of model."""
@@ -111,7 +113,7 @@ class Serving:
             ContainerError: it is not ready in time, now or when it was first asked for.
         """
         found = self._shared.get(kind, lambda: self._started(kind))
-        self.trial.touch(found)
+        self.pool.touch(found)
         return found
 
     def launch(
@@ -132,7 +134,7 @@ class Serving:
             user=user,
             memory=memory,
         )
-        self.trial.touch(started)
+        self.pool.touch(started)
         return started
 
     def _started(self, kind: str) -> ModelServer:
@@ -154,7 +156,7 @@ class Serving:
             UserError: it can't be built.
         """
         tag = self.trial.image_tag(f"{self.subject.name}-{kind}")
-        exam, server = self.exams[kind], self.trial.main(self.trial.tracking[0]).url
+        exam, server = self.exams[kind], self.pool.main(self.trial.tracking[0]).url
         if self.subject.name == STOCK:
             base = stock.find_base(exam.python, self.trial.stand_in, table.console())
             stock.build(exam.uri, tag, server, base)
@@ -163,20 +165,34 @@ class Serving:
         return tag
 
 
-def prepare(trial: Trial, subject: Subject) -> Serving:
-    """Make the models that `subject` is tried with, or take the one that was given.
+class ModelServing:
+    """The servers of models, by image under test: made when the first test asks."""
 
-    Raises:
-        UserError: the models can't be made.
-    """
+    def __init__(self, trial: TrialSession, pool: ServerPool) -> None:
+        """Nothing is made yet."""
+        self._trial = trial
+        self._pool = pool
+        self._made: Once[str, Serving, UserError] = Once(UserError)
+
+    def of(self, subject: Subject) -> Serving:
+        """The servers of models that `subject` stands for, with models to try them on.
+
+        Raises:
+            UserError: the models can't be made, now or when they were first asked for.
+        """
+        return self._made.get(subject.label, lambda: _prepare(self._trial, self._pool, subject))
+
+
+def _prepare(trial: TrialSession, pool: ServerPool, subject: Subject) -> Serving:
+    """Make the models that `subject` is tried with, or take the one that was given."""
     if subject.name in (OWN, STOCK):
-        return Serving(trial, subject, _logged(trial))
+        return Serving(trial, pool, subject, _logged(trial, pool))
     if trial.options.model_uri:
-        return _given(trial, subject, trial.options.model_uri)
-    return _mounted(trial, subject)
+        return _given(trial, pool, subject, trial.options.model_uri)
+    return _mounted(trial, pool, subject)
 
 
-def _given(trial: Trial, subject: Subject, uri: str) -> Serving:
+def _given(trial: TrialSession, pool: ServerPool, subject: Subject, uri: str) -> Serving:
     """What the model predicts in an image of our own, without a server."""
     tag = trial.image_tag("given")
     model_image.run(model_uri=uri, tag=tag, allow_unsigned=True)
@@ -187,12 +203,12 @@ def _given(trial: Trial, subject: Subject, uri: str) -> Serving:
     exams = _exams(work.code, work.printed, str(work))
     image = ServedImage(subject, subject.configuration.image_id)
     images = Once(UserError, made=dict.fromkeys(exams, image))
-    return Serving(trial, subject, exams, images=images)
+    return Serving(trial, pool, subject, exams, images=images)
 
 
-def _logged(trial: Trial) -> dict[str, Exam]:
+def _logged(trial: TrialSession, pool: ServerPool) -> dict[str, Exam]:
     """Train beside the server under test, and log there: `localhost` is a host that it serves."""
-    server = trial.main(trial.tracking[0])
+    server = pool.main(trial.tracking[0])
     variant = catalogue.load().variant(_TRAINER)
     trainer = _native(trial, variant.name, variant.reference, variant.contract)
     said = {
@@ -204,7 +220,7 @@ def _logged(trial: Trial) -> dict[str, Exam]:
     return _exams(done.code, done.output, str(done))
 
 
-def _mounted(trial: Trial, subject: Subject) -> Serving:
+def _mounted(trial: TrialSession, pool: ServerPool, subject: Subject) -> Serving:
     trainer = (
         subject
         if subject.native
@@ -214,13 +230,13 @@ def _mounted(trial: Trial, subject: Subject) -> Serving:
     place.prepare()
     work = place.python(_script(), json.dumps({"folder": "."}))
     exams = _exams(work.code, work.printed, str(work))
-    served = Serving(trial, subject, exams, {kind: place.files(kind) for kind in exams})
+    served = Serving(trial, pool, subject, exams, {kind: place.files(kind) for kind in exams})
     for kind, files in served.files.items():
         served.images.made[kind] = served.mounted(kind, files)
     return served
 
 
-def _native(trial: Trial, name: str, reference: str, contract: Path) -> Subject:
+def _native(trial: TrialSession, name: str, reference: str, contract: Path) -> Subject:
     """An image on the engine's own platform: training under emulation takes minutes."""
     native = native_platform()
     configuration = configuration_of(trial.client, trial.session, reference, native)

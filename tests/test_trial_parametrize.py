@@ -11,45 +11,38 @@ import pytest
 
 from seatrial.contract import Claim, Contract, Promise, promises_of
 from seatrial.errors import UserError
-from seatrial.stack.subject import ImageConfiguration, Subject
 from seatrial.trial.options import TrialOptions
-from seatrial.trial.promising import (
-    NEEDS_SERVICES,
-    cases,
-    is_wanted,
-    require_coverage,
-    require_promised,
-)
+from seatrial.trial.parametrize import NEEDS_SERVICES, cases, is_wanted, require_coverage
+from seatrial.trial.sources import CatalogueImage, ImageSource, require_promised
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FULL = TrialOptions((), "native", None, None, "full")
-EMBEDDED = TrialOptions((), "native", None, None, "embedded")
+FULL = TrialOptions()
+EMBEDDED = TrialOptions(stack="embedded")
 
 
-def subject_with(name: str = "one", **sections: dict[str, Any]) -> Subject:
-    """A subject whose contract has these sections."""
-    return Subject(
+def source_with(name: str = "one", **sections: dict[str, Any]) -> ImageSource:
+    """A source whose contract has these sections."""
+    return CatalogueImage(
         name=name,
         reference=f"{name}:latest",
         platform="linux/amd64",
         native=True,
         contract_path=Path(f"{name}/contract.toml"),
         contract=Contract.model_validate({"description": name, **sections}),
-        configuration=ImageConfiguration("sha256:0", (), {}, {}, "", ()),
     )
 
 
-LITE = subject_with("lite", server={"databases": ["sqlite"], "capabilities": ["ui"]})
-BOTH = subject_with("both", server={"databases": ["sqlite", "postgresql"]})
+LITE = source_with("lite", server={"databases": ["sqlite"], "capabilities": ["ui"]})
+BOTH = source_with("both", server={"databases": ["sqlite", "postgresql"]})
 
 
 def _names(
     claims: list[Claim], options: TrialOptions = FULL, *, itemwise: bool = False
 ) -> list[tuple[str, list[str]]]:
     found = cases(claims, [LITE, BOTH], options, itemwise=itemwise)
-    return [(case.subject.name, [str(one) for one in case.promises]) for case in found]
+    return [(case.source.name, [str(one) for one in case.promises]) for case in found]
 
 
 def test_test_runs_on_images_that_make_its_promise() -> None:
@@ -81,7 +74,7 @@ def test_embedded_stack_rules_out_what_needs_services() -> None:
 
 
 def test_promises_that_need_services_exist() -> None:
-    everything = subject_with(
+    everything = source_with(
         server={
             "capabilities": ["tracking", "artifacts"],
             "databases": ["postgresql", "mysql", "sqlite"],
@@ -123,9 +116,9 @@ def acceptance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 
 
 def test_promise_that_no_test_tries_is_refused(acceptance: Path) -> None:
-    require_coverage([subject_with(server={"databases": ["sqlite"]})], acceptance)
+    require_coverage([source_with(server={"databases": ["sqlite"]})], acceptance, acceptance.name)
     with pytest.raises(UserError) as error:
-        require_coverage([BOTH], acceptance)
+        require_coverage([BOTH], acceptance, acceptance.name)
     assert str(error.value) == (
         "both/contract.toml promises server.databases[postgresql], and no test in"
         " made_up_acceptance/ is marked with it"
@@ -139,7 +132,7 @@ def test_mark_on_a_method_counts(acceptance: Path) -> None:
         "    @pytest.mark.promise('server.databases', 'postgresql')\n"
         "    def test_postgresql(self) -> None: pass\n"
     )
-    require_coverage([BOTH], acceptance)
+    require_coverage([BOTH], acceptance, acceptance.name)
 
 
 def _asking_for(*claims: str) -> TrialOptions:
@@ -157,7 +150,7 @@ def test_only_tests_of_the_promises_asked_for() -> None:
 
 def test_promises_asked_for_are_passed_on() -> None:
     asked = _asking_for("python.pins", "contents.tools[docker buildx]")
-    assert asked.as_arguments()[2:] == [
+    assert asked.as_arguments() == [
         *("--promise", "python.pins"),
         *("--promise", "contents.tools[docker buildx]"),
     ]

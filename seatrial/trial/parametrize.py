@@ -1,0 +1,227 @@
+"""Tests made from promises.
+
+A test says which promise it checks: `@pytest.mark.promise("process.stops_within")`, or one item of
+a list, `@pytest.mark.promise("server.databases", "sqlite")`. It then runs for each image whose
+contract makes that promise. With the fixture `seatrial_promised` it runs once for each item of the
+list. A test outside the acceptance tests may name no promise: it then runs for each image.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from seatrial.contract import Claim, Promise, promises_of
+from seatrial.errors import UserError
+from seatrial.trial.sharing import kinds_of, shared_server_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from seatrial.trial.options import TrialOptions
+    from seatrial.trial.sources import ImageSource
+
+MARK = "promise"
+PROMISE_PROPERTY = "seatrial.promise"
+"""The property of a test's report that names a promise that it tries."""
+NEEDS_SERVICES = {
+    Promise("server.databases", "postgresql"),
+    Promise("server.databases", "mysql"),
+    Promise("server.artifact_stores", "s3"),
+    Promise("server.artifact_access", "direct"),
+    Promise("server.multipart", "proxied"),
+    Promise("server.multipart", "direct"),
+    Promise("server.reports_faults", "bucket"),
+    Promise("server.tls", "s3"),
+    Promise("entrypoint.forms", "mlflow server"),
+    Promise("entrypoint.forms", "none"),
+    Promise("entrypoint.expands_variables"),
+    Promise("entrypoint.secret_files"),
+    Promise("entrypoint.hides_secrets"),
+    Promise("entrypoint.waits_for_database"),
+    Promise("entrypoint.replicas"),
+    Promise("entrypoint.schema_upgrade", "asked"),
+    Promise("entrypoint.schema_upgrade", "unasked"),
+}
+"""Promises that only the full stack can try."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run of a test: on which image, for which promises."""
+
+    source: ImageSource
+    """Where the image comes from."""
+    promises: tuple[Promise, ...]
+
+
+def claims_of(definition: pytest.Function) -> list[Claim]:
+    """The promises that the marks of a test, its class and its module name."""
+    return [Claim(*mark.args) for mark in definition.iter_markers(MARK)]
+
+
+def _claims_written_on(thing: object) -> list[Claim]:
+    """What the marks of a module, a function, or a class and its methods promise."""
+    marks = getattr(thing, "pytestmark", [])
+    marks = marks if isinstance(marks, list) else [marks]
+    written = [Claim(*mark.args) for mark in marks if mark.name == MARK]
+    methods = vars(thing).values() if isinstance(thing, type) else ()
+    return written + [claim for method in methods for claim in _claims_written_on(method)]
+
+
+def cases(
+    claims: list[Claim], sources: Sequence[ImageSource], options: TrialOptions, *, itemwise: bool
+) -> list[Case]:
+    """On which images a test with `claims` runs, and how often.
+
+    Args:
+        claims: the test's marks; an image must make every promise that they name.
+        sources: the images under test.
+        options: the stack rules promises out.
+        itemwise: once for each item of the first claim, rather than once.
+    """
+    found = []
+    for source in sources:
+        kept = [promise for promise in promises_of(source.contract) if _can_try(promise, options)]
+        matches = [[promise for promise in kept if claim.covers(promise)] for claim in claims]
+        if not all(matches):
+            continue
+        if itemwise:
+            found += [Case(source, (promise,)) for promise in matches[0]]
+        else:
+            found.append(Case(source, tuple(promise for match in matches for promise in match)))
+    return found
+
+
+def parametrize(
+    metafunc: pytest.Metafunc,
+    sources: Sequence[ImageSource],
+    options: TrialOptions,
+    *,
+    strict: bool,
+) -> list[str]:
+    """Run a test once for each image (and item) that makes its promises.
+
+    Args:
+        metafunc: the test.
+        sources: the images under test.
+        options: the stack rules promises out.
+        strict: whether the test must name a promise.
+
+    Returns:
+        what is left out, and why.
+
+    Raises:
+        pytest.UsageError: the test names no promise and must.
+    """
+    test, fixtures = metafunc.definition, metafunc.fixturenames
+    claims = claims_of(test)
+    itemwise = "seatrial_promised" in fixtures
+    if not claims and (strict or itemwise):
+        raise pytest.UsageError(f"{test.nodeid} says no promise: mark it with one")
+    found = cases(claims, _with_servers_for(fixtures, sources), options, itemwise=itemwise)
+    left_out = []
+    if any(test.iter_markers("native")):
+        left_out = [
+            f"{test.nodeid}[{case.source.label}]: native only"
+            for case in found
+            if not case.source.native
+        ]
+        found = [case for case in found if case.source.native]
+    parameters = [_parameter(fixtures, case, itemwise=itemwise) for case in found]
+    metafunc.parametrize("seatrial_case", parameters or [None], indirect=True)
+    return left_out
+
+
+def _with_servers_for(fixtures: Sequence[str], sources: Sequence[ImageSource]) -> list[ImageSource]:
+    """The images that a test with these fixtures can be about."""
+    kinds = kinds_of(fixtures)
+    if "model" in kinds:
+        return [source for source in sources if source.contract.serves_models]
+    if "tracking" in kinds:
+        return [source for source in sources if not source.contract.serves_models]
+    # One that is still to be built can only be built.
+    return [source for source in sources if not source.built_by_trial]
+
+
+def _parameter(fixtures: Sequence[str], case: Case, *, itemwise: bool) -> object:
+    label = case.source.label
+    item = case.promises[0].item if itemwise else None
+    shared = shared_server_of(fixtures)
+    marks = [pytest.mark.xdist_group(f"{label} {shared}")] if shared else []
+    return pytest.param(case, id=f"{label}-{item}" if item else label, marks=marks)
+
+
+def select(items: list[pytest.Item], options: TrialOptions) -> list[pytest.Item]:
+    """Keep the tests that an image promises and that were asked for; note what they try.
+
+    Args:
+        items: the collected tests; others are taken out of the list.
+        options: the promises that were asked for.
+
+    Returns:
+        the tests that were not asked for.
+    """
+    kept: list[pytest.Item] = []
+    unwanted: list[pytest.Item] = []
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        case: Case | None = parameters.get("seatrial_case")
+        if case is None and "seatrial_case" in getattr(item, "fixturenames", ()):
+            continue
+        if not is_wanted(*(case.promises if case else ()), options=options):
+            unwanted.append(item)
+            continue
+        kept.append(item)
+        if case:
+            item.user_properties += [
+                (PROMISE_PROPERTY, f"{case.source.label}: {promise}") for promise in case.promises
+            ]
+    items[:] = kept
+    return unwanted
+
+
+def _can_try(promise: Promise, options: TrialOptions) -> bool:
+    return options.stack == "full" or not needs_services(promise)
+
+
+def needs_services(promise: Promise) -> bool:
+    """Whether only the full stack can try it."""
+    return Promise(promise.key, promise.item) in NEEDS_SERVICES
+
+
+def is_wanted(*tried: Promise, options: TrialOptions) -> bool:
+    """Whether one of the promises was asked for, or none at all was."""
+    asked = options.promises
+    return not asked or any(claim.covers(one) for claim in asked for one in tried)
+
+
+def require_coverage(sources: Sequence[ImageSource], acceptance: Path, package: str) -> None:
+    """Refuse a contract with a promise that no test in the folder `acceptance` tries.
+
+    The modules are read whole, so that the answer does not depend on which tests were asked for.
+
+    Args:
+        sources: the images under test.
+        acceptance: the folder of the acceptance tests.
+        package: its name as Python imports it.
+
+    Raises:
+        UserError: naming the contract, the promise, and what a test for it has to carry.
+    """
+    claims: set[Claim] = set()
+    for path in sorted(acceptance.glob("test_*.py")):
+        module = importlib.import_module(f"{package}.{path.stem}")
+        for thing in (module, *vars(module).values()):
+            claims.update(_claims_written_on(thing))
+    for source in sources:
+        for promise in promises_of(source.contract):
+            if not any(claim.covers(promise) for claim in claims):
+                raise UserError(
+                    f"{source.contract_path} promises {promise}, and no test in"
+                    f" {acceptance.name}/ is marked with it"
+                )

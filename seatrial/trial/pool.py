@@ -1,0 +1,302 @@
+"""The servers and services of a run: started when the first test asks, and shared by the tests.
+
+The services, and the first server of each image, are shared by all processes of the run. Any other
+shared server belongs to the process whose test has asked for it.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import asdict, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from docker.errors import APIError
+
+from seatrial import catalogue
+from seatrial.contract import Promise
+from seatrial.errors import UserError
+from seatrial.stack.ownership import remove_containers
+from seatrial.stack.server import (
+    Server,
+    Stores,
+    files_of,
+    prepare_files,
+    prepare_volume,
+    start_server,
+)
+from seatrial.stack.services import ALWAYS, SecureStore, ServiceAddresses, Services
+from seatrial.stack.settings import EMBEDDED, PROXIED
+from seatrial.stack.waiting import ContainerError
+from seatrial.trial.once import Once
+from seatrial.trial.parametrize import is_wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from concurrent.futures import Future
+
+    from seatrial.contract.schema import ArtifactStore, Database
+    from seatrial.stack.running import RunningServer
+    from seatrial.stack.settings import ServerSettings
+    from seatrial.stack.subject import Subject
+    from seatrial.trial.session import TrialSession
+
+
+class StartError(UserError):
+    """What every test needs does not start: the run ends with it."""
+
+
+class ServerPool:
+    """The MLflow servers that tests share, and those that a test starts for itself."""
+
+    def __init__(self, trial: TrialSession) -> None:
+        """Nothing is started yet."""
+        self._trial = trial
+        self.touched: list[RunningServer] = []
+        """The servers that the running test has to do with: its report shows their logs."""
+        self._shared: Once[tuple[str, str], Server, ContainerError] = Once(
+            ContainerError, ContainerError.in_one_line
+        )
+        self._main: dict[str, Server] = {}
+        self._first: set[str] = set()
+        """Labels of the images whose first server is known in this process."""
+
+    @cached_property
+    def services(self) -> ServiceAddresses | None:
+        """PostgreSQL and MinIO, started at the first call of all processes; None without them.
+
+        Raises:
+            StartError: one of them does not start.
+        """
+        if self._trial.options.stack == "embedded":
+            return None
+        try:
+            found = self._trial.shared.get("services", self._start_services)
+        except UserError as error:
+            raise StartError(str(error)) from None
+        return ServiceAddresses(**found) if found else None
+
+    def promised(self, subject: Subject) -> list[ServerSettings]:
+        """The configurations that contract and stack allow, from the fullest to the plainest.
+
+        Where the contract promises that a server can be confined, all of them are, at first.
+        """
+        server = subject.contract.server
+        databases, stores = server.databases or [], server.artifact_stores or []
+        fitting = [
+            settings
+            for settings in PROXIED
+            if settings.database in databases and settings.store in stores
+        ]
+        free = fitting if fitting and self._trial.options.stack == "full" else [EMBEDDED]
+        if subject.contract.process.confined is None:
+            return free
+        return [settings.in_confinement() for settings in free] + free
+
+    def main(self, subject: Subject) -> Server:
+        """The server that most tests share: the fullest of the promised ones that works at all.
+
+        An image without a driver breaks its promise of that database, and the tests of that promise
+        say so; everything else is tried on what does work.
+        """
+        if subject.label not in self._main:
+            tried = (self._working(subject, settings) for settings in self.promised(subject))
+            working = next(filter(None, tried), None)
+            self._main[subject.label] = working or self.shared(subject, EMBEDDED)
+        found = self._main[subject.label]
+        self.touch(found)
+        return found
+
+    def on(
+        self,
+        subject: Subject,
+        *,
+        database: Database | None = None,
+        store: ArtifactStore | None = None,
+    ) -> Server:
+        """The shared server on this database, or before this store: the fullest that starts.
+
+        Raises:
+            ContainerError: none does.
+        """
+        *fuller, plainest = (
+            settings
+            for settings in self.promised(subject)
+            if database in (None, settings.database) and store in (None, settings.store)
+        )
+        for settings in fuller:
+            with suppress(ContainerError):
+                return self.shared(subject, settings)
+        return self.shared(subject, plainest)
+
+    def direct(self, subject: Subject) -> ServerSettings:
+        """The configuration in which clients reach the store by themselves."""
+        return replace(self.main(subject).settings, name="direct", store="s3", access="direct")
+
+    def _working(self, subject: Subject, settings: ServerSettings) -> Server | None:
+        try:
+            server = self.shared(subject, settings)
+        except ContainerError:
+            return None
+        proxied = "proxied" in (subject.contract.server.artifact_access or [])
+        return server if server.takes_artifacts() or not proxied else None
+
+    def shared(self, subject: Subject, settings: ServerSettings) -> Server:
+        """The server of `subject` with `settings`, started at the first call.
+
+        Raises:
+            ContainerError: it did not start, now or when it was first asked for.
+            StartError: nothing of its kind can be started.
+        """
+        self._require_first(subject, settings)
+        key = (subject.label, settings.name)
+        found = self._shared.get(key, lambda: self.launch(subject, settings))
+        self.touch(found)
+        return found
+
+    def launch(
+        self,
+        subject: Subject,
+        settings: ServerSettings,
+        *,
+        stores: Stores | None = None,
+        wait: bool = True,
+    ) -> Server:
+        """Start a server of its own, on fresh stores unless some are given.
+
+        Raises:
+            ContainerError: it is not healthy in time.
+            StartError: nothing of its kind can be started.
+        """
+        self._require_first(subject, settings)
+        server = self._start(subject, settings, stores)
+        self.touch(server)
+        if wait:
+            server.wait_healthy()
+        return server
+
+    def fresh_stores(self, subject: Subject, settings: ServerSettings) -> Stores:
+        """A new database and bucket, or a new volume, whatever `settings` use."""
+        trial, services = self._trial, self._services_for(settings)
+        name = trial.fresh_name(settings.name)
+        if services and settings.database == "postgresql":
+            services.create_database(name)
+        if services and settings.database == "mysql":
+            services.create_mysql_database(name)
+        if services and settings.store == "s3":
+            services.create_bucket(name)
+        if settings.needs_volume:
+            prepare_volume(trial.client, trial.session, subject, name)
+        return Stores(database=name, bucket=name, volume=name)
+
+    @cached_property
+    def secure_store(self) -> SecureStore:
+        """The store that speaks https, started at the first call.
+
+        Raises:
+            ContainerError: it did not start.
+        """
+        assert self.services
+        host = self._trial.fresh_name("minio-tls")
+        return self._services_of("minio").start_secure_store(host, self.services)
+
+    def touch(self, server: RunningServer) -> None:
+        """Note that the running test has to do with a server: its report shows the log."""
+        if server not in self.touched:
+            self.touched.append(server)
+
+    def _services_for(self, settings: ServerSettings) -> ServiceAddresses | None:
+        """The services, started only for a server that uses them."""
+        return self.services if settings.needs_services else None
+
+    def _start(
+        self, subject: Subject, settings: ServerSettings, stores: Stores | None = None
+    ) -> Server:
+        trial = self._trial
+        name = trial.fresh_name(f"{subject.name}-{settings.name}")
+        if settings.files:
+            files = {path: text.encode() for path, text in settings.files}
+            prepare_files(trial.client, trial.session, subject, files_of(name), files)
+        return start_server(
+            session=trial.session,
+            subject=subject,
+            settings=settings,
+            stores=stores or self.fresh_stores(subject, settings),
+            services=self._services_for(settings),
+            name=name,
+        )
+
+    def _require_first(self, subject: Subject, settings: ServerSettings) -> None:
+        """Start the plainest server of an image before any other: the image must at least do that.
+
+        The services that `settings` need come up beside it.
+        """
+        known = {source.label for source in self._trial.sources}
+        if subject.label in self._first or subject.label not in known:
+            return  # an image that a test has built is tried for what it adds
+        with ThreadPoolExecutor(2) as pool:
+            starts: list[Future[Any]] = [pool.submit(self._first_server, subject)]
+            if settings.needs_services:
+                starts.append(pool.submit(lambda: self.services))
+            try:
+                for start in starts:
+                    start.result()
+            except KeyboardInterrupt:
+                self._end_waits(starts)
+                raise
+        self._first.add(subject.label)
+
+    def _first_server(self, subject: Subject) -> None:
+        trial = self._trial
+
+        def start() -> dict[str, Any]:
+            try:
+                server = self._start(subject, EMBEDDED)
+                server.wait_healthy()
+            except (ContainerError, APIError) as failure:
+                reason = failure.explanation if isinstance(failure, APIError) else failure
+                raise UserError(
+                    f"{subject.reference} ({subject.platform}) does not run as an MLflow server"
+                    f" with `{' '.join(subject.server_command)}`: {reason}"
+                ) from None
+            return {"container": server.container.id, "stores": asdict(server.stores)}
+
+        try:
+            found = trial.shared.get(f"server-{subject.label}", start)
+        except UserError as error:
+            raise StartError(str(error)) from None
+        self._shared.made[subject.label, EMBEDDED.name] = Server(
+            subject,
+            EMBEDDED,
+            Stores(**found["stores"]),
+            trial.client.containers.get(found["container"]),
+            None,
+        )
+
+    def _end_waits(self, starts: Sequence[Future[Any]]) -> None:
+        """Remove the containers that still start: the waits end with them, not at their limits."""
+        while unfinished := [start for start in starts if not start.done()]:
+            remove_containers(self._trial.client, self._trial.session)
+            wait(unfinished, timeout=1)
+
+    def _start_services(self) -> dict[str, Any] | None:
+        if not self._trial.tracking:
+            return None
+        promised = [source.contract.server.databases or [] for source in self._trial.sources]
+        mysql = any("mysql" in databases for databases in promised) and is_wanted(
+            Promise("server.databases", "mysql"), options=self._trial.options
+        )
+        try:
+            return self._services_of(*ALWAYS, *(["mysql"] if mysql else [])).start().as_json()
+        except (ContainerError, APIError) as failure:
+            reason = failure.explanation if isinstance(failure, APIError) else failure
+            raise UserError(f"a service did not start: {reason}") from None
+
+    def _services_of(self, *names: str) -> Services:
+        trial, known = self._trial, catalogue.load().services
+        images = {name: known[name].reference for name in names}
+        for name, reference in images.items():
+            if not trial.client.images.list(reference):
+                raise UserError(f"{reference} is not there: run `invoke build --variant {name}`")
+        return Services(trial.client, trial.session, images)

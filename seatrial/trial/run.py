@@ -1,0 +1,22 @@
+"""The parts of one run, as one process holds them: put together when a test needs an image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from seatrial.trial.pool import ServerPool
+from seatrial.trial.serving import ModelServing
+from seatrial.trial.session import TrialSession
+
+if TYPE_CHECKING:
+    from seatrial.trial.options import TrialOptions
+    from seatrial.trial.shared_state import SharedState
+
+
+class Run:
+    """The session, and the servers on its images. Nothing is started before a test asks for it."""
+
+    def __init__(self, options: TrialOptions, shared: SharedState) -> None:
+        self.trial = TrialSession(options, shared)
+        self.servers = ServerPool(self.trial)
+        self.serving = ModelServing(self.trial, self.servers)

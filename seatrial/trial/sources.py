@@ -1,0 +1,234 @@
+"""Where the images under test come from: the catalogue, a reference, or a build of the trial.
+
+The contracts are read here, which takes no engine; `find` asks the engine for the image itself.
+"""
+
+from __future__ import annotations
+
+import platform as machine
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from seatrial import catalogue
+from seatrial.contract import (
+    DEFAULT_CONTRACT,
+    MODEL_CONTRACT,
+    OWN_CONTRACT,
+    STOCK_CONTRACT,
+    Contract,
+    load,
+    promises_of,
+)
+from seatrial.engine.connection import PLATFORMS, native_platform, resolve_platforms
+from seatrial.errors import UserError
+from seatrial.stack.subject import NOT_BUILT, ImageConfiguration, Subject, configuration_of, pull
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from docker import DockerClient
+
+    from seatrial.stack.ownership import Session
+    from seatrial.trial.options import TrialOptions
+
+OWN, STOCK = "own", "stock"
+"""Images of models that the trial builds: by `invoke model`, and by MLflow's own build-docker."""
+STOCK_PLATFORM = "linux/amd64"
+"""The only one that MLflow's own build knows."""
+_ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+@dataclass(frozen=True)
+class ImageSource(ABC):
+    """An image that is to be tried on one platform, before anybody has looked at it."""
+
+    name: str
+    """The variant, or the reference where the image is not of the catalogue."""
+    reference: str
+    platform: str
+    native: bool
+    contract_path: Path
+    contract: Contract
+
+    built_by_trial: ClassVar[bool] = False
+    """Whether the trial builds the image when a test asks for it."""
+
+    @classmethod
+    def of(cls, name: str, reference: str, platform: str, native: str, contract_path: Path) -> Self:
+        """The source of an image with the contract of that file.
+
+        Raises:
+            UserError: there is no such contract, or it is none.
+        """
+        return cls(
+            name=name,
+            reference=reference,
+            platform=platform,
+            native=platform == native,
+            contract_path=contract_path,
+            contract=load(contract_path),
+        )
+
+    @property
+    def label(self) -> str:
+        """As tests and reports name the image, such as `custom-amd64`."""
+        return f"{self.name}-{self.platform.removeprefix('linux/')}"
+
+    @abstractmethod
+    def find(self, client: DockerClient, session: Session) -> ImageConfiguration:
+        """Ask the engine for the image's configuration.
+
+        Raises:
+            UserError: the image is not there.
+        """
+
+    def image(self, configuration: ImageConfiguration) -> Subject:
+        """The image under test, with what `find` gave."""
+        return Subject(
+            name=self.name,
+            reference=self.reference,
+            platform=self.platform,
+            native=self.native,
+            contract_path=self.contract_path,
+            contract=self.contract,
+            configuration=configuration,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The source as JSON, for another process; see `from_json`."""
+        return {
+            "type": type(self).__name__,
+            "name": self.name,
+            "reference": self.reference,
+            "platform": self.platform,
+            "native": self.native,
+            "contract_path": str(self.contract_path),
+        }
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> ImageSource:
+        """The source that `as_json` wrote."""
+        path = Path(value["contract_path"])
+        arguments = {**value, "contract_path": path, "contract": load(path)}
+        return _TYPES[arguments.pop("type")](**arguments)
+
+
+@dataclass(frozen=True)
+class CatalogueImage(ImageSource):
+    """A variant of the catalogue, built on this machine."""
+
+    def find(self, client: DockerClient, session: Session) -> ImageConfiguration:
+        """Look into the engine's store; a variant is never pulled."""
+        found = configuration_of(client, session, self.reference, self.platform)
+        if found is None:
+            raise UserError(
+                f"{self.reference} is not there for {self.platform}: run `invoke build --variant"
+                f" {self.name} --platform {self.platform.removeprefix('linux/')}`"
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class ReferencedImage(ImageSource):
+    """An image that somebody names, whoever has built it."""
+
+    def find(self, client: DockerClient, session: Session) -> ImageConfiguration:
+        """Look into the engine's store, and pull the image where it is not in there."""
+        found = configuration_of(client, session, self.reference, self.platform)
+        if found is None:
+            pull(client, self.reference, self.platform)
+            found = configuration_of(client, session, self.reference, self.platform)
+        if found is None:
+            raise UserError(f"image '{self.reference}' has no variant for {self.platform}")
+        return found
+
+
+@dataclass(frozen=True)
+class ModelImage(ImageSource):
+    """Images of models that the trial builds, one for each model that it has logged."""
+
+    built_by_trial = True
+
+    def find(self, client: DockerClient, session: Session) -> ImageConfiguration:  # noqa: ARG002
+        """Nothing is there before a test asks for it."""
+        return NOT_BUILT
+
+
+_TYPES: dict[str, Callable[..., ImageSource]] = {
+    source.__name__: source for source in (CatalogueImage, ReferencedImage, ModelImage)
+}
+
+
+def plan(options: TrialOptions) -> list[ImageSource]:
+    """Every image on every platform that `options` ask for.
+
+    Raises:
+        UserError: a variant or a platform is unknown, a contract is wrong, or none of the images
+            makes a promise that is to be tried.
+    """
+    native = _native_platform()
+    platforms = (native,) if options.platform == "native" else resolve_platforms(options.platform)
+    sources = [
+        source(name, reference, platform, native, contract)
+        for source, name, reference, contract in _candidates(options)
+        for platform in platforms
+    ]
+    if not (options.image or options.model_image or options.variants):
+        sources += [
+            ModelImage.of(OWN, f"built by the trial: {OWN}", platform, native, OWN_CONTRACT)
+            for platform in platforms
+        ]
+        if STOCK_PLATFORM in platforms and native == STOCK_PLATFORM:
+            reference = f"built by the trial: {STOCK}"
+            sources.append(ModelImage.of(STOCK, reference, native, native, STOCK_CONTRACT))
+    require_promised(sources, options)
+    return sources
+
+
+def _native_platform() -> str:
+    """The engine's own platform; that of this machine where no engine answers, as for a listing."""
+    try:
+        return native_platform()
+    except UserError:
+        platform = f"linux/{_ARCHITECTURES.get(machine.machine().lower())}"
+        if platform not in PLATFORMS:
+            raise
+        return platform
+
+
+def _candidates(
+    options: TrialOptions,
+) -> Iterator[tuple[Callable[..., ImageSource], str, str, Path]]:
+    """Type of the source, name, reference and contract."""
+    if options.image:
+        contract = options.contract or DEFAULT_CONTRACT
+        yield ReferencedImage.of, options.image, options.image, contract
+        return
+    if options.model_image:
+        contract = options.contract or MODEL_CONTRACT
+        yield ReferencedImage.of, options.model_image, options.model_image, contract
+        return
+    known = catalogue.load()
+    for variant in known.select(options.variants or known.tried):
+        if variant.name in known.services:
+            raise UserError(f"'{variant.name}' is a service of the trial, not an MLflow image")
+        yield CatalogueImage.of, variant.name, variant.reference, variant.contract
+
+
+def require_promised(sources: Sequence[ImageSource], options: TrialOptions) -> None:
+    """Refuse to look for a promise that no image under test makes.
+
+    Raises:
+        UserError: naming it.
+    """
+    made = [promise for source in sources for promise in promises_of(source.contract)]
+    for claim in options.promises:
+        if not any(claim.covers(promise) for promise in made):
+            others = [str(promise) for promise in made if promise.key == claim.key]
+            names = ", ".join(source.label for source in sources)
+            raise UserError(
+                f"{names}: {claim} is not promised"
+                + (f", only {', '.join(others)}" if others else "")
+            )
