@@ -186,7 +186,7 @@ def test(context: Context, **given: Any) -> None:  # noqa: ANN401
     """Try built or foreign images against real services."""
     from seatrial.trial import command as trial_command
 
-    trial_command.run(options.as_words(given))
+    trial_command.run(options.as_words(given, flags=()))
 
 
 @command(

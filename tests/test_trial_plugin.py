@@ -49,6 +49,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere.sock")
     pytester.makeconftest("pytest_plugins = ['seatrial.trial.plugin']")
+    pytester.makeini("[pytest]\nseatrial_acceptance = acceptance\n")
     pytester.makefile(".toml", contract=CONTRACT)
     pytester.mkpydir("acceptance").joinpath("test_one.py").write_text(TESTS)
     pytester.mkpydir("tests").joinpath("test_two.py").write_text("def test_two() -> None: pass")

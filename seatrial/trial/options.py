@@ -189,16 +189,20 @@ def as_words(values: Mapping[str, Any], *, flags: Collection[str] | None = None)
 
     Args:
         values: by the name of the task's parameter.
-        flags: the short names that pytest knows; None for all of them.
+        flags: the short names that are the trial's on that command line; None for all of them.
     """
     return [
         word
         for option in OPTIONS
         for word in option.words(
             values.get(option.parameter),
-            flag=option.flag if flags is None or option.flag in flags else option.prefixed_flag,
+            flag=option.flag if _is_known(option, flags) else option.prefixed_flag,
         )
     ]
+
+
+def _is_known(option: Option, flags: Collection[str] | None) -> bool:
+    return option.of_pytest or flags is None or option.flag in flags
 
 
 @dataclass(frozen=True)
@@ -215,7 +219,7 @@ class TrialOptions:
     promises: tuple[Claim, ...] = ()
     """Only tests that try one of these; all tests where there is none."""
     flags: frozenset[str] | None = field(default=None, compare=False)
-    """The short names that pytest knows; None for all of them."""
+    """The short names that are the trial's on pytest's command line; None for all of them."""
 
     @classmethod
     def of(cls, config: pytest.Config) -> Self:

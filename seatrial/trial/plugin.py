@@ -87,7 +87,7 @@ FAULT_KEY = pytest.StashKey[UserError]()
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Declare the trial's options."""
     trial_options.add(parser)
-    parser.addini("seatrial_acceptance", "the folder of the acceptance tests", default="acceptance")
+    parser.addini("seatrial_acceptance", "the repository's own folder of acceptance tests")
     if any(name.endswith("conftest.py") for name, _ in pluginmanager.list_name_plugin()):
         # A conftest has loaded the plugin: it comes too late for the hook below.
         config: Any = pluginmanager.get_plugin("pytestconfig")
@@ -332,8 +332,8 @@ def _require_coverage(config: pytest.Config, items: Iterable[pytest.Item]) -> No
 
 def _acceptance(config: pytest.Config) -> tuple[Path, str] | None:
     """The folder of the acceptance tests, and its name as Python imports it; None without any."""
-    folder = config.rootpath / str(config.getini("seatrial_acceptance"))
-    if folder.is_dir():
+    if own := str(config.getini("seatrial_acceptance")):
+        folder = config.rootpath / own
         return folder, folder.name
     found = importlib.util.find_spec(PACKAGED)
     return (Path(found.origin).parent, PACKAGED) if found and found.origin else None
@@ -345,11 +345,16 @@ def _is_acceptance(config: pytest.Config, path: Path) -> bool:
 
 
 def _wants_acceptance(config: pytest.Config) -> bool:
-    """Whether any of the paths that pytest was given lies in the acceptance tests, or above."""
+    """Whether pytest was given acceptance tests: the repository's own, or the packaged ones."""
     acceptance = _acceptance(config)
     if acceptance is None:
         return False
-    folder = acceptance[0]
+    folder, package = acceptance
     start = config.invocation_params.dir
-    paths = [(start / arg.partition("::")[0]).resolve() for arg in config.args]
-    return any(path == folder or folder in path.parents or path in folder.parents for path in paths)
+    names = [arg.partition("::")[0] for arg in config.args]
+    paths = [(start / name).resolve() for name in names]
+    if package == PACKAGED and any(name.startswith(PACKAGED) for name in names):
+        return True
+    # Above the packaged tests there may be any repository with an environment in it.
+    above = set() if package == PACKAGED else {*folder.parents}
+    return any(path == folder or folder in path.parents or path in above for path in paths)

@@ -89,9 +89,10 @@ class TrialSession:
         """
         if "client" not in vars(self):
             return
+        if not (self._begun and "session" in vars(self)):
+            self.client.close()
+            return
         with signals_ignored(), closing(self.client):
-            if not (self._begun and "session" in vars(self)):
-                return
             try:
                 remove_session(self.client, self.session)
             except requests.ConnectionError:
