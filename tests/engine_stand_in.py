@@ -1,12 +1,13 @@
 """A plugin for a pytest of its own: in place of a container engine, a file that notes each request.
 
 The file is that of the variable LOG. BROKEN names what does not start: `services`, or the settings
-of a server.
+of a server. HANGING names what starts for as long as its container is there.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +33,10 @@ def note(line: str) -> None:
 def start(name: str) -> None:
     """Note a start, which fails where it is to."""
     note(f"start {name}")
+    while name == os.environ.get("HANGING"):
+        if "remove containers" in Path(os.environ["LOG"]).read_text(encoding="utf-8"):
+            raise ContainerError(f"{name} was removed", "")
+        time.sleep(0.05)
     if name == os.environ.get("BROKEN"):
         raise ContainerError(f"{name} exited with code 1", "the last line")
 
@@ -117,6 +122,7 @@ def pytest_configure() -> None:
     everything.session.remove_session = lambda *_: note("remove session")
     everything.sources.configuration_of = configuration_of
     everything.sources.pull = pull
+    everything.pool.remove_containers = lambda *_: note("remove containers")
     everything.pool.Services = Services
     everything.pool.start_server = start_server
     everything.pool.prepare_volume = lambda *_: None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -27,6 +30,12 @@ def test_main_again(seatrial_server): assert seatrial_server.settings.name == "p
 def test_own(seatrial_launch, seatrial_main_settings): seatrial_launch(seatrial_main_settings)
 def test_services(seatrial_services): assert seatrial_services.user == "user"
 """
+PLUGINS = (
+    *("-p", "seatrial.trial.plugin", "-p", "engine_stand_in", "-p", "no:cacheprovider"),
+    *("--contract", "contract.toml"),
+)
+LIMIT = 60
+"""Seconds in which an interrupted run has to end."""
 EACH_ONE = {
     "create network": 1,
     "inspect made/up:1": 1,
@@ -49,10 +58,16 @@ class Project:
 
     def run(self, *words: str, image: str = "made/up:1") -> pytest.RunResult:
         """Run the tests on an image."""
-        return self._pytester.runpytest_subprocess(
-            *("-p", "seatrial.trial.plugin", "-p", "engine_stand_in", "-p", "no:cacheprovider"),
-            *("--image", image, "--contract", "contract.toml", *words),
-        )
+        return self._pytester.runpytest_subprocess(*PLUGINS, "--image", image, *words)
+
+    def end_at(self, request: str, *words: str) -> int:
+        """Send SIGTERM to a run when it has asked the engine for something; its exit code."""
+        command = [sys.executable, "-m", "pytest", *PLUGINS, "--image", "made/up:1", *words]
+        with subprocess.Popen(command, cwd=self._pytester.path) as running:
+            while running.poll() is None and not self.asked[request]:
+                time.sleep(0.05)
+            running.terminate()
+            return running.wait(LIMIT)
 
     @property
     def asked(self) -> Counter[str]:
@@ -138,6 +153,18 @@ def test_plainer_server_where_the_fullest_does_not_start(
     project.run("-k", "main").assert_outcomes(failed=2, deselected=5)
     assert project.asked["start proxied"] == 1
     assert project.asked["start proxied-files"] == 1
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("hanging", ["services", "proxied"])
+def test_sigterm_ends_the_run_and_removes_everything(
+    project: Project, monkeypatch: pytest.MonkeyPatch, hanging: str, workers: str
+) -> None:
+    """While a server starts as well: its container goes, and with it the wait."""
+    monkeypatch.setenv("HANGING", hanging)
+    code = project.end_at(f"start {hanging}", "-k", "main", "-n", workers)
+    assert code == pytest.ExitCode.INTERRUPTED
+    assert project.asked["remove session"] == 1
 
 
 def test_nothing_of_the_run_stays(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
