@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from seatrial.stack.subject import Subject
     from seatrial.stack.workplace import Workplace
     from seatrial.trial.fixtures import Launch, RunInImage, StartServing
+    from seatrial.trial.model_serving import Serving
     from seatrial.trial.pool import ServerPool
-    from seatrial.trial.serving import Serving
     from seatrial.trial.session import TrialSession
 
 

@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from acceptance.serving import SCRIPTABLE, any_form, with_parameters
+from acceptance.serving import SCRIPTABLE, any_payload, with_parameters
 from seatrial.wire.cases import Target
 from seatrial.wire.exchange import Address
 
 if TYPE_CHECKING:
     from seatrial.stack.running import RunningServer
     from seatrial.stack.server import Server
-    from seatrial.trial.serving import Form, Serving
+    from seatrial.trial.model_cases import Payload
+    from seatrial.trial.model_serving import Serving
 
 REACHED_WITHIN = 3.0
 """Seconds: elsewhere than on Linux, containers have addresses that nobody answers on."""
@@ -89,7 +90,7 @@ def model_service(server: RunningServer, kind: str, serving: Serving) -> HttpSer
 
 def model_kind(serving: Serving) -> str:
     """The kind of model that is served."""
-    return any_form(serving)[0]
+    return any_payload(serving)[0]
 
 
 def address_of(server: RunningServer) -> Address:
@@ -105,8 +106,8 @@ def _small_input(kind: str, serving: Serving) -> tuple[str, str]:
     if kind == SCRIPTABLE:
         return "application/json", with_parameters()
 
-    def size(form: Form) -> int:
-        return len(form.body)
+    def size(payload: Payload) -> int:
+        return len(payload.body)
 
-    smallest = min(serving.exams[kind].forms.values(), key=size)
-    return smallest.kind, smallest.body
+    smallest = min(serving.cases[kind].payloads.values(), key=size)
+    return smallest.content_type, smallest.body

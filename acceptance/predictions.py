@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import requests
 
     from seatrial.stack.subject import Subject
-    from seatrial.trial.serving import Exam, Form
+    from seatrial.trial.model_cases import ModelCase, Payload
 
 ACROSS_ARCHITECTURES = 1e-9
 """How far, relatively, predictions on another architecture than the model's may be off: the order
@@ -93,26 +93,26 @@ def _short(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def reckoned(exam: Exam, form: Form) -> object:
-    """What the trial's own models say to a form, by their weights and plain arithmetic.
+def reckoned(case: ModelCase, payload: Payload) -> object:
+    """What the trial's own models say to a payload, by their weights and plain arithmetic.
 
     An image that makes its own expectations, wrong ones, would otherwise agree with itself.
 
     Returns:
         predictions as JSON has them; None for a model that is not the trial's.
     """
-    weights = exam.weights
+    weights = case.weights
     if not weights:
         return None
-    body = json.loads(exam.forms["inputs"].body)["inputs"]
+    body = json.loads(case.payloads["inputs"].body)["inputs"]
     if "slope" in weights:
         return [_line(weights["slope"], weights["offset"], row) for row in body]
     if "classes" in weights:
         rows = zip(*body.values(), strict=True)
         return [_softmax(weights, row) for row in rows]
     parameters = {"scale": 2.0, "shift": 0.0}
-    if form is exam.forms.get("params"):
-        parameters = json.loads(form.body)["params"]
+    if payload is case.payloads.get("params"):
+        parameters = json.loads(payload.body)["params"]
     return [{"x": x * parameters["scale"] + parameters["shift"]} for x in body["x"]]
 
 

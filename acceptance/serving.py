@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import requests
 
     from seatrial.stack.model_server import ModelServer
-    from seatrial.trial.serving import Form, Serving
+    from seatrial.trial.model_cases import Payload
+    from seatrial.trial.model_serving import Serving
 
 GIVEN = "given"
 """The model of an image that somebody already has."""
@@ -28,15 +29,15 @@ LOADING = 6
 
 def scriptable(serving: Serving) -> str:
     """The kind of that model; a test that needs it skips where another one was given."""
-    if SCRIPTABLE not in serving.exams:
+    if SCRIPTABLE not in serving.cases:
         pytest.skip("the model that was given does not fail or wait when it is told to")
     return SCRIPTABLE
 
 
-def any_form(serving: Serving) -> tuple[str, Form]:
+def any_payload(serving: Serving) -> tuple[str, Payload]:
     """A kind of model, and an input of it."""
-    kind = SCRIPTABLE if SCRIPTABLE in serving.exams else next(iter(serving.exams))
-    return kind, next(iter(serving.exams[kind].forms.values()))
+    kind = SCRIPTABLE if SCRIPTABLE in serving.cases else next(iter(serving.cases))
+    return kind, next(iter(serving.cases[kind].payloads.values()))
 
 
 def with_parameters(**parameters: object) -> str:

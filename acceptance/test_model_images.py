@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from seatrial.stack.server import Server
     from seatrial.stack.services import ServiceAddresses
     from seatrial.stack.subject import Subject
-    from seatrial.trial.serving import Serving
+    from seatrial.trial.model_serving import Serving
     from seatrial.trial.session import TrialSession
 
 GUIDE = ROOT / "docs" / "serving.md"
@@ -64,25 +64,27 @@ def _assert_predicts(trial: TrialSession, serving: Serving, kind: str, image: Se
     server = start_model_server(image, trial.session, name, workers=1)
     try:
         server.wait_ready()
-        for form in serving.exams[kind].forms.values():
-            assert_answered(server.ask(form.body, form.kind), form.predictions, image.subject)
+        for payload in serving.cases[kind].payloads.values():
+            assert_answered(
+                server.ask(payload.body, payload.content_type), payload.predictions, image.subject
+            )
     finally:
         server.remove()
 
 
 @pytest.mark.promise("serving.identifies_model")
 def test_labels_say_which_model_it_is(serving: Serving, subject: Subject) -> None:
-    kind = next(iter(serving.exams))
+    kind = next(iter(serving.cases))
     stored = store.read(serving.image(kind).reference)
     assert stored
     described = stored.platform(subject.platform)
     assert described
     version = _client(serving).get_model_version_by_alias(
-        serving.exams[kind].uri.removeprefix("models:/").partition("@")[0], "trial"
+        serving.cases[kind].uri.removeprefix("models:/").partition("@")[0], "trial"
     )
     expected = {
         "org.opencontainers.image.version": version.version,
-        "io.seatrial.model.uri": serving.exams[kind].uri,
+        "io.seatrial.model.uri": serving.cases[kind].uri,
         "io.seatrial.model.run": version.run_id,
         "io.seatrial.model.name": version.name,
         "io.seatrial.model.version": version.version,
@@ -105,9 +107,9 @@ def test_model_is_had_by_every_address(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """From the registry, from its run, and from the bucket without the server."""
-    kind = next(iter(serving.exams))
+    kind = next(iter(serving.cases))
     server = _tracking(serving)
-    name = serving.exams[kind].uri.removeprefix("models:/").partition("@")[0]
+    name = serving.cases[kind].uri.removeprefix("models:/").partition("@")[0]
     version = _client(serving).get_model_version_by_alias(name, "trial")
     identity = str(version.source).removeprefix("models:/")
     if way == "s3" and server.settings.store != "s3":
@@ -182,7 +184,7 @@ def test_build_of_a_source_sees_no_network_no_secret_and_no_root(
 
 def _model_with(distribution: str, serving: Serving, target: Path) -> Path:
     """A copy of a model that also requires this distribution."""
-    folder = fetching.fetch(serving.exams["affine"].uri, _tracking(serving).url, target)
+    folder = fetching.fetch(serving.cases["affine"].uri, _tracking(serving).url, target)
     with (folder / requirements.FILE).open("a") as listed:
         listed.write(f"\n{distribution}\n")
     return folder

@@ -32,7 +32,7 @@ from acceptance.serving import (
     AT_ONCE,
     SCRIPTABLE,
     SCRIPTED_ANSWER,
-    any_form,
+    any_payload,
     at_once,
     scriptable,
     scripted,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from seatrial.stack.subject import Subject
     from seatrial.stack.workplace import Workplace
     from seatrial.trial.fixtures import StartServing
-    from seatrial.trial.serving import Serving
+    from seatrial.trial.model_serving import Serving
 
 MIB = 1 << 20
 ROWS = 100_000
@@ -83,21 +83,21 @@ def test_models_serve(workplace: Workplace, subject: Subject, tmp_path: Path) ->
 
 @pytest.mark.promise("serving.inputs")
 def test_input_gets_its_predictions(serving: Serving, promised: Promise, subject: Subject) -> None:
-    kinds = [kind for kind, exam in serving.exams.items() if promised.item in exam.forms]
+    kinds = [kind for kind, case in serving.cases.items() if promised.item in case.payloads]
     if not kinds:
         pytest.skip(f"the model that was given takes no {promised.item}")
     for kind in kinds:
-        exam, server = serving.exams[kind], serving.server(kind)
-        form, what = exam.forms[str(promised.item)], f"{kind}, {promised.item}"
-        if own := reckoned(exam, form):
-            wrong = difference(form.predictions, own, ACROSS_ARCHITECTURES)
+        case, server = serving.cases[kind], serving.server(kind)
+        payload, what = case.payloads[str(promised.item)], f"{kind}, {promised.item}"
+        if own := reckoned(case, payload):
+            wrong = difference(payload.predictions, own, ACROSS_ARCHITECTURES)
             assert not wrong, f"{what}: the model itself is wrong in Python: {wrong}"
-        for special, one in {"": form, **form.more}.items():
-            answer = server.ask(one.body.encode(), one.kind)
+        for special, one in {"": payload, **payload.variations}.items():
+            answer = server.ask(one.body.encode(), one.content_type)
             assert_answered(answer, one.predictions, subject, f"{what} {special}".rstrip())
         # An idle server may always take the same worker.
-        for answer in at_once(server, form.body, form.kind):
-            assert_answered(answer, form.predictions, subject, f"{what}, {AT_ONCE} at once")
+        for answer in at_once(server, payload.body, payload.content_type):
+            assert_answered(answer, payload.predictions, subject, f"{what}, {AT_ONCE} at once")
 
 
 @pytest.mark.promise("serving.inputs", "dataframe_split")
@@ -163,9 +163,9 @@ def test_values_are_kept(serving: Serving, promised: Promise, subject: Subject) 
 
 @pytest.mark.promise("serving.inputs", "dataframe_split")
 def test_charset_may_be_named(serving: Serving, subject: Subject) -> None:
-    kind, form = any_form(serving)
-    answer = serving.server(kind).ask(form.body, f"{form.kind}; charset=utf-8")
-    assert_answered(answer, form.predictions, subject, f"{form.kind}; charset=utf-8")
+    kind, payload = any_payload(serving)
+    answer = serving.server(kind).ask(payload.body, f"{payload.content_type}; charset=utf-8")
+    assert_answered(answer, payload.predictions, subject, f"{payload.content_type}; charset=utf-8")
     found = answer.headers.get("Content-Type", "")
     assert found.startswith("application/json"), f"the answer's content type is {found!r}"
 
@@ -212,7 +212,7 @@ OF_COLUMN_X = ("text for a number", "a missing column")
 @pytest.mark.parametrize("fault", NO_INPUTS)
 def test_bad_input_is_refused(serving: Serving, fault: str) -> None:
     """And the next request gets its answer."""
-    kind, _ = any_form(serving)
+    kind, _ = any_payload(serving)
     if fault in OF_COLUMN_X and kind != SCRIPTABLE:
         pytest.skip("the model that was given may take this")
     _assert_refused(serving, fault, *NO_INPUTS[fault])
@@ -225,7 +225,7 @@ def test_bytes_that_are_no_text_are_refused(serving: Serving) -> None:
 
 
 def _assert_refused(serving: Serving, fault: str, body: str | bytes, content_type: str) -> None:
-    kind, form = any_form(serving)
+    kind, payload = any_payload(serving)
     server, subject = serving.server(kind), serving.subject
     try:
         answer = server.ask(body, content_type)
@@ -234,7 +234,12 @@ def _assert_refused(serving: Serving, fault: str, body: str | bytes, content_typ
     assert HTTPStatus.BAD_REQUEST <= answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR, (
         f"{fault}: {answer.status_code}, where 4xx is due: {answer.text[:500]}"
     )
-    assert_answered(server.ask(form.body, form.kind), form.predictions, subject, f"after {fault}")
+    assert_answered(
+        server.ask(payload.body, payload.content_type),
+        payload.predictions,
+        subject,
+        f"after {fault}",
+    )
 
 
 def _settled_log(server: ModelServer) -> str:
@@ -255,7 +260,7 @@ def _blanks(size: int, says: str) -> bytes | Iterator[bytes]:
 def test_large_request_is_refused(
     serving: Serving, promised: Promise, says: str, subject: Subject
 ) -> None:
-    kind, form = any_form(serving)
+    kind, payload = any_payload(serving)
     server = serving.server(kind)
     size = int(str(promised.value)) * MIB * 5 // 4
     refused_before = _settled_log(server).count(" 413 ")
@@ -270,7 +275,7 @@ def test_large_request_is_refused(
         )
     refused = _settled_log(server).count(" 413 ") > refused_before
     assert refused or answer is not None, "no answer, and no word of 413 in the log"
-    assert_answered(server.ask(form.body, form.kind), form.predictions, subject)
+    assert_answered(server.ask(payload.body, payload.content_type), payload.predictions, subject)
 
 
 @pytest.mark.promise("serving.limits_requests")
@@ -278,19 +283,19 @@ def test_large_request_is_refused(
 def test_request_below_the_limit_is_answered(
     serving: Serving, promised: Promise, says: str, subject: Subject
 ) -> None:
-    kind, form = any_form(serving)
-    if form.kind != "application/json":
+    kind, payload = any_payload(serving)
+    if payload.content_type != "application/json":
         pytest.skip("the model that was given takes no JSON, which can be made longer")
     size = int(str(promised.value)) * MIB * 3 // 4
-    blanks, end = _blanks(size - len(form.body), says), form.body.encode()
+    blanks, end = _blanks(size - len(payload.body), says), payload.body.encode()
     body = blanks + end if isinstance(blanks, bytes) else itertools.chain(blanks, [end])
-    answer = serving.server(kind).ask(body, form.kind)
-    assert_answered(answer, form.predictions, subject, f"{size} bytes")
+    answer = serving.server(kind).ask(body, payload.content_type)
+    assert_answered(answer, payload.predictions, subject, f"{size} bytes")
 
 
 @pytest.mark.promise("serving.keeps_input_private")
 def test_input_is_repeated_nowhere(serving: Serving, serve: StartServing) -> None:
-    kind, _ = any_form(serving)
+    kind, _ = any_payload(serving)
     server = serve(kind)
     # As pandas and NumPy print it, too.
     secret, number = f"private-{secrets.token_hex(8)}", secrets.randbelow(900_000) + 100_000.5
@@ -338,13 +343,13 @@ def test_input_is_repeated_nowhere(serving: Serving, serve: StartServing) -> Non
 @pytest.mark.native
 def test_kept_connection_is_no_slower_than_a_new_one(serving: Serving) -> None:
     """Where TCP holds small answers back it does so for 40 ms, but not on a new connection."""
-    kind, form = any_form(serving)
+    kind, payload = any_payload(serving)
     server = serving.server(kind)
-    url, kinds = f"{server.url}/invocations", {"Content-Type": form.kind}
+    url, kinds = f"{server.url}/invocations", {"Content-Type": payload.content_type}
 
     def seconds(post: Callable[..., requests.Response]) -> float:
         begun = time.perf_counter()
-        post(url, data=form.body, headers=kinds, timeout=30).raise_for_status()
+        post(url, data=payload.body, headers=kinds, timeout=30).raise_for_status()
         return time.perf_counter() - begun
 
     with requests.Session() as session:

@@ -23,7 +23,7 @@ from acceptance.predictions import assert_answered
 from acceptance.serving import (
     AT_ONCE,
     SCRIPTED_ANSWER,
-    any_form,
+    any_payload,
     at_once,
     scriptable,
     scripted,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from seatrial.stack.model_server import ModelServer
     from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import StartServing
-    from seatrial.trial.serving import Serving
+    from seatrial.trial.model_serving import Serving
 
 CONCURRENCY = "MLFLOW_MODELS_CONCURRENCY"
 REQUEST_TIMEOUT = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"
@@ -246,7 +246,7 @@ def test_what_unpacks_to_gigabytes_is_refused(
     serving: Serving, serve: StartServing, name: str, subject: Subject
 ) -> None:
     """In a container that hasn't got the memory for it."""
-    kind, form = any_form(serving)
+    kind, payload = any_payload(serving)
     server = serve(kind, memory=1536 * MIB)
     content_type, make = BOMBS[name]
     body = make()
@@ -258,8 +258,8 @@ def test_what_unpacks_to_gigabytes_is_refused(
     assert HTTPStatus.BAD_REQUEST <= answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR, (
         f"{name}, {len(body)} bytes: 4xx is due: {shown}"
     )
-    answer = server.ask(form.body, form.kind)
-    assert_answered(answer, form.predictions, subject, "afterwards")
+    answer = server.ask(payload.body, payload.content_type)
+    assert_answered(answer, payload.predictions, subject, "afterwards")
 
 
 CLIENTS, ANSWER, BOUND = 48, 32 * MIB, 768 * MIB
@@ -377,9 +377,9 @@ def test_too_many_requests_are_turned_away(
 @pytest.mark.promise("serving.sheds_load")
 def test_burst_is_answered(serving: Serving, subject: Subject) -> None:
     """Of eight clients: that is no overload."""
-    kind, form = any_form(serving)
+    kind, payload = any_payload(serving)
     server = serving.server(kind)
     for _ in range(5):
-        for answer in at_once(server, form.body, form.kind):
+        for answer in at_once(server, payload.body, payload.content_type):
             what = f"one of {AT_ONCE} requests at a time"
-            assert_answered(answer, form.predictions, subject, what)
+            assert_answered(answer, payload.predictions, subject, what)

@@ -27,7 +27,7 @@ from acceptance.serving import (
     LOADING,
     SCRIPTABLE,
     SCRIPTED_ANSWER,
-    any_form,
+    any_payload,
     at_once,
     scriptable,
     scripted,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from seatrial.stack.model_server import ModelServer, ServedImage
     from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import StartServing
-    from seatrial.trial.serving import Serving
+    from seatrial.trial.model_serving import Serving
 
 CONCURRENCY = "MLFLOW_MODELS_CONCURRENCY"
 STOP_WAIT, DRAIN_WAIT = "MLFLOW_STOP_WAIT", "MLFLOW_DRAIN_WAIT"
@@ -78,15 +78,15 @@ def test_ready_means_loaded(serving: Serving, serve: StartServing, subject: Subj
 @pytest.mark.promise("serving.ready_when_loaded")
 def test_first_answer_after_ready(serving: Serving, serve: StartServing, subject: Subject) -> None:
     """Of eight at once: whichever worker takes them."""
-    kind, form = any_form(serving)
+    kind, payload = any_payload(serving)
     server = serve(kind)
     try:
-        answers = at_once(server, form.body, form.kind)
+        answers = at_once(server, payload.body, payload.content_type)
     except requests.RequestException as error:
         pytest.fail(f"/ping says 200, and a request gets no answer: {error}")
     for answer in answers:
         what = "one of the first requests after /ping said 200"
-        assert_answered(answer, form.predictions, subject, what)
+        assert_answered(answer, payload.predictions, subject, what)
 
 
 @pytest.mark.promise("serving.survives_workers")
@@ -138,9 +138,9 @@ def test_uploads_in_flight_are_answered(
     serving: Serving, serve: StartServing, subject: Subject
 ) -> None:
     """Told to stop, a server has half of each of eight requests."""
-    kind, form = any_form(serving)
+    kind, payload = any_payload(serving)
     server = serve(kind, variables=_stopping(8, subject))
-    body, go_on = form.body.encode(), threading.Event()
+    body, go_on = payload.body.encode(), threading.Event()
 
     def halves() -> Iterator[bytes]:
         yield body[: len(body) // 2]
@@ -148,7 +148,7 @@ def test_uploads_in_flight_are_answered(
         yield body[len(body) // 2 :]
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        asked = [pool.submit(server.ask, halves(), form.kind) for _ in range(AT_ONCE)]
+        asked = [pool.submit(server.ask, halves(), payload.content_type) for _ in range(AT_ONCE)]
         try:
             time.sleep(1.0 * subject.scale)
             stop(server)
@@ -157,7 +157,7 @@ def test_uploads_in_flight_are_answered(
             go_on.set()
     for answer in _all_answered(asked):
         what = "a request that was sent in part when the server was told to stop"
-        assert_answered(answer, form.predictions, subject, what)
+        assert_answered(answer, payload.predictions, subject, what)
     _assert_ends_well(server, "it was told to stop")
 
 
@@ -166,16 +166,19 @@ def test_idle_clients_hold_nothing_up(
     serving: Serving, serve: StartServing, subject: Subject
 ) -> None:
     """Neither one that keeps its connection, nor one that never sends its whole request."""
-    kind, form = any_form(serving)
+    kind, payload = any_payload(serving)
     server = serve(kind, variables=_stopping(4, subject))
     address = (LOOPBACK, int(server.url.rpartition(":")[2]))
     with requests.Session() as kept, socket.create_connection(address) as stalled:
         head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         stalled.sendall(head + b'Content-Length: 100\r\n\r\n{"inputs"')
         answer = kept.post(
-            f"{server.url}/invocations", form.body, headers={"Content-Type": form.kind}, timeout=60
+            f"{server.url}/invocations",
+            payload.body,
+            headers={"Content-Type": payload.content_type},
+            timeout=60,
         )
-        assert_answered(answer, form.predictions, subject)
+        assert_answered(answer, payload.predictions, subject)
         stop(server)
         _assert_ends_well(server, "it was told to stop, and one client is idle, one stalled")
 
@@ -238,11 +241,13 @@ def test_worker_that_is_killed_from_outside(
     serving: Serving, serve: StartServing, subject: Subject
 ) -> None:
     """Whatever it does at that moment, and more often than there are workers."""
-    kind, form = any_form(serving)
+    kind, payload = any_payload(serving)
     begun = time.monotonic()
     server = serve(kind)
     loads = time.monotonic() - begun
-    with asking_on(server, subject, 2, lambda: (form.body, form.kind, form.predictions)):
+    with asking_on(
+        server, subject, 2, lambda: (payload.body, payload.content_type, payload.predictions)
+    ):
         for _ in range(DEATHS):
             signal_worker(server, subject, signal.SIGKILL)
             # The next one is among those that had time to load.
@@ -275,7 +280,7 @@ def test_killed_model_server_ends_the_container(
     serving: Serving, serve: StartServing, how: str, subject: Subject
 ) -> None:
     """Unless the first process, which nothing inside can kill, is the server or mends it."""
-    kind, form = any_form(serving)
+    kind, payload = any_payload(serving)
     server = serve(kind)
     start = subject.contract.start
     done = run_in_container(server.container, start.interpreter, "-c", how, str(start.port))
@@ -289,10 +294,10 @@ def test_killed_model_server_ends_the_container(
             f"its server was killed, and {WITHIN * subject.scale} s later the container still runs"
         )
         try:
-            answer = server.ask(form.body, form.kind)
+            answer = server.ask(payload.body, payload.content_type)
         except requests.RequestException as error:
             pytest.fail(f"{what} without one: {error}")
-        assert_answered(answer, form.predictions, subject, what)
+        assert_answered(answer, payload.predictions, subject, what)
         return
     assert code not in (0, 143), f"exit code {code} hides that the server was killed"
 
@@ -312,8 +317,8 @@ def test_model_that_cannot_be_loaded_is_reported(
 @pytest.mark.promise("serving.reports_unloadable")
 def test_folder_without_a_model_is_reported(serving: Serving) -> None:
     """As it is where nothing, or another folder, is mounted."""
-    kind, _ = any_form(serving)
-    if GIVEN in serving.exams:
+    kind, _ = any_payload(serving)
+    if GIVEN in serving.cases:
         there = run_in_container(
             serving.server(kind).container,
             *(serving.subject.contract.start.interpreter, "-c"),
@@ -354,7 +359,7 @@ def test_model_with_other_requirements_is_refused(serving: Serving, named: str) 
     if line := UNMET[named]:
         files["requirements.txt"] += f"\n{line}\n".encode()
     else:
-        own = serving.exams[SCRIPTABLE].python.encode()
+        own = serving.cases[SCRIPTABLE].python.encode()
         for name in ("MLmodel", "python_env.yaml", "conda.yaml"):
             assert own in files[name], f"{name} of the trial's model doesn't say its Python"
             files[name] = files[name].replace(own, f"{ANOTHER_PYTHON}.18".encode())
@@ -366,7 +371,7 @@ def test_model_with_other_requirements_is_refused(serving: Serving, named: str) 
 def test_model_server_stops_on_sigterm(
     serving: Serving, serve: StartServing, promised: Promise
 ) -> None:
-    server = serve(any_form(serving)[0])
+    server = serve(any_payload(serving)[0])
     server.container.kill(signal.SIGTERM)
     code = ended(server, "SIGTERM", int(str(promised.value)))
     assert code in (0, 128 + signal.SIGTERM), f"exit code {code} after SIGTERM"
@@ -376,4 +381,4 @@ def test_model_server_stops_on_sigterm(
 def test_orphans_leave_the_process_table_of_a_model_server(
     serving: Serving, subject: Subject
 ) -> None:
-    assert_reaped(serving.server(any_form(serving)[0]).container, subject)
+    assert_reaped(serving.server(any_payload(serving)[0]).container, subject)

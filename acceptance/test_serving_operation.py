@@ -17,7 +17,7 @@ from acceptance.serving import (
     LOAD_SECONDS,
     LOADING,
     SCRIPTABLE,
-    any_form,
+    any_payload,
     at_once,
     scriptable,
     with_parameters,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from seatrial.stack.model_server import ModelServer
     from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import StartServing
-    from seatrial.trial.serving import Serving
+    from seatrial.trial.model_serving import Serving
 
 COUNTED_WITHIN = 0.5
 """Seconds after its answer in which a request may still be counted."""
@@ -42,7 +42,7 @@ def test_path_is_answered(
 ) -> None:
     """With the truth: /health while the model still loads, /version for what is installed."""
     path = str(promised.item)
-    server = serving.server(any_form(serving)[0])
+    server = serving.server(any_payload(serving)[0])
     answer = server.get(path)
     assert answer.status_code == HTTPStatus.OK, f"{path}: {answer.status_code}"
     if path == "/version":
@@ -51,7 +51,7 @@ def test_path_is_answered(
         assert asked.code == 0, f"the image's Python has no MLflow: {asked}"
         said, there = answer.text.strip().strip('"'), asked.output.split()[-1]
         assert said == there, f"/version says {said}, and MLflow {there} is installed"
-    if path != "/health" or SCRIPTABLE not in serving.exams:
+    if path != "/health" or SCRIPTABLE not in serving.cases:
         return
     loading = LOADING * subject.scale
     begun = time.monotonic()
@@ -63,11 +63,11 @@ def test_path_is_answered(
 
 @pytest.mark.promise("serving.metrics")
 def test_metrics_count_requests(serving: Serving) -> None:
-    kind, form = any_form(serving)
+    kind, payload = any_payload(serving)
     server = serving.server(kind)
     before, rounds = _counted(server), 5
     for _ in range(rounds):
-        for answer in at_once(server, form.body, form.kind):
+        for answer in at_once(server, payload.body, payload.content_type):
             answer.raise_for_status()
     time.sleep(COUNTED_WITHIN)
     # Whichever process tells them, they are the whole server's.
@@ -86,7 +86,7 @@ def test_metrics_count_requests(serving: Serving) -> None:
 
 @pytest.mark.promise("serving.metrics")
 def test_metrics_tell_failures_apart(serving: Serving) -> None:
-    kind, _ = any_form(serving)
+    kind, _ = any_payload(serving)
     server = serving.server(kind)
     before, times = _counted(server, "4"), 3
     for _ in range(times):
@@ -133,31 +133,31 @@ def _counted(server: ModelServer, status: str = "") -> dict[str, float]:
 
 @pytest.mark.promise("process.confined")
 def test_serves_models_confined(serving: Serving, subject: Subject) -> None:
-    kind, form = any_form(serving)
+    kind, payload = any_payload(serving)
     server = serving.server(kind)
     server.container.reload()
     configuration, host = server.container.attrs["Config"], server.container.attrs["HostConfig"]
     assert configuration["User"] == CONFINED_USER
     assert host["ReadonlyRootfs"]
     assert host["CapDrop"] == ["ALL"]
-    assert_answered(server.ask(form.body, form.kind), form.predictions, subject)
+    assert_answered(server.ask(payload.body, payload.content_type), payload.predictions, subject)
 
 
 @pytest.mark.promise("process.arbitrary_user")
 def test_serves_models_as_another_user(
     serving: Serving, serve: StartServing, subject: Subject
 ) -> None:
-    kind, form = any_form(serving)
+    kind, payload = any_payload(serving)
     server = serve(kind, user=OTHER_USER)
     users = {row[1] for row in server.container.top(ps_args="-eo pid,uid,args")["Processes"]}
     assert users == {OTHER_USER.partition(":")[0]}, f"its processes run as {users}"
-    assert_answered(server.ask(form.body, form.kind), form.predictions, subject)
+    assert_answered(server.ask(payload.body, payload.content_type), payload.predictions, subject)
 
 
 @pytest.mark.promise("image.user")
 def test_model_server_runs_as_its_user(serving: Serving, promised: Promise) -> None:
     """What the image says; no process of a server is root's."""
-    kind, _ = any_form(serving)
+    kind, _ = any_payload(serving)
     assert serving.subject.configuration.user == promised.value
     top = serving.server(kind).container.top(ps_args="-eo pid,uid,args")
     roots = [row for row in top["Processes"] if int(row[1]) == 0]
@@ -167,7 +167,7 @@ def test_model_server_runs_as_its_user(serving: Serving, promised: Promise) -> N
 @pytest.mark.promise("image.healthcheck")
 def test_model_server_is_healthy(serving: Serving, serve: StartServing, subject: Subject) -> None:
     """Once its model is loaded."""
-    kind, _ = any_form(serving)
+    kind, _ = any_payload(serving)
     container = serving.server(kind).container
     how, *words = subject.configuration.healthcheck or ("NONE",)
     assert how == "CMD", f"the health check is {how}, not a command without a shell"
@@ -175,7 +175,7 @@ def test_model_server_is_healthy(serving: Serving, serve: StartServing, subject:
     assert checked.code == 0, f"the check fails on a server that answers: {checked}"
 
     wait_healthy(container)
-    if SCRIPTABLE not in serving.exams:
+    if SCRIPTABLE not in serving.cases:
         return
     loading = serve(SCRIPTABLE, wait=False, variables={LOAD_SECONDS: "3600"})
 

@@ -37,7 +37,7 @@ TRAINER = "model-server"
 _INSIDE = ROOT / "bench" / "inside"
 VERSIONS, SCRIPTED = _INSIDE / "versions.py", _INSIDE / "scripted.py"
 """What makes the model: one of scikit-learn, or one that waits when it is told to."""
-_EXAMS = ROOT / "seatrial" / "trial" / "inside" / "exams.py"
+_TRAIN_MODELS = ROOT / "seatrial" / "trial" / "inside" / "train_models.py"
 PLATFORM = "linux/amd64"
 """MLflow builds images for no other."""
 ANEW = ROOT / "bench" / "anew.hcl"
@@ -92,7 +92,7 @@ def train(
     place = f"{script.PLACE}/models"
     command = [interpreter, f"{script.PLACE}/{program.name}", place, str(count)]
     with script.ended(
-        client, session, reference, command, files=(program, _EXAMS), environment=_QUIET
+        client, session, reference, command, files=(program, _TRAIN_MODELS), environment=_QUIET
     ) as (
         container,
         printed,

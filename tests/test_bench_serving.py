@@ -416,7 +416,7 @@ def test_bare_handler_gives_back_what_it_gets(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_scripts_for_containers_are_whole() -> None:
-    for path in (models.VERSIONS, models.SCRIPTED, models._EXAMS):
+    for path in (models.VERSIONS, models.SCRIPTED, models._TRAIN_MODELS):
         compile(path.read_text(encoding="utf-8"), path.name, "exec")
     compile(floor.IN_PROCESS, "in-process", "exec")
 

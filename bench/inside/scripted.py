@@ -1,7 +1,7 @@
 """Save the trial's model that waits when it is told to, and print how it is asked and answers.
 
 The arguments are a folder, which gets the model in the folder `1`, and the number 1. Beside this
-file lies the trial's `exams.py`.
+file lies the trial's `train_models.py`.
 """
 
 import json
@@ -10,16 +10,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-import exams  # type: ignore[import-not-found]
 import mlflow
 import pandas as pd
+import train_models  # type: ignore[import-not-found]
 
 
 def main(folder: Path) -> None:
     """Make the model."""
     path = str(folder / "1")
     with tempfile.TemporaryDirectory() as scratch:
-        words = exams.affine(Path(scratch))
+        words = train_models.affine(Path(scratch))
         flavor = words.pop("flavor")
         del words["weights"]
         flavor.save_model(path=path, **words)
@@ -28,7 +28,7 @@ def main(folder: Path) -> None:
     made = {
         "python": platform.python_version(),
         "body": {"dataframe_split": frame},
-        "predictions": exams.answers(predictions),
+        "predictions": train_models.answers(predictions),
     }
     print(json.dumps(made))
 

@@ -1,7 +1,8 @@
 """Save versions of the trial's pipeline, and print how the first is asked and what it answers.
 
 The arguments are a folder, which gets each version in a folder of its own, and their number. They
-need the same environment and differ in their weights. Beside this file lies the trial's `exams.py`.
+need the same environment and differ in their weights. Beside this file lies the trial's
+`train_models.py`.
 """
 
 import json
@@ -9,13 +10,13 @@ import platform
 import sys
 from pathlib import Path
 
-import exams  # type: ignore[import-not-found]
 import mlflow
+import train_models  # type: ignore[import-not-found]
 
 
 def main(folder: Path, count: int) -> None:
     """Make the versions."""
-    words = exams.pipeline()
+    words = train_models.pipeline()
     flavor = words.pop("flavor")
     del words["weights"]  # of the first version
     weights = words["sk_model"][-1].coef_
@@ -29,7 +30,7 @@ def main(folder: Path, count: int) -> None:
             said = {
                 "python": platform.python_version(),
                 "body": {"dataframe_split": {key: split[key] for key in ("columns", "data")}},
-                "predictions": exams.answers(mlflow.pyfunc.load_model(path).predict(row)),
+                "predictions": train_models.answers(mlflow.pyfunc.load_model(path).predict(row)),
             }
         weights *= 1.25
     print(json.dumps(said))

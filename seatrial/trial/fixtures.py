@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from seatrial.stack.settings import ServerSettings
     from seatrial.stack.subject import Subject
     from seatrial.stack.workplace import Workplace
+    from seatrial.trial.model_serving import Serving
     from seatrial.trial.parametrize import Case
     from seatrial.trial.pool import ServerPool
     from seatrial.trial.run import Run
-    from seatrial.trial.serving import Serving
     from seatrial.trial.session import TrialSession
 
 RUN_KEY = pytest.StashKey["Run"]()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from seatrial.trial.model_serving import ServingPool
 from seatrial.trial.pool import ServerPool
-from seatrial.trial.serving import ModelServing
 from seatrial.trial.session import TrialSession
 
 if TYPE_CHECKING:
@@ -19,4 +19,4 @@ class Run:
     def __init__(self, options: TrialOptions, shared: SharedState) -> None:
         self.trial = TrialSession(options, shared)
         self.servers = ServerPool(self.trial)
-        self.serving = ModelServing(self.trial, self.servers)
+        self.serving = ServingPool(self.trial, self.servers)

@@ -3,9 +3,9 @@
 The argument is JSON: `server` (a tracking URI; the models are logged there and registered under
 `prefix` and their kind, with the alias `trial`) or `folder` (they are saved below it). `given`
 names a model that exists already instead. Printed, as the last line, is JSON: by kind of model
-`uri`, `python` (the version), `weights` and `forms`, which hold by form of input `kind` (the
-content type), `body`, `predictions`, and in `more` the same of other inputs, by what is special in
-them. By its weights a model can be reckoned without this image.
+`uri`, `python` (the version), `weights` and `payloads`, which hold by form of input
+`content_type`, `body`, `predictions`, and in `variations` the same of other inputs, by what is
+special in them. By its weights a model can be reckoned without this image.
 """
 
 import io
@@ -158,7 +158,7 @@ def tensor() -> "dict[str, Any]":
     }
 
 
-def forms_of(path: str) -> "dict[str, dict[str, Any]]":
+def payloads_of(path: str) -> "dict[str, dict[str, Any]]":
     """Every form of input that the model's signature takes, made from its input example."""
     model = mlflow.pyfunc.load_model(path)
     metadata = Model.load(path)
@@ -166,21 +166,21 @@ def forms_of(path: str) -> "dict[str, dict[str, Any]]":
     if example is None:
         sys.exit("the model has no input example to try it with: log it with input_example")
     parameters = metadata.load_input_example_params(path)
-    forms = inputs_of(model, example)
-    for form in forms.values():
-        form["more"] = {}
+    payloads = inputs_of(model, example)
+    for payload in payloads.values():
+        payload["variations"] = {}
     for what, other in others(example, model.metadata.get_input_schema()).items():
-        for name, form in inputs_of(model, other).items():
-            forms[name]["more"][what] = form
+        for name, payload in inputs_of(model, other).items():
+            payloads[name]["variations"][what] = payload
     if parameters:
-        first = json.loads(next(iter(forms.values()))["body"])
-        forms["params"] = {
-            "kind": JSON,
+        first = json.loads(next(iter(payloads.values()))["body"])
+        payloads["params"] = {
+            "content_type": JSON,
             "body": written({**first, "params": parameters}),
             "predictions": answers(model.predict(example, params=parameters)),
-            "more": {},
+            "variations": {},
         }
-    return forms
+    return payloads
 
 
 def inputs_of(model: Any, example: Any) -> "dict[str, dict[str, Any]]":  # noqa: ANN401
@@ -197,10 +197,12 @@ def inputs_of(model: Any, example: Any) -> "dict[str, dict[str, Any]]":  # noqa:
     else:
         bodies = {name: {name: np.asarray(example).tolist()} for name in ("inputs", "instances")}
     said = {"predictions": answers(model.predict(example))}
-    forms = {name: {"kind": JSON, "body": written(body), **said} for name, body in bodies.items()}
+    payloads = {
+        name: {"content_type": JSON, "body": written(body), **said} for name, body in bodies.items()
+    }
     if isinstance(example, pd.DataFrame):
-        forms["csv"] = {"kind": CSV, "body": example.to_csv(index=False), **said}
-    return forms
+        payloads["csv"] = {"content_type": CSV, "body": example.to_csv(index=False), **said}
+    return payloads
 
 
 def others(example: Any, schema: Any) -> "dict[str, pd.DataFrame]":  # noqa: ANN401
@@ -223,18 +225,22 @@ def taken(path: str) -> "dict[str, dict[str, Any]]":
     """The forms of input that MLflow itself takes for a model, which may be without a signature."""
     model = mlflow.pyfunc.load_model(path)
     schema = model.metadata.get_input_schema()
-    forms = {name: form for name, form in forms_of(path).items() if is_taken(form, model, schema)}
-    for form in forms.values():
-        form["more"] = {
-            what: one for what, one in form["more"].items() if is_taken(one, model, schema)
+    payloads = {
+        name: payload
+        for name, payload in payloads_of(path).items()
+        if is_taken(payload, model, schema)
+    }
+    for payload in payloads.values():
+        payload["variations"] = {
+            what: one for what, one in payload["variations"].items() if is_taken(one, model, schema)
         }
-    return forms or sys.exit("MLflow takes the model's own input example in no form of input")
+    return payloads or sys.exit("MLflow takes the model's own input example in no form of input")
 
 
-def is_taken(form: "dict[str, Any]", model: Any, schema: Any) -> bool:  # noqa: ANN401 - MLflow's
-    """Whether MLflow answers it."""
+def is_taken(payload: "dict[str, Any]", model: Any, schema: Any) -> bool:  # noqa: ANN401 - MLflow's
+    """Whether MLflow answers the payload."""
     try:
-        answer = invocations(form["body"], form["kind"], model, schema)  # type: ignore[no-untyped-call]
+        answer = invocations(payload["body"], payload["content_type"], model, schema)  # type: ignore[no-untyped-call]
     except MlflowException:
         return False
     return bool(answer.status == 200)
@@ -250,9 +256,9 @@ def answers(predictions: object) -> object:
 def main(said: "dict[str, str]") -> None:
     """Make the models, and print what they answer."""
     if given := said.get("given"):
-        print(json.dumps({"given": exam(given, taken(given), {})}))
+        print(json.dumps({"given": model_case(given, taken(given), {})}))
         return
-    exams = {}
+    cases = {}
     with tempfile.TemporaryDirectory() as scratch:
         models = {"pipeline": pipeline(), "affine": affine(Path(scratch)), "tensor": tensor()}
         for kind, words in models.items():
@@ -262,15 +268,20 @@ def main(said: "dict[str, str]") -> None:
             uri = folder
             if server := said.get("server"):
                 uri = log(server, flavor, words, f"{said['prefix']}-{kind}")
-            exams[kind] = exam(uri, forms_of(folder), weights)
-    print(json.dumps(exams))
+            cases[kind] = model_case(uri, payloads_of(folder), weights)
+    print(json.dumps(cases))
 
 
-def exam(
-    uri: str, forms: "dict[str, dict[str, Any]]", weights: "dict[str, Any]"
+def model_case(
+    uri: str, payloads: "dict[str, dict[str, Any]]", weights: "dict[str, Any]"
 ) -> "dict[str, Any]":
-    """What is printed of one model."""
-    return {"uri": uri, "python": platform.python_version(), "weights": weights, "forms": forms}
+    """The description of one model, as it is printed."""
+    return {
+        "uri": uri,
+        "python": platform.python_version(),
+        "weights": weights,
+        "payloads": payloads,
+    }
 
 
 def log(server: str, flavor: Any, words: "dict[str, Any]", name: str) -> str:  # noqa: ANN401

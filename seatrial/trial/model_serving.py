@@ -1,0 +1,158 @@
+"""The servers of models: of one image under test, or of the images that one tool builds.
+
+An image that holds no model gets models mounted. Images that hold one are built by the trial from
+models that were logged to the server under test, by `invoke model` (`own`) and by MLflow's own
+`mlflow models build-docker` (`stock`). For an image that somebody already has, the model is given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from seatrial.build import table
+from seatrial.errors import UserError
+from seatrial.model import image as model_image
+from seatrial.model import stock
+from seatrial.stack.model_server import ModelServer, ServedImage, start_model_server
+from seatrial.stack.server import prepare_files
+from seatrial.stack.waiting import ContainerError
+from seatrial.trial import model_cases
+from seatrial.trial.once import Once
+from seatrial.trial.sources import OWN, STOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from seatrial.stack.subject import Subject
+    from seatrial.trial.model_cases import ModelCase
+    from seatrial.trial.pool import ServerPool
+    from seatrial.trial.session import TrialSession
+
+
+@dataclass
+class Serving:
+    """The servers of one image under test, or of the images that one way of building makes."""
+
+    trial: TrialSession
+    pool: ServerPool
+    subject: Subject
+    cases: Mapping[str, ModelCase]
+    """By the kind of model."""
+    files: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
+    """Of models that are mounted: what their folders hold."""
+    images: Once[str, ServedImage, UserError] = field(default_factory=lambda: Once(UserError))
+    _shared: Once[str, ModelServer, ContainerError] = field(
+        default_factory=lambda: Once(ContainerError, ContainerError.in_one_line)
+    )
+
+    def image(self, kind: str) -> ServedImage:
+        """What serves that kind of model; built at the first call where it has to be.
+
+        Raises:
+            UserError: it can't be built, now or when it was first asked for.
+        """
+
+        def make() -> ServedImage:
+            return ServedImage(self.subject, self.build(kind, self.subject.platform))
+
+        return self.images.get(kind, make)
+
+    def mounted(self, name: str, files: Mapping[str, bytes]) -> ServedImage:
+        """The image under test, with a folder at the model's place."""
+        volume = self.trial.fresh_name(name)
+        prepare_files(self.trial.client, self.trial.session, self.subject, volume, files)
+        return ServedImage(self.subject, self.subject.configuration.image_id, volume)
+
+    def server(self, kind: str) -> ModelServer:
+        """The server of that kind of model that tests share, started at the first call.
+
+        Raises:
+            ContainerError: it is not ready in time, now or when it was first asked for.
+        """
+        found = self._shared.get(kind, lambda: self._started(kind))
+        self.pool.touch(found)
+        return found
+
+    def launch(
+        self,
+        kind: str,
+        *,
+        environment: Mapping[str, str] | None = None,
+        user: str | None = None,
+        memory: int | None = None,
+    ) -> ModelServer:
+        """Start a server of its own; it is not waited for."""
+        started = start_model_server(
+            self.image(kind),
+            self.trial.session,
+            self.trial.fresh_name(f"{self.subject.name}-{kind}"),
+            workers=self.subject.workers,
+            environment=environment,
+            user=user,
+            memory=memory,
+        )
+        self.pool.touch(started)
+        return started
+
+    def _started(self, kind: str) -> ModelServer:
+        server = self.launch(kind)
+        server.wait_ready()
+        return server
+
+    def build(self, kind: str, platform: str) -> str:
+        """Build an image that holds a model.
+
+        Args:
+            kind: of the model.
+            platform: as `invoke model` takes it; MLflow's own way knows none.
+
+        Returns:
+            its reference.
+
+        Raises:
+            UserError: it can't be built.
+        """
+        tag = self.trial.image_tag(f"{self.subject.name}-{kind}")
+        case, server = self.cases[kind], self.pool.main(self.trial.tracking[0]).url
+        if self.subject.name == STOCK:
+            base = stock.find_base(case.python, self.trial.stand_in, table.console())
+            stock.build(case.uri, tag, server, base)
+        else:
+            model_image.run(model_uri=case.uri, tag=tag, platform=platform, tracking_uri=server)
+        return tag
+
+
+class ServingPool:
+    """The servers of models, by image under test: made when the first test asks."""
+
+    def __init__(self, trial: TrialSession, pool: ServerPool) -> None:
+        """Nothing is made yet."""
+        self._trial = trial
+        self._pool = pool
+        self._made: Once[str, Serving, UserError] = Once(UserError)
+
+    def of(self, subject: Subject) -> Serving:
+        """The servers of models that `subject` stands for, with models to try them on.
+
+        Raises:
+            UserError: the models can't be made, now or when they were first asked for.
+        """
+        return self._made.get(subject.label, lambda: _prepare(self._trial, self._pool, subject))
+
+
+def _prepare(trial: TrialSession, pool: ServerPool, subject: Subject) -> Serving:
+    """Make the models that `subject` is tried with, or take the one that was given."""
+    if subject.name in (OWN, STOCK):
+        logged = model_cases.log(trial, pool.main(trial.tracking[0]))
+        return Serving(trial, pool, subject, logged)
+    if trial.options.model_uri:
+        given = model_cases.describe(trial, trial.options.model_uri)
+        image = ServedImage(subject, subject.configuration.image_id)
+        images = Once(UserError, made=dict.fromkeys(given, image))
+        return Serving(trial, pool, subject, given, images=images)
+    saved, files = model_cases.save(trial, subject)
+    serving = Serving(trial, pool, subject, saved, files)
+    for kind, content in files.items():
+        serving.images.made[kind] = serving.mounted(kind, content)
+    return serving
