@@ -141,9 +141,16 @@ def test_what_every_test_needs_ends_the_run(
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines([f"*Interrupted: {reason}*"])
     result.stdout.fnmatch_lines(["the last line"])
+    result.stderr.fnmatch_lines([f"ERROR: {reason}"])
     assert "Traceback" not in result.stdout.str()
     assert project.asked[f"start {broken}"] == 1
     assert project.asked["remove session"] == 1
+
+
+def test_broken_start_is_no_failed_test(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else whoever reads the exit code would take an image that is no server for a broken one."""
+    monkeypatch.setenv("BROKEN", "embedded")
+    assert project.run("--exitfirst", "-k", "main").ret == pytest.ExitCode.INTERRUPTED
 
 
 def test_plainer_server_where_the_fullest_does_not_start(
@@ -165,6 +172,17 @@ def test_sigterm_ends_the_run_and_removes_everything(
     code = project.end_at(f"start {hanging}", "-k", "main", "-n", workers)
     assert code == pytest.ExitCode.INTERRUPTED
     assert project.asked["remove session"] == 1
+
+
+def test_only_this_user_reads_what_the_processes_share(
+    project: Project, pytester: pytest.Pytester
+) -> None:
+    """The passwords of the services are among it."""
+    pytester.makepyfile(
+        test_mine="def test_place(seatrial_services, seatrial_trial):\n"
+        "    assert seatrial_trial.shared.folder.stat().st_mode & 0o777 == 0o700\n"
+    )
+    project.run("-n", "1").assert_outcomes(passed=1)
 
 
 def test_nothing_of_the_run_stays(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,11 +58,3 @@ def test_refusal_reaches_the_other_processes(tmp_path: Path) -> None:
     SharedState(tmp_path).refuse(UserError("nothing to try"))
     with pytest.raises(UserError, match=r"^nothing to try$"):
         SharedState(tmp_path).require_no_fault()
-
-
-def test_only_this_user_reads_it() -> None:
-    shared = SharedState.create()
-    try:
-        assert shared.folder.stat().st_mode & 0o777 == 0o700
-    finally:
-        shared.folder.rmdir()

@@ -128,7 +128,8 @@ def add_short_names(parser: pytest.Parser) -> set[str]:
         if option.of_pytest:
             continue
         try:
-            group.addoption(option.flag, **_attributes(option))
+            same = {"help": f"the same as {option.prefixed_flag}"}
+            group.addoption(option.flag, **_attributes(option) | same)
         except (ArgumentError, ValueError):
             continue
         added.add(option.flag)

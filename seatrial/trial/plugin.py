@@ -6,13 +6,14 @@ Only what is light is imported here: a repository may have the plugin without us
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from seatrial import scratch
 from seatrial.errors import UserError
 from seatrial.trial import options as trial_options
 from seatrial.trial import signals, temporary_files
@@ -77,7 +78,8 @@ PACKAGED = "seatrial.acceptance"
 WORKER_PAYLOAD = "seatrial_run"
 NEEDED = "needed"
 """The sign of a worker whose tests need images."""
-LEFT_OUT = "seatrial_left_out"
+LEFT_OUT, FAILED_START = "seatrial_left_out", "seatrial_failed_start"
+"""What a worker tells the controller."""
 LEFT_OUT_KEY = pytest.StashKey[list[str]]()
 SHARED_KEY = pytest.StashKey[SharedState]()
 FAULT_KEY = pytest.StashKey[UserError]()
@@ -208,9 +210,11 @@ def pytest_xdist_node_collection_finished(node: Any) -> None:  # noqa: ANN401
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401
-    """Take over what a worker has left out (a hook of xdist)."""
+    """Take over what a worker has to tell (a hook of xdist)."""
     output = getattr(node, "workeroutput", {})
     node.config.stash[LEFT_OUT_KEY] += output.get(LEFT_OUT, [])
+    if run := node.config.stash.get(RUN_KEY, None):
+        run.failed_start = run.failed_start or output.get(FAILED_START, "")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -220,23 +224,29 @@ def pytest_keyboard_interrupt() -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tell the controller what this worker has left out."""
+    """Tell the controller what this worker has to tell; tell a broken start from failed tests."""
+    run = session.config.stash.get(RUN_KEY, None)
+    failed_start = run.failed_start if run else ""
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output[LEFT_OUT] = session.config.stash[LEFT_OUT_KEY]
+        output |= {LEFT_OUT: session.config.stash[LEFT_OUT_KEY], FAILED_START: failed_start}
+    elif failed_start:
+        # With `--exitfirst`, pytest would call it a failed test.
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove what the run has started."""
+    """Remove what the run has started, and end with the reason where there is one."""
+    run = config.stash.get(RUN_KEY, None)
+    if run is None:
+        return
+    # Too late for pytest's own ways to end with an error.
+    if run.failed_start and not _is_worker(config):
+        sys.stderr.write(f"ERROR: {run.failed_start}\n")
     try:
-        if run := config.stash.get(RUN_KEY, None):
-            run.trial.end()
+        run.trial.end()
     except UserError as error:
-        # Too late for pytest's own ways to end with an error; what needed the engine has failed.
         sys.stderr.write(f"ERROR: {error}\n")
-    finally:
-        if SHARED_KEY in config.stash and not _is_worker(config):
-            shutil.rmtree(config.stash[SHARED_KEY].folder, ignore_errors=True)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -294,13 +304,16 @@ def _run(config: pytest.Config) -> Run:
 
 
 def _shared(config: pytest.Config) -> SharedState:
+    """What the processes of the run share; the first of them makes the folder and removes it."""
     if SHARED_KEY not in config.stash:
         worker_input: dict[str, Any] | None = getattr(config, "workerinput", None)
-        config.stash[SHARED_KEY] = (
-            SharedState.create()
-            if worker_input is None
-            else SharedState(Path(worker_input[WORKER_PAYLOAD]))
-        )
+        if worker_input is None:
+            stack = ExitStack()
+            folder = stack.enter_context(scratch.folder())
+            config.add_cleanup(stack.close)
+        else:
+            folder = Path(worker_input[WORKER_PAYLOAD])
+        config.stash[SHARED_KEY] = SharedState(folder)
     return config.stash[SHARED_KEY]
 
 

@@ -40,7 +40,7 @@ def explain(
             # It says itself what is wrong; the way through the fixtures adds nothing.
             report.longrepr = str(error)
         if isinstance(error, StartError):
-            item.session.shouldstop = str(error).splitlines()[0]
+            run.failed_start = item.session.shouldstop = str(error).splitlines()[0]
     if case is None:
         return
     trial = run.trial

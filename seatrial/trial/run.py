@@ -20,3 +20,5 @@ class Run:
         self.trial = TrialSession(options, shared)
         self.servers = ServerPool(self.trial)
         self.serving = ServingPool(self.trial, self.servers)
+        self.failed_start = ""
+        """What every test needs and did not start: the run is not to go on without it."""

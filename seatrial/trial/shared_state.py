@@ -1,7 +1,7 @@
 """What the processes of one run share: pytest itself, and the workers of pytest-xdist.
 
-Each value is made once, by the process that asks first, and kept as JSON in a folder that only this
-user may read. A failure is kept as well: whoever asks later gets the same one.
+Each value is made once, by the process that asks first, and kept as JSON in a folder, which only
+this user may read. A failure is kept as well: whoever asks later gets the same one.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 _FAULT = "fault"
 
@@ -27,11 +26,6 @@ class SharedState:
     """Values by name."""
 
     folder: Path
-
-    @classmethod
-    def create(cls) -> Self:
-        """Make an empty one, which the caller removes."""
-        return cls(Path(tempfile.mkdtemp(prefix="seatrial-run-")))
 
     def get(self, name: str, make: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever JSON holds
         """Give back the value of that name; the first call of all processes makes it.
