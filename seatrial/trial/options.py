@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from argparse import ArgumentError
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
-
-import pytest
 
 from seatrial.errors import UserError
 
@@ -19,7 +16,6 @@ if TYPE_CHECKING:
 
 PREFIX = "seatrial-"
 """What pytest's own name of an option begins with; the short name goes to whoever was first."""
-SHORT_NAMES_KEY: pytest.StashKey[set[str]] = pytest.StashKey()
 
 
 @dataclass(frozen=True)
@@ -101,54 +97,8 @@ OPTIONS = (
 )
 
 
-def add(parser: pytest.Parser) -> None:
-    """Declare the options under the names that no other plugin has."""
-    group = parser.getgroup("seatrial", "the trial of MLflow images")
-    for option in OPTIONS:
-        if option.of_pytest:
-            continue
-        try:
-            group.addoption(option.prefixed_flag, **_attributes(option))
-        except (ArgumentError, ValueError):
-            raise pytest.UsageError(
-                f"{option.prefixed_flag} is an option of another plugin as well: leave one of the"
-                " two out, such as with `-p no:NAME`"
-            ) from None
-
-
-def add_short_names(parser: pytest.Parser) -> set[str]:
-    """Declare the options under their short names, but for those that another plugin has.
-
-    Returns:
-        the flags that are ours.
-    """
-    group = parser.getgroup("seatrial")
-    added = set()
-    for option in OPTIONS:
-        if option.of_pytest:
-            continue
-        try:
-            same = {"help": f"the same as {option.prefixed_flag}"}
-            group.addoption(option.flag, **_attributes(option) | same)
-        except (ArgumentError, ValueError):
-            continue
-        added.add(option.flag)
-    return added
-
-
-def _attributes(option: Option) -> dict[str, Any]:
-    attributes: dict[str, Any] = {
-        "dest": option.destination,
-        "metavar": option.metavar,
-        "help": _explained(option),
-        "default": option.default,
-    }
-    if option.multiple:
-        attributes |= {"action": "append", "default": []}
-    return attributes
-
-
-def _explained(option: Option) -> str:
+def explained(option: Option) -> str:
+    """The option's help, with its default."""
     more = "; may be given more than once" if option.multiple else ""
     default = f" (default: `{option.default}`)" if option.default else ""
     return f"{option.help}{more}{default}"
@@ -176,12 +126,12 @@ def iterable_parameters() -> list[str]:
 
 def task_help() -> dict[str, str]:
     """What the task says about each option."""
-    return {option.name: _explained(option).replace("`", "") for option in OPTIONS}
+    return {option.name: explained(option).replace("`", "") for option in OPTIONS}
 
 
 def as_table() -> str:
     """The options as a table in Markdown."""
-    rows = [f"| `{option.flag} {option.metavar}` | {_explained(option)} |" for option in OPTIONS]
+    rows = [f"| `{option.flag} {option.metavar}` | {explained(option)} |" for option in OPTIONS]
     return "\n".join(["| option | meaning |", "| --- | --- |", *rows])
 
 
@@ -223,20 +173,18 @@ class TrialOptions:
     """The short names that are the trial's on pytest's command line; None for all of them."""
 
     @classmethod
-    def of(cls, config: pytest.Config) -> Self:
-        """Read the options.
+    def of(cls, given: Mapping[str, Any], flags: Collection[str] | None = None) -> Self:
+        """Check what was given on the command line.
+
+        Args:
+            given: values by the name of the task's parameter.
+            flags: the short names that are the trial's on that command line; None for all of them.
 
         Raises:
-            UserError: one is unknown, or two of them contradict each other.
+            UserError: a value is unknown, or two options contradict each other.
         """
         from seatrial.contract import Claim
 
-        given = {
-            option.parameter: getattr(config.option, option.destination)
-            for option in OPTIONS
-            if not option.of_pytest
-        }
-        flags = config.stash.get(SHORT_NAMES_KEY, None)
         options = cls(
             variants=tuple(given["variant"]),
             platform=given["platform"],
@@ -273,12 +221,3 @@ class TrialOptions:
             "promise": [str(claim) for claim in self.promises],
         }
         return as_words(values, flags=self.flags)
-
-
-def were_given(config: pytest.Config) -> bool:
-    """Whether any of the options was given on the command line."""
-    return any(
-        getattr(config.option, option.destination) not in (option.default, [])
-        for option in OPTIONS
-        if not option.of_pytest
-    )

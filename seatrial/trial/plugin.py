@@ -15,8 +15,7 @@ import pytest
 
 from seatrial import scratch
 from seatrial.errors import UserError
-from seatrial.trial import options as trial_options
-from seatrial.trial import signals, temporary_files
+from seatrial.trial import pytest_options, signals, temporary_files
 from seatrial.trial.fixtures import (
     RUN_KEY,
     seatrial_case,
@@ -88,12 +87,12 @@ FAULT_KEY = pytest.StashKey[UserError]()
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Declare the trial's options."""
-    trial_options.add(parser)
+    pytest_options.add(parser)
     parser.addini("seatrial_acceptance", "the repository's own folder of acceptance tests")
     if any(name.endswith("conftest.py") for name, _ in pluginmanager.list_name_plugin()):
         # A conftest has loaded the plugin: it comes too late for the hook below.
         config: Any = pluginmanager.get_plugin("pytestconfig")
-        config.stash[trial_options.SHORT_NAMES_KEY] = trial_options.add_short_names(parser)
+        pytest_options.add_short_names(parser, config)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -102,14 +101,14 @@ def pytest_load_initial_conftests(
 ) -> Generator[None, object, object]:
     """Declare the short names of the options that no plugin and no conftest has taken."""
     result = yield
-    early_config.stash[trial_options.SHORT_NAMES_KEY] = trial_options.add_short_names(parser)
+    pytest_options.add_short_names(parser, early_config)
     return result
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marks, and provide a folder for the temporary files of a trial."""
-    if trial_options.were_given(config) or _wants_acceptance(config):
+    if pytest_options.were_given(config) or _wants_acceptance(config):
         temporary_files.provide(config)
     config.stash[LEFT_OUT_KEY] = []
     for mark in (
@@ -123,9 +122,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Refuse options that contradict each other, whatever tests there are."""
     config = session.config
-    if trial_options.were_given(config) and not _is_worker(config):
+    if pytest_options.were_given(config) and not _is_worker(config):
         try:
-            trial_options.TrialOptions.of(config)
+            pytest_options.read(config)
         except UserError as error:
             raise pytest.UsageError(str(error)) from None
 
@@ -298,8 +297,7 @@ def _run(config: pytest.Config) -> Run:
     if RUN_KEY not in config.stash:
         from seatrial.trial.run import Run
 
-        options = trial_options.TrialOptions.of(config)
-        config.stash[RUN_KEY] = Run(options, _shared(config))
+        config.stash[RUN_KEY] = Run(pytest_options.read(config), _shared(config))
     return config.stash[RUN_KEY]
 
 
