@@ -70,10 +70,17 @@ class Project:
             return running.wait(LIMIT)
 
     @property
+    def connections(self) -> int:
+        """How often a process connected to the engine."""
+        return self._lines().count("connect")
+
+    @property
     def asked(self) -> Counter[str]:
-        """How often the engine was asked for what; each process connects for itself."""
-        lines = self._log.read_text().splitlines() if self._log.exists() else []
-        return Counter(line for line in lines if line != "connect")
+        """How often the engine was asked for what else."""
+        return Counter(line for line in self._lines() if line != "connect")
+
+    def _lines(self) -> list[str]:
+        return self._log.read_text().splitlines() if self._log.exists() else []
 
 
 @pytest.fixture
@@ -112,6 +119,17 @@ def test_everything_starts_once(project: Project) -> None:
 def test_workers_share_what_one_of_them_has_started(project: Project) -> None:
     project.run("-n", "2", "--dist", "loadgroup").assert_outcomes(passed=7)
     assert project.asked == {**EACH_ONE, "start proxied": 2}
+
+
+def test_worker_connects_before_it_starts_a_container(
+    project: Project, pytester: pytest.Pytester
+) -> None:
+    """It needs the session's labels for that."""
+    project.run("-n", "1", "-k", "arithmetic or image").assert_outcomes(passed=2)
+    assert project.connections == 1, "a worker that starts nothing needs no connection"
+    pytester.makepyfile(test_mine="def test_labels(seatrial_trial): seatrial_trial.session.labels")
+    project.run("-n", "1").assert_outcomes(passed=1)
+    assert project.connections == 3
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])

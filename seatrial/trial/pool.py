@@ -235,6 +235,7 @@ class ServerPool:
         known = {source.label for source in self._trial.sources}
         if subject.label in self._first or subject.label not in known:
             return  # an image that a test has built is tried for what it adds
+        _ = self._trial.session  # before two threads ask for it
         with ThreadPoolExecutor(2) as pool:
             starts: list[Future[Any]] = [pool.submit(self._first_server, subject)]
             if settings.needs_services:

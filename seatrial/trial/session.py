@@ -114,7 +114,14 @@ class TrialSession:
 
     @cached_property
     def session(self) -> Session:
-        """The owner of everything that the run starts, with a network of its own."""
+        """The owner of everything that the run starts, with a network of its own.
+
+        Raises:
+            UserError: no engine answers.
+        """
+        # Whoever labels a container is about to start it: testcontainers then needs to know which
+        # engine that is, and whether its reaper is there.
+        _ = self.client
 
         def begin() -> dict[str, str]:
             session = Session.begin()
