@@ -175,7 +175,7 @@ def test_two_plugins_with_the_same_long_name_are_one_line(project: pytest.Pytest
 
 
 def test_loading_costs_nothing() -> None:
-    code = "import sys, seatrial.trial.plugin; print(*sys.modules)"
+    code = "import sys, seatrial.trial.plugin, seatrial.trial.fixtures; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout.split()
@@ -213,6 +213,14 @@ def test_only_tests_of_images_need_the_engine(project: pytest.Pytester) -> None:
     project.runpytest_subprocess("acceptance", *MINE, "-k", "arithmetic").assert_outcomes(
         passed=1, deselected=5
     )
+
+
+def test_every_fixture_is_documented(project: pytest.Pytester) -> None:
+    listed = project.runpytest_subprocess("--fixtures", "-q", "tests").stdout.str()
+    internal = {"seatrial_run", "seatrial_case"}
+    document = ROOT.joinpath("docs", "trial.md").read_text(encoding="utf-8")
+    fixtures = set(re.findall(r"^(seatrial_\w+)", listed, re.MULTILINE))
+    assert fixtures - internal == set(re.findall(r"`(seatrial_\w+)`", document))
 
 
 def test_fixtures_have_short_names_in_the_acceptance_tests_alone(project: pytest.Pytester) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+from seatrial.trial.plugin import RUN_KEY
 from seatrial.trial.sharing import uses_server
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from seatrial.trial.pool import ServerPool
     from seatrial.trial.run import Run
     from seatrial.trial.session import TrialSession
-
-RUN_KEY = pytest.StashKey["Run"]()
 
 
 class Launch(Protocol):

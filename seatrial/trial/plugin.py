@@ -16,30 +16,6 @@ import pytest
 from seatrial import scratch
 from seatrial.errors import UserError
 from seatrial.trial import pytest_options, signals, temporary_files
-from seatrial.trial.fixtures import (
-    RUN_KEY,
-    seatrial_case,
-    seatrial_client,
-    seatrial_direct_client,
-    seatrial_direct_server,
-    seatrial_embedded_server,
-    seatrial_experiment,
-    seatrial_image,
-    seatrial_launch,
-    seatrial_main_settings,
-    seatrial_postgresql_server,
-    seatrial_promised,
-    seatrial_run,
-    seatrial_run_in_image,
-    seatrial_s3_server,
-    seatrial_serve,
-    seatrial_server,
-    seatrial_servers,
-    seatrial_services,
-    seatrial_serving,
-    seatrial_trial,
-    seatrial_workplace,
-)
 from seatrial.trial.shared_state import SharedState
 
 if TYPE_CHECKING:
@@ -48,29 +24,7 @@ if TYPE_CHECKING:
     from seatrial.trial.parametrize import Case
     from seatrial.trial.run import Run
 
-__all__ = [
-    "seatrial_case",
-    "seatrial_client",
-    "seatrial_direct_client",
-    "seatrial_direct_server",
-    "seatrial_embedded_server",
-    "seatrial_experiment",
-    "seatrial_image",
-    "seatrial_launch",
-    "seatrial_main_settings",
-    "seatrial_postgresql_server",
-    "seatrial_promised",
-    "seatrial_run",
-    "seatrial_run_in_image",
-    "seatrial_s3_server",
-    "seatrial_serve",
-    "seatrial_server",
-    "seatrial_servers",
-    "seatrial_services",
-    "seatrial_serving",
-    "seatrial_trial",
-    "seatrial_workplace",
-]
+pytest_plugins = ["seatrial.trial.fixtures"]
 
 PACKAGED = "seatrial.acceptance"
 """The acceptance tests, where a repository has none of its own."""
@@ -79,6 +33,7 @@ NEEDED = "needed"
 """The sign of a worker whose tests need images."""
 LEFT_OUT, FAILED_START = "seatrial_left_out", "seatrial_failed_start"
 """What a worker tells the controller."""
+RUN_KEY = pytest.StashKey["Run"]()
 LEFT_OUT_KEY = pytest.StashKey[list[str]]()
 SHARED_KEY = pytest.StashKey[SharedState]()
 FAULT_KEY = pytest.StashKey[UserError]()
