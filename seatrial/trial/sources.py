@@ -152,7 +152,7 @@ class ModelImage(ImageSource):
     built_by_trial = True
 
     def find(self, client: DockerClient, session: Session) -> ImageConfiguration:  # noqa: ARG002
-        """Nothing is there before a test asks for it."""
+        """Find nothing: the trial builds these images when a test asks for one."""
         return NOT_BUILT
 
 
