@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from seatrial.contract import Promise
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server
     from seatrial.stack.services import ServiceAddresses
     from seatrial.stack.settings import ServerSettings
-    from seatrial.stack.subject import Subject
-    from seatrial.stack.workplace import Workplace
+    from seatrial.stack.workspace import Workspace
     from seatrial.trial.fixtures import Launch, RunInImage, StartServing
     from seatrial.trial.model_serving import Serving
     from seatrial.trial.pool import ServerPool
@@ -34,7 +34,7 @@ def servers(seatrial_servers: ServerPool) -> ServerPool:
 
 
 @pytest.fixture
-def subject(seatrial_image: Subject) -> Subject:
+def image(seatrial_image: ImageUnderTest) -> ImageUnderTest:
     """The image under test."""
     return seatrial_image
 
@@ -100,9 +100,9 @@ def run_in_image(seatrial_run_in_image: RunInImage) -> RunInImage:
 
 
 @pytest.fixture
-def workplace(seatrial_workplace: Workplace) -> Workplace:
+def workspace(seatrial_workspace: Workspace) -> Workspace:
     """A folder of this test alone, for the image's own programs to work in."""
-    return seatrial_workplace
+    return seatrial_workspace
 
 
 @pytest.fixture

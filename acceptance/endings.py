@@ -33,7 +33,7 @@ With the last of them the container may end, and the script in it.
 
 def ended(server: RunningServer, what: str, limit: float) -> int:
     """Wait for the end of the container, and give back its exit code."""
-    longest = limit * server.subject.scale
+    longest = limit * server.image.scale
     try:
         code: int | None = server.container.wait(timeout=longest)["StatusCode"]
     except requests.RequestException:  # what the engine's client makes of the time limit

@@ -37,7 +37,7 @@ class HttpService:
         """
         container = self.server.container
         container.reload()
-        port = self.server.subject.contract.start.port
+        port = self.server.image.contract.start.port
         for network in container.attrs["NetworkSettings"]["Networks"].values():
             address = Address(network["IPAddress"], port)
             with suppress(OSError), socket.create_connection(address, timeout=REACHED_WITHIN):
@@ -47,7 +47,7 @@ class HttpService:
     @property
     def scale(self) -> int:
         """What every time limit is multiplied with."""
-        return self.server.subject.scale
+        return self.server.image.scale
 
     def log_lines(self) -> list[str]:
         """The whole log."""

@@ -11,7 +11,7 @@ from seatrial.stack.server import DATA_PATH
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from seatrial.stack.workplace import Workplace
+    from seatrial.stack.workspace import Workspace
 
 DOUBLING = """
 class Doubling:
@@ -23,15 +23,15 @@ def _load_pyfunc(path):
 """
 
 
-def put_doubling(workplace: Workplace, scratch: Path) -> str:
-    """Put a model that needs nothing beside MLflow into a workplace.
+def put_doubling(workspace: Workspace, scratch: Path) -> str:
+    """Put a model that needs nothing beside MLflow into a workspace.
 
     Args:
-        workplace: gets the folder `model`.
+        workspace: gets the folder `model`.
         scratch: a folder of this host, to make it in.
 
     Returns:
-        its path in the workplace.
+        its path in the workspace.
     """
     code, folder = scratch / "doubling.py", scratch / "model"
     code.write_text(DOUBLING, encoding="utf-8")
@@ -39,5 +39,5 @@ def put_doubling(workplace: Workplace, scratch: Path) -> str:
         folder, loader_module="doubling", code_paths=[str(code)], pip_requirements=["mlflow"]
     )
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    workplace.put({f"model/{path.relative_to(folder)}": path.read_bytes() for path in files})
+    workspace.put({f"model/{path.relative_to(folder)}": path.read_bytes() for path in files})
     return f"{DATA_PATH}/model"

@@ -9,7 +9,7 @@ from seatrial.stack.oneoff import run_in_container
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
-    from seatrial.stack.subject import Subject
+    from seatrial.stack.image_under_test import ImageUnderTest
 
 _LEAVE = """
 import os, sys, time
@@ -31,10 +31,10 @@ for name in os.listdir("/proc"):
 """
 
 
-def assert_reaped(container: Container, subject: Subject) -> None:
+def assert_reaped(container: Container, image: ImageUnderTest) -> None:
     """Orphans that have ended leave the process table of a container."""
-    wait = str(1 * subject.scale)
-    left = run_in_container(container, subject.contract.start.interpreter, "-c", _LEAVE, wait)
+    wait = str(1 * image.scale)
+    left = run_in_container(container, image.contract.start.interpreter, "-c", _LEAVE, wait)
     assert left.code == 0, f"orphans can't be made: {left}"
     number = len(left.output.split())
     assert not number, f"{number} of 5 ended orphans are still in the table"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import requests
 
-    from seatrial.stack.subject import Subject
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.trial.model_cases import ModelCase, Payload
 
 ACROSS_ARCHITECTURES = 1e-9
@@ -24,14 +24,14 @@ is 1e-16, and a few thousand operations on values of like size add up to less th
 
 
 def assert_answered(
-    answer: requests.Response, expected: object, subject: Subject, what: str = "the answer"
+    answer: requests.Response, expected: object, image: ImageUnderTest, what: str = "the answer"
 ) -> None:
     """It has the model's predictions: the same bits natively, where the model was made.
 
     Args:
         answer: of a server.
         expected: predictions as JSON has them.
-        subject: which image, on which platform, has answered.
+        image: which image, on which platform, has answered.
         what: was asked.
     """
     said = f"{answer.status_code} {answer.text[:500]}"
@@ -40,7 +40,7 @@ def assert_answered(
         found = answer.json()["predictions"]
     except (ValueError, KeyError, TypeError):
         pytest.fail(f'{what}: no JSON with "predictions": {said}')
-    tolerance = 0.0 if subject.native else ACROSS_ARCHITECTURES
+    tolerance = 0.0 if image.native else ACROSS_ARCHITECTURES
     different = difference(found, expected, tolerance)
     assert not different, f"{what}: {different}"
 

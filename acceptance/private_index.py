@@ -78,7 +78,7 @@ class Index:
 @contextmanager
 def private_index(trial: TrialSession) -> Iterator[Index]:
     """Start an index of `DISTRIBUTION` and `CURIOUS`, where builds of the engine reach it."""
-    subject, password, version = trial.tracking[0], token_hex(16), f"1.{randbelow(10**9)}"
+    image, password, version = trial.tracking[0], token_hex(16), f"1.{randbelow(10**9)}"
     files = {
         DISTRIBUTION: (f"seatrial_private-{version}-py3-none-any.whl", _wheel(version)),
         CURIOUS: (f"seatrial_curious-{version}.tar.gz", _source(version)),
@@ -87,15 +87,15 @@ def private_index(trial: TrialSession) -> Iterator[Index]:
         each: (name, base64.b64encode(content).decode()) for each, (name, content) in files.items()
     }
     server = (
-        DockerContainer(subject.configuration.image_id)
+        DockerContainer(image.configuration.image_id)
         .with_name(trial.fresh_name("index"))
         .with_command(["-c", SERVE, json.dumps(encoded), str(PORT)])
         .with_env("INDEX_PASSWORD", password)
         .with_kwargs(
-            entrypoint=[subject.contract.start.interpreter],
+            entrypoint=[image.contract.start.interpreter],
             labels=trial.session.labels,
             network_mode="bridge",  # that of the builder's steps
-            platform=subject.platform,
+            platform=image.platform,
         )
     )
     with server:

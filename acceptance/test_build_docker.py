@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from seatrial.contract import Promise
-    from seatrial.stack.subject import Subject
-    from seatrial.stack.workplace import Workplace
+    from seatrial.stack.image_under_test import ImageUnderTest
+    from seatrial.stack.workspace import Workspace
     from seatrial.trial.pool import ServerPool
     from seatrial.trial.session import TrialSession
 
@@ -61,18 +61,18 @@ print(platform.python_version())
 
 @dataclass(frozen=True)
 class Model:
-    """A model that the image under test has saved in its workplace."""
+    """A model that the image under test has saved in its workspace."""
 
-    workplace: Workplace
+    workspace: Workspace
     python: str
     """The version that it was saved with."""
 
     def generate(self, target: Path, *options: str) -> str:
         """Have the image write a Dockerfile; copy it here with what it needs, and return it."""
         what = ("models", "generate-dockerfile", "--output-directory", "out", *options)
-        work = self.workplace.mlflow(*what)
+        work = self.workspace.mlflow(*what)
         assert work.code == 0, f"`mlflow {' '.join(what)}` ended with {work}"
-        for name, content in self.workplace.files("out").items():
+        for name, content in self.workspace.files("out").items():
             path = target / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
@@ -87,11 +87,11 @@ class Serve(Protocol):
 
 
 @pytest.fixture
-def model(workplace: Workplace) -> Model:
+def model(workspace: Workspace) -> Model:
     """A model of the image's own making."""
-    work = workplace.python(SAVE_A_MODEL, DOUBLING)
+    work = workspace.python(SAVE_A_MODEL, DOUBLING)
     assert work.code == 0, f"a model can't be saved: {work}"
-    return Model(workplace, work.printed.split()[-1])
+    return Model(workspace, work.printed.split()[-1])
 
 
 @pytest.fixture
@@ -101,7 +101,9 @@ def tag(trial: TrialSession) -> str:
 
 
 @pytest.fixture
-def serve(trial: TrialSession, servers: ServerPool, subject: Subject, tag: str) -> Iterator[Serve]:
+def serve(
+    trial: TrialSession, servers: ServerPool, image: ImageUnderTest, tag: str
+) -> Iterator[Serve]:
     """Start servers from the image that the test makes."""
     started: list[ModelServer] = []
 
@@ -110,8 +112,8 @@ def serve(trial: TrialSession, servers: ServerPool, subject: Subject, tag: str) 
         if limit:
             patient = contract.start.model_copy(update={"ready_within": limit})
             contract = contract.model_copy(update={"start": patient})
-        image = ServedImage(replace(subject, contract=contract), tag, volume)
-        server = start_model_server(image, trial.session, trial.fresh_name("built"), workers=1)
+        served = ServedImage(replace(image, contract=contract), tag, volume)
+        server = start_model_server(served, trial.session, trial.fresh_name("built"), workers=1)
         started.append(server)
         servers.touch(server)
         server.wait_ready()
@@ -160,7 +162,7 @@ def build_outside(way: str, model: Model, tag: str, trial: TrialSession, folder:
     stock.build_generated(folder, tag, trial.session.labels, found)
 
 
-def build_inside(model: Model, tag: str, trial: TrialSession, subject: Subject) -> None:
+def build_inside(model: Model, tag: str, trial: TrialSession, image: ImageUnderTest) -> None:
     """The guide's own example: `docker run ... mlflow models build-docker`, with the socket."""
     endpoint = connection.endpoint()
     if endpoint.socket is None:
@@ -168,10 +170,10 @@ def build_inside(model: Model, tag: str, trial: TrialSession, subject: Subject) 
     base = require_base(f"python:{model.python}-slim", trial)
     what = ["models", "build-docker", "-m", MODEL, "-n", tag, "--env-manager", "local"]
     builder = (
-        DockerContainer(subject.configuration.image_id)
-        .with_command([*subject.mlflow_command, *what])
+        DockerContainer(image.configuration.image_id)
+        .with_command([*image.mlflow_command, *what])
         .with_volume_mapping(str(endpoint.socket), SOCKET, "rw")
-        .with_volume_mapping(model.workplace.volume, VOLUME_PATH, "ro")
+        .with_volume_mapping(model.workspace.volume, VOLUME_PATH, "ro")
         # The client keeps notes of its own. Root would need neither these nor the socket's group.
         .with_env("HOME", "/tmp")
         .with_kwargs(
@@ -179,11 +181,11 @@ def build_inside(model: Model, tag: str, trial: TrialSession, subject: Subject) 
             user=CONFINED_USER,
             labels=trial.session.labels,
             network_mode="none",
-            platform=subject.platform,
+            platform=image.platform,
         )
     )
     if base and base.options:
-        path = subject.configuration.environment["PATH"]
+        path = image.configuration.environment["PATH"]
         builder.with_env("PATH", f"{WRAPPER}:{path}").with_copy_into_container(
             docker_cli.wrapper(base.options).encode(), f"{WRAPPER}/{docker_cli.NAME}", 0o755
         )
@@ -196,11 +198,11 @@ def build_inside(model: Model, tag: str, trial: TrialSession, subject: Subject) 
     assert trial.client.images.list(tag), f"{how}, and there is no image {tag}:\n{said}"
 
 
-def put_on_volume(model: Model, trial: TrialSession, subject: Subject) -> str:
+def put_on_volume(model: Model, trial: TrialSession, image: ImageUnderTest) -> str:
     """A volume with nothing but the model's folder."""
     volume = trial.fresh_name("model")
-    saved = model.workplace.files("model")
-    prepare_files(trial.client, trial.session, subject, volume, saved)
+    saved = model.workspace.files("model")
+    prepare_files(trial.client, trial.session, image, volume, saved)
     return volume
 
 
@@ -211,17 +213,17 @@ def test_image_serves_the_model(
     tag: str,
     serve: Serve,
     trial: TrialSession,
-    subject: Subject,
+    image: ImageUnderTest,
     tmp_path: Path,
 ) -> None:
     """However it was built."""
     way = str(promised.item)
     if way == INSIDE:
-        build_inside(model, tag, trial, subject)
+        build_inside(model, tag, trial, image)
     else:
         build_outside(way, model, tag, trial, tmp_path)
     if way == AGNOSTIC:
-        server = serve(volume=put_on_volume(model, trial, subject), limit=INSTALL_LIMIT)
+        server = serve(volume=put_on_volume(model, trial, image), limit=INSTALL_LIMIT)
     else:
         server = serve()
     frame = {"columns": ["x"], "data": [[number] for number in NUMBERS]}

@@ -24,8 +24,8 @@ from acceptance.models import DOUBLING, put_doubling
 from seatrial.stack.server import DATA_PATH
 
 if TYPE_CHECKING:
-    from seatrial.stack.subject import Subject
-    from seatrial.stack.workplace import Work, Workplace
+    from seatrial.stack.image_under_test import ImageUnderTest
+    from seatrial.stack.workspace import Work, Workspace
 
 pytestmark = pytest.mark.promise("command_line.complete")
 
@@ -58,29 +58,29 @@ def usage(words: list[str]) -> re.Pattern[str]:
 
 
 @pytest.fixture
-def logged(workplace: Workplace) -> tuple[str, str]:
+def logged(workspace: Workspace) -> tuple[str, str]:
     """The ids of an experiment and of a run in it, which the image itself has logged."""
-    work = workplace.python(LOG_A_RUN)
+    work = workspace.python(LOG_A_RUN)
     assert work.code == 0, f"the image can't log a run to SQLite: {work}"
     experiment, run = json.loads(work.printed.splitlines()[-1])
     return experiment, run
 
 
 @pytest.fixture
-def model(workplace: Workplace, tmp_path: Path) -> str:
-    """The path, in the workplace, of a model that needs nothing beside MLflow."""
-    return put_doubling(workplace, tmp_path)
+def model(workspace: Workspace, tmp_path: Path) -> str:
+    """The path, in the workspace, of a model that needs nothing beside MLflow."""
+    return put_doubling(workspace, tmp_path)
 
 
 class TestExplanations:
     """What `--help` says."""
 
     @pytest.fixture
-    def explained(self, subject: Subject, workplace: Workplace) -> dict[str, Any]:
+    def explained(self, image: ImageUnderTest, workspace: Workspace) -> dict[str, Any]:
         """What every subcommand says about itself."""
-        start = [*subject.configuration.entrypoint, *subject.mlflow_command]
+        start = [*image.configuration.entrypoint, *image.mlflow_command]
         script = Path(explanations.__file__).read_text(encoding="utf-8")
-        work = workplace.python(script, *start)
+        work = workspace.python(script, *start)
         assert work.code == 0, f"the subcommands can't be listed: {work}"
         found: dict[str, Any] = json.loads(work.printed.splitlines()[-1])
         return found
@@ -108,28 +108,28 @@ class TestExplanations:
         missing = sorted(" ".join(words) for words in wanted - there)
         assert not missing, f"subcommands that are not there: {', '.join(missing)}"
 
-    def test_the_program_explains_itself(self, workplace: Workplace) -> None:
+    def test_the_program_explains_itself(self, workspace: Workspace) -> None:
         """Through the entry point, as a user types it."""
-        assert "Usage:" in done(workplace.mlflow("--help"), "--help")
+        assert "Usage:" in done(workspace.mlflow("--help"), "--help")
 
 
-def test_version(workplace: Workplace) -> None:
-    said = done(workplace.mlflow("--version"), "--version")
-    installed = workplace.python(
+def test_version(workspace: Workspace) -> None:
+    said = done(workspace.mlflow("--version"), "--version")
+    installed = workspace.python(
         "from importlib.metadata import version; print(version('mlflow'))"
     ).printed.strip()
     assert installed, "the version of the distribution mlflow can't be read"
     assert said.split()[-1] == installed, f"it says {said!r}, installed is {installed}"
 
 
-def test_doctor(workplace: Workplace) -> None:
-    said = done(workplace.mlflow("doctor"), "doctor")
+def test_doctor(workspace: Workspace) -> None:
+    said = done(workspace.mlflow("doctor"), "doctor")
     for line in ("MLflow version", "Python version", "Tracking URI", "MLflow dependencies"):
         assert line in said, f"`mlflow doctor` doesn't say the {line}: {said}"
-    assert workplace.tracking_uri in said
+    assert workspace.tracking_uri in said
 
 
-def test_upgrade_of_a_database(workplace: Workplace) -> None:
+def test_upgrade_of_a_database(workspace: Workspace) -> None:
     """An early database, made here, gets to the schema of the image; what was in it stays."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "early.db")
@@ -142,96 +142,96 @@ def test_upgrade_of_a_database(workplace: Workplace) -> None:
                 "INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage)"
                 " VALUES (7, 'early', '/nowhere', 'active')"
             )
-        workplace.put({"early.db": path.read_bytes()})
-        done(workplace.mlflow("db", "upgrade", f"sqlite:///{DATA_PATH}/early.db"), "db upgrade")
-        path.write_bytes(workplace.files()["early.db"])
+        workspace.put({"early.db": path.read_bytes()})
+        done(workspace.mlflow("db", "upgrade", f"sqlite:///{DATA_PATH}/early.db"), "db upgrade")
+        path.write_bytes(workspace.files()["early.db"])
         with sqlite3.connect(path) as database:
             [(revision,)] = database.execute("SELECT version_num FROM alembic_version").fetchall()
             kept = database.execute("SELECT name FROM experiments WHERE experiment_id = 7")
             assert kept.fetchall() == [("early",)], "the upgrade lost an experiment"
-    head = workplace.python(
+    head = workspace.python(
         "from mlflow.store.db.utils import _get_latest_schema_revision as latest; print(latest())"
     ).printed.strip()
     assert revision == head, f"upgraded to {revision}, the newest schema is {head}"
 
 
-def test_experiments(workplace: Workplace) -> None:
+def test_experiments(workspace: Workspace) -> None:
     what = ("experiments", "create", "--experiment-name", "typed")
-    said = done(workplace.mlflow(*what), " ".join(what))
+    said = done(workspace.mlflow(*what), " ".join(what))
     found = re.search(r"with id (\d+)", said)
     assert found, f"`{' '.join(what)}` doesn't name the id: {said}"
-    listed = done(workplace.mlflow("experiments", "search"), "experiments search")
+    listed = done(workspace.mlflow("experiments", "search"), "experiments search")
     assert re.search(rf"\b{found[1]}\s+typed\b", listed), f"the experiment is not listed:\n{listed}"
 
 
-def test_runs(workplace: Workplace, logged: tuple[str, str]) -> None:
+def test_runs(workspace: Workspace, logged: tuple[str, str]) -> None:
     experiment, run = logged
-    listed = done(workplace.mlflow("runs", "list", "--experiment-id", experiment), "runs list")
+    listed = done(workspace.mlflow("runs", "list", "--experiment-id", experiment), "runs list")
     assert run in listed, f"the run {run} is not listed:\n{listed}"
     what = ("experiments", "csv", "--experiment-id", experiment, "--filename", "runs.csv")
-    done(workplace.mlflow(*what), "experiments csv")
-    table = workplace.files().get("runs.csv")
+    done(workspace.mlflow(*what), "experiments csv")
+    table = workspace.files().get("runs.csv")
     assert table, "`mlflow experiments csv` wrote no file"
     [row] = csv.DictReader(io.StringIO(table.decode()))
     said = row["run_id"], row["params.depth"], float(row["metrics.loss"])
     assert said == (run, "7", 0.25)
 
 
-def test_artifacts(workplace: Workplace, logged: tuple[str, str]) -> None:
+def test_artifacts(workspace: Workspace, logged: tuple[str, str]) -> None:
     _, run = logged
-    workplace.put({"data.bin": CONTENT})
+    workspace.put({"data.bin": CONTENT})
     place = ("--run-id", run, "--artifact-path")
     what = ("artifacts", "log-artifact", "--local-file", "data.bin", *place, "folder")
-    done(workplace.mlflow(*what), "artifacts log-artifact")
-    stored = workplace.files().get(f"artifacts/{run}/artifacts/folder/data.bin")
+    done(workspace.mlflow(*what), "artifacts log-artifact")
+    stored = workspace.files().get(f"artifacts/{run}/artifacts/folder/data.bin")
     assert stored == CONTENT, "the artifact in the store differs from the file that was logged"
-    listed = done(workplace.mlflow("artifacts", "list", *place, "folder"), "artifacts list")
+    listed = done(workspace.mlflow("artifacts", "list", *place, "folder"), "artifacts list")
     [entry] = json.loads(listed[listed.index("[") :])
     assert (entry["path"], int(entry["file_size"])) == ("folder/data.bin", len(CONTENT))
     what = ("artifacts", "download", *place, "folder/data.bin", "--dst-path", "fetched")
-    done(workplace.mlflow(*what), "artifacts download")
+    done(workspace.mlflow(*what), "artifacts download")
     fetched = {
-        path: content for path, content in workplace.files().items() if path.startswith("fetched/")
+        path: content for path, content in workspace.files().items() if path.startswith("fetched/")
     }
     assert list(fetched.values()) == [CONTENT], (
         "the artifact that was downloaded differs from the one logged"
     )
 
 
-def test_gc(workplace: Workplace, logged: tuple[str, str]) -> None:
+def test_gc(workspace: Workspace, logged: tuple[str, str]) -> None:
     experiment, run = logged
     kept = f"artifacts/{run}/artifacts/note.txt"
-    done(workplace.mlflow("runs", "delete", "--run-id", run), "runs delete")
-    assert kept in workplace.files(), "`mlflow runs delete` removes no artifact, `mlflow gc` does"
-    store = ("--backend-store-uri", workplace.tracking_uri)
-    done(workplace.mlflow("gc", *store, "--run-ids", run), "gc")
-    assert kept not in workplace.files(), "`mlflow gc` left the artifact of the run"
+    done(workspace.mlflow("runs", "delete", "--run-id", run), "runs delete")
+    assert kept in workspace.files(), "`mlflow runs delete` removes no artifact, `mlflow gc` does"
+    store = ("--backend-store-uri", workspace.tracking_uri)
+    done(workspace.mlflow("gc", *store, "--run-ids", run), "gc")
+    assert kept not in workspace.files(), "`mlflow gc` left the artifact of the run"
     what = ("runs", "list", "--experiment-id", experiment, "--view", "all")
-    assert run not in done(workplace.mlflow(*what), "runs list")
+    assert run not in done(workspace.mlflow(*what), "runs list")
 
 
 class TestModels:
     """What can be done with a model where no other environment can be made for it."""
 
-    def test_predict(self, workplace: Workplace, model: str) -> None:
-        workplace.put({"input.csv": b"x\n1\n2.5\n-4\n"})
+    def test_predict(self, workspace: Workspace, model: str) -> None:
+        workspace.put({"input.csv": b"x\n1\n2.5\n-4\n"})
         what = ("models", "predict", "--model-uri", model, "--env-manager", "local")
         files = ("--content-type", "csv", "--input-path", "input.csv", "--output-path", "out.json")
-        done(workplace.mlflow(*what, *files), "models predict")
-        assert json.loads(workplace.files()["out.json"])["predictions"] == [2, 5, -8]
+        done(workspace.mlflow(*what, *files), "models predict")
+        assert json.loads(workspace.files()["out.json"])["predictions"] == [2, 5, -8]
 
-    def test_generate_dockerfile(self, workplace: Workplace, model: str) -> None:
+    def test_generate_dockerfile(self, workspace: Workspace, model: str) -> None:
         what = ("models", "generate-dockerfile", "--model-uri", model, "--env-manager", "local")
-        done(workplace.mlflow(*what, "--output-directory", "out"), "models generate-dockerfile")
-        files = workplace.files()
+        done(workspace.mlflow(*what, "--output-directory", "out"), "models generate-dockerfile")
+        files = workspace.files()
         dockerfile = files["out/Dockerfile"].decode()
         assert re.search(r"^FROM \S+", dockerfile, re.MULTILINE), f"no Dockerfile:\n{dockerfile}"
         assert "ENTRYPOINT" in dockerfile, f"the Dockerfile starts nothing:\n{dockerfile}"
         [copied] = [path for path in files if re.fullmatch(r"out/.+/code/doubling\.py", path)]
         assert files[copied] == DOUBLING.encode()
 
-    def test_update_pip_requirements(self, workplace: Workplace, model: str) -> None:
+    def test_update_pip_requirements(self, workspace: Workspace, model: str) -> None:
         what = ("models", "update-pip-requirements", "--model-uri", model)
-        done(workplace.mlflow(*what, "add", "tomli==2.2.1"), " ".join(what[:2]))
-        said = workplace.files()["model/requirements.txt"].decode().split()
+        done(workspace.mlflow(*what, "add", "tomli==2.2.1"), " ".join(what[:2]))
+        said = workspace.files()["model/requirements.txt"].decode().split()
         assert "tomli==2.2.1" in said, f"requirements.txt says {said}"

@@ -13,10 +13,10 @@ from seatrial.stack.waiting import ContainerError, until
 from seatrial.trial.clients import client_of, fresh_name
 
 if TYPE_CHECKING:
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server
     from seatrial.stack.services import ServiceAddresses
     from seatrial.stack.settings import ServerSettings
-    from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import Launch
     from seatrial.trial.pool import ServerPool
 
@@ -62,7 +62,7 @@ def test_unknown_database_scheme_ends_the_server(
 @pytest.mark.promise("server.databases", "postgresql")
 @pytest.mark.promise("server.reports_faults", "database")
 def test_missing_database_is_named(
-    main_settings: ServerSettings, services: ServiceAddresses, launch: Launch, subject: Subject
+    main_settings: ServerSettings, services: ServiceAddresses, launch: Launch, image: ImageUnderTest
 ) -> None:
     """MLflow tries again for more than a minute, another program ends: both must say why."""
     url = services.database_url("no_such_database")
@@ -73,7 +73,7 @@ def test_missing_database_is_named(
             lambda: reason in server.logs(),
             container=server.container,
             what="name the database that does not exist",
-            limit=60 * subject.scale,
+            limit=60 * image.scale,
         )
     except ContainerError as failure:
         if reason not in failure.logs:
@@ -86,14 +86,14 @@ def test_missing_database_is_named(
 @pytest.mark.promise("server.reports_faults", "bucket")
 def test_missing_bucket_fails_the_upload_and_spares_the_server(
     servers: ServerPool,
-    subject: Subject,
+    image: ImageUnderTest,
     s3_server: Server,
     launch: Launch,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
     settings = s3_server.settings
-    stores = replace(servers.fresh_stores(subject, settings), bucket="no-such-bucket")
+    stores = replace(servers.fresh_stores(image, settings), bucket="no-such-bucket")
     server = launch(settings, stores=stores)
     with client_of(server, monkeypatch) as client:
         run_id = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
@@ -103,7 +103,7 @@ def test_missing_bucket_fails_the_upload_and_spares_the_server(
             lambda: "NoSuchBucket" in server.logs(),
             container=server.container,
             what="log that the bucket is missing",
-            limit=10 * subject.scale,
+            limit=10 * image.scale,
         )
         assert server.get("/health").status_code == 200, "the server died of it"
         assert client.get_run(run_id).info.run_id == run_id

@@ -12,8 +12,8 @@ from seatrial.trial.clients import client_of, fresh_name
 from seatrial.trial.sharing import uses_server
 
 if TYPE_CHECKING:
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server
-    from seatrial.stack.subject import Subject
     from seatrial.trial.pool import ServerPool
 
 pytestmark = pytest.mark.promise("process.confined")
@@ -23,9 +23,9 @@ COMPLAINTS = ("Read-only file system", "Permission denied", "Operation not permi
 
 @pytest.fixture
 @uses_server("tracking")
-def confined_server(servers: ServerPool, subject: Subject) -> Server:
+def confined_server(servers: ServerPool, image: ImageUnderTest) -> Server:
     """The fullest of the promised servers, confined: without it nothing else counts."""
-    return servers.shared(subject, servers.promised(subject)[0])
+    return servers.shared(image, servers.promised(image)[0])
 
 
 def test_serves_confined(
@@ -38,7 +38,7 @@ def test_serves_confined(
         run_id = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
         client.log_metric(run_id, "loss", 0.25)
         assert client.get_run(run_id).data.metrics == {"loss": 0.25}
-        if "artifacts" in (confined_server.subject.contract.server.capabilities or []):
+        if "artifacts" in (confined_server.image.contract.server.capabilities or []):
             client.log_text(run_id, "written in confinement", "folder/note.txt")
             back = mlflow.artifacts.load_text(f"runs:/{run_id}/folder/note.txt")
             assert back == "written in confinement"

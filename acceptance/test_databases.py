@@ -10,10 +10,10 @@ import pytest
 from seatrial.trial.clients import client_of, fresh_name
 
 if TYPE_CHECKING:
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server
     from seatrial.stack.services import ServiceAddresses
     from seatrial.stack.settings import ServerSettings
-    from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import Launch
     from seatrial.trial.pool import ServerPool
 
@@ -51,7 +51,7 @@ def test_postgresql(
 @pytest.mark.promise("server.databases", "postgresql")
 def test_postgresql_without_a_driver_in_the_url(
     servers: ServerPool,
-    subject: Subject,
+    image: ImageUnderTest,
     services: ServiceAddresses,
     main_settings: ServerSettings,
     launch: Launch,
@@ -60,7 +60,7 @@ def test_postgresql_without_a_driver_in_the_url(
 ) -> None:
     """SQLAlchemy picks a driver by its own version, so what it picks has to be there."""
     settings = replace(main_settings, name="plain-url", database="postgresql")
-    stores = servers.fresh_stores(subject, settings)
+    stores = servers.fresh_stores(image, settings)
     plain = services.database_url(stores.database).replace("+psycopg2", "")
     settings = replace(settings, database_url=plain)
     _log_and_look_behind(launch(settings, stores=stores), monkeypatch, request)

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
     from seatrial.contract import Promise
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server, Stores
     from seatrial.stack.services import ServiceAddresses
-    from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import Launch, RunInImage
     from seatrial.trial.pool import ServerPool
     from seatrial.trial.session import TrialSession
@@ -101,9 +101,9 @@ def _as_printed(backend: str, root: str, port: str) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def stores(servers: ServerPool, subject: Subject) -> Stores:
+def stores(servers: ServerPool, image: ImageUnderTest) -> Stores:
     """A fresh database and a fresh bucket."""
-    return servers.fresh_stores(subject, FULL)
+    return servers.fresh_stores(image, FULL)
 
 
 @pytest.fixture
@@ -113,11 +113,11 @@ def account(services: ServiceAddresses, stores: Stores) -> str:
 
 
 @pytest.fixture
-def variables(subject: Subject, services: ServiceAddresses, stores: Stores) -> dict[str, str]:
+def variables(image: ImageUnderTest, services: ServiceAddresses, stores: Stores) -> dict[str, str]:
     """The variables of the guide, for a server on `stores`."""
     return {
         "MLFLOW_SERVER_HOST": "0.0.0.0",
-        "MLFLOW_SERVER_PORT": str(subject.contract.start.port),
+        "MLFLOW_SERVER_PORT": str(image.contract.start.port),
         "BACKEND_STORE_URI": services.database_url(stores.database),
         "ARTIFACT_ROOT": f"s3://{stores.bucket}",
     }
@@ -146,12 +146,12 @@ def _assert_works_on(
 
 @pytest.mark.promise("entrypoint.forms", "server")
 def test_first_example_of_the_guide(
-    subject: Subject,
+    image: ImageUnderTest,
     launch: Launch,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
-    port = str(subject.contract.start.port)
+    port = str(image.contract.start.port)
     command = _as_printed("sqlite:///mlflow.db", "./mlruns", port)[1:]
     variables = {"MLFLOW_SERVER_HOST": "0.0.0.0", "MLFLOW_SERVER_PORT": port}
     server = launch(_in_order(PLAIN, *command, **variables))
@@ -231,8 +231,8 @@ def test_values_that_vanished_on_the_way(
 
 
 @pytest.mark.promise("entrypoint.expands_variables")
-def test_variable_that_is_not_set(subject: Subject, launch: Launch) -> None:
-    settings = _in_order(PLAIN, *subject.server_command, "--port", f"${{{UNSET}}}")
+def test_variable_that_is_not_set(image: ImageUnderTest, launch: Launch) -> None:
+    settings = _in_order(PLAIN, *image.server_command, "--port", f"${{{UNSET}}}")
     server = launch(settings, wait=False)
     assert_clear_end(server, f"the variable {UNSET} in the command is not set", UNSET)
 
@@ -240,7 +240,7 @@ def test_variable_that_is_not_set(subject: Subject, launch: Launch) -> None:
 @pytest.mark.promise("entrypoint.secret_files")
 def test_secrets_in_files(
     servers: ServerPool,
-    subject: Subject,
+    image: ImageUnderTest,
     services: ServiceAddresses,
     launch: Launch,
     monkeypatch: pytest.MonkeyPatch,
@@ -249,7 +249,7 @@ def test_secrets_in_files(
     """Each file ends with a line break, as editors leave it."""
     # For the trial it keeps artifacts in files: a server on S3 is given the keys as variables.
     plain = replace(PLAIN, name="secret-files", database="postgresql")
-    stores = servers.fresh_stores(subject, plain)
+    stores = servers.fresh_stores(image, plain)
     services.create_bucket(stores.bucket)
     given = services.server_environment()
     secrets = {
@@ -258,8 +258,8 @@ def test_secrets_in_files(
     }
     by_file = {f"{name}_FILE": f"{FILES_PATH}/{name.lower()}" for name in secrets}
     command = (
-        *(*subject.server_command, "--host", "0.0.0.0"),
-        *("--port", str(subject.contract.start.port)),
+        *(*image.server_command, "--host", "0.0.0.0"),
+        *("--port", str(image.contract.start.port)),
         *("--artifacts-destination", f"s3://{stores.bucket}"),
     )
     settings = replace(
@@ -272,10 +272,10 @@ def test_secrets_in_files(
 
 
 @pytest.mark.promise("entrypoint.secret_files")
-def test_secret_file_that_is_missing(subject: Subject, launch: Launch) -> None:
+def test_secret_file_that_is_missing(image: ImageUnderTest, launch: Launch) -> None:
     path = f"{FILES_PATH}/nowhere"
     variable = "MLFLOW_BACKEND_STORE_URI_FILE"
-    settings = _in_order(PLAIN, *subject.server_command, **{variable: path})
+    settings = _in_order(PLAIN, *image.server_command, **{variable: path})
     server = launch(settings, wait=False)
     assert_clear_end(server, f"{variable} names a file that isn't there", variable, path)
 
@@ -286,10 +286,10 @@ def test_secret_file_that_is_missing(subject: Subject, launch: Launch) -> None:
     ["/dev/zero", "/", f"{FILES_PATH}/long", f"{FILES_PATH}/zero", f"{FILES_PATH}/empty"],
     ids=["endless", "folder", "too-long", "with-a-zero-byte", "empty"],
 )
-def test_secret_file_that_holds_none(subject: Subject, launch: Launch, path: str) -> None:
+def test_secret_file_that_holds_none(image: ImageUnderTest, launch: Launch, path: str) -> None:
     variable = "MLFLOW_BACKEND_STORE_URI_FILE"
     settings = replace(
-        _in_order(PLAIN, *subject.server_command, **{variable: path}),
+        _in_order(PLAIN, *image.server_command, **{variable: path}),
         files=(("long", "x" * 200_000), ("zero", "sqlite:///a\0b.db"), ("empty", "\n")),
     )
     server = launch(settings, wait=False)
@@ -302,7 +302,7 @@ def _assert_hidden(server: Server, secret: str) -> None:
     shown = [line for line in top["Processes"] if secret in " ".join(line)]
     assert not shown, "the process list shows the database's password"
     inside = run_in_container(
-        server.container, server.subject.contract.start.interpreter, "-c", SHOW_ARGUMENTS
+        server.container, server.image.contract.start.interpreter, "-c", SHOW_ARGUMENTS
     )
     assert inside.code == 0, f"the process table can't be read: {inside}"
     assert secret not in inside.output, "/proc shows the database's password"
@@ -317,7 +317,7 @@ def _assert_hidden(server: Server, secret: str) -> None:
 @pytest.mark.promise("entrypoint.hides_secrets")
 @pytest.mark.parametrize("spelling", ["plain", "encoded", "as-it-is"])
 def test_password_of_a_running_server(
-    subject: Subject,
+    image: ImageUnderTest,
     services: ServiceAddresses,
     stores: Stores,
     launch: Launch,
@@ -334,8 +334,8 @@ def test_password_of_a_running_server(
         written = password.replace("%", "%25").replace("@", "%40")
         url = url.replace(quote(password, safe=""), written)
     command = (
-        *(*subject.server_command, "--host", "0.0.0.0", "--backend-store-uri", url),
-        *("--port", str(subject.contract.start.port), "--artifacts-destination"),
+        *(*image.server_command, "--host", "0.0.0.0", "--backend-store-uri", url),
+        *("--port", str(image.contract.start.port), "--artifacts-destination"),
         f"s3://{stores.bucket}",
     )
     settings = replace(_in_order(FULL, *command), access="proxied")
@@ -363,10 +363,8 @@ def test_password_of_a_running_server(
         *("unknown-option", "odbc", "quoted-url"),
     ],
 )
-def test_password_of_a_server_that_fails(subject: Subject, launch: Launch, url: str) -> None:
-    server = launch(
-        _in_order(PLAIN, *subject.server_command, "--backend-store-uri", url), wait=False
-    )
+def test_password_of_a_server_that_fails(image: ImageUnderTest, launch: Launch, url: str) -> None:
+    server = launch(_in_order(PLAIN, *image.server_command, "--backend-store-uri", url), wait=False)
     code = ended(server, "its database can't be used", WAIT)
     assert code, "exit code 0 hides the failure"
     assert WRONG not in server.logs(10_000), "the log shows the password of the database's URL"
@@ -433,17 +431,17 @@ class TestWaitsForDatabase:
 
     pytestmark = pytest.mark.promise("entrypoint.waits_for_database")
 
-    def _settings(self, subject: Subject, url: str, **variables: str) -> ServerSettings:
+    def _settings(self, image: ImageUnderTest, url: str, **variables: str) -> ServerSettings:
         command = (
-            *(*subject.server_command, "--host", "0.0.0.0"),
-            *("--port", str(subject.contract.start.port), "--backend-store-uri", url),
+            *(*image.server_command, "--host", "0.0.0.0"),
+            *("--port", str(image.contract.start.port), "--backend-store-uri", url),
         )
         return _in_order(PLAIN, *command, **variables)
 
-    def test_that_comes_up_later(self, subject: Subject, launch: Launch, late: Late) -> None:
+    def test_that_comes_up_later(self, image: ImageUnderTest, launch: Launch, late: Late) -> None:
         """First its name leads nowhere, then it refuses, then it starts, then it's there."""
-        server = launch(self._settings(subject, late.url), wait=False)
-        time.sleep(5 * subject.scale)
+        server = launch(self._settings(image, late.url), wait=False)
+        time.sleep(5 * image.scale)
         server.container.reload()
         assert server.container.status == "running", (
             f"it did not wait for its database, but ended:\n{server.logs()}"
@@ -451,18 +449,18 @@ class TestWaitsForDatabase:
         late.start()
         server.wait_healthy()
 
-    def test_that_stops_answering(self, subject: Subject, launch: Launch, late: Late) -> None:
+    def test_that_stops_answering(self, image: ImageUnderTest, launch: Launch, late: Late) -> None:
         """Its machine still accepts connections, which is no answer."""
         database = late.start()
         database.kill(signal="SIGSTOP")
-        settings = self._settings(subject, late.url, MLFLOW_DATABASE_WAIT="3")
+        settings = self._settings(image, late.url, MLFLOW_DATABASE_WAIT="3")
         server = launch(settings, wait=False)
         assert_clear_end(server, "its database does not answer", "late", limit=WAIT)
 
     @pytest.mark.parametrize("fault", ["holder-hangs", "database-dies"])
     def test_that_another_server_makes_ready(
         self,
-        subject: Subject,
+        image: ImageUnderTest,
         launch: Launch,
         late: Late,
         fault: str,
@@ -471,27 +469,27 @@ class TestWaitsForDatabase:
         database = late.start()
         database.exec_run(["psql", "-U", "late", "-d", "late", "-c", BLOCK], detach=True)
         url = late.url
-        holder = launch(self._settings(subject, url), wait=False)
+        holder = launch(self._settings(image, url), wait=False)
         until(
             lambda: _asked(database, WAITING) not in ("", "0"),
             container=holder.container,
             what="begin to initialise its database",
-            limit=subject.contract.start.ready_within * subject.scale,
+            limit=image.contract.start.ready_within * image.scale,
         )
         limit = "5" if fault == "holder-hangs" else "600"
-        settings = self._settings(subject, url, MLFLOW_SCHEMA_LOCK_WAIT=limit)
+        settings = self._settings(image, url, MLFLOW_SCHEMA_LOCK_WAIT=limit)
         server = launch(settings, wait=False)
         if fault == "database-dies":
-            time.sleep(20 * subject.scale)
+            time.sleep(20 * image.scale)
             server.container.reload()
             assert server.container.status == "running", f"it ended:\n{server.logs()}"
             database.kill()
         assert_clear_end(server, f"it waits for another server, and the {fault}", limit=WAIT)
 
-    def test_that_never_comes(self, subject: Subject, launch: Launch) -> None:
+    def test_that_never_comes(self, image: ImageUnderTest, launch: Launch) -> None:
         """It says what it waited for, and why in vain; its limit is lowered if it knows how."""
         url = f"postgresql+psycopg2://somebody:{WRONG}@nobody-here:5432/missing"
-        server = launch(self._settings(subject, url, MLFLOW_DATABASE_WAIT="3"), wait=False)
+        server = launch(self._settings(image, url, MLFLOW_DATABASE_WAIT="3"), wait=False)
         assert_clear_end(server, "its database never comes", "nobody-here", "missing", limit=WAIT)
         assert WRONG not in server.logs(1000), "the log shows the database's password"
 
@@ -505,7 +503,7 @@ class TestWaitsForDatabase:
     )
     def test_that_lets_nobody_in(
         self,
-        subject: Subject,
+        image: ImageUnderTest,
         account: str,
         launch: Launch,
         password: str,
@@ -516,7 +514,7 @@ class TestWaitsForDatabase:
         url = url.set(password=password or url.password, database=database or url.database)
         # Far longer than the end may take.
         settings = self._settings(
-            subject, url.render_as_string(hide_password=False), MLFLOW_DATABASE_WAIT="600"
+            image, url.render_as_string(hide_password=False), MLFLOW_DATABASE_WAIT="600"
         )
         server = launch(settings, wait=False)
         assert_clear_end(server, "its database lets it not in", reason, limit=START)
@@ -543,7 +541,7 @@ def test_replicas_start_together_on_an_empty_database(
 
 @pytest.fixture
 def older(
-    subject: Subject,
+    image: ImageUnderTest,
     services: ServiceAddresses,
     stores: Stores,
     account: str,
@@ -551,7 +549,7 @@ def older(
 ) -> str:
     """The database of `stores` as an older MLflow left it, with an experiment: its revision."""
     script = ("-c", MAKE_OLDER, account)
-    made = run_in_image(subject.contract.start.interpreter, *script, networked=True)
+    made = run_in_image(image.contract.start.interpreter, *script, networked=True)
     assert made.code == 0, f"the image's MLflow can't make an older database: {made}"
     with services.connect(stores.database) as connection:
         connection.execute(
@@ -576,7 +574,7 @@ def _assert_upgraded(services: ServiceAddresses, stores: Stores, older: str) -> 
 
 @pytest.mark.promise("entrypoint.schema_upgrade", "unasked")
 def test_older_schema_says_what_to_run(
-    subject: Subject,
+    image: ImageUnderTest,
     services: ServiceAddresses,
     stores: Stores,
     variables: dict[str, str],
@@ -585,12 +583,12 @@ def test_older_schema_says_what_to_run(
     launch: Launch,
 ) -> None:
     """And when that is run, the schema is the newest."""
-    settings = _in_order(FULL, *subject.server_command, **variables)
+    settings = _in_order(FULL, *image.server_command, **variables)
     settings = settings.with_environment(MLFLOW_BACKEND_STORE_URI=variables["BACKEND_STORE_URI"])
     server = launch(settings, stores=stores, wait=False)
     assert_clear_end(server, "its database has an older schema", "db upgrade", older)
     assert _revision(services, stores) == older, "it changed the schema unasked"
-    program = subject.server_command[:-1]
+    program = image.server_command[:-1]
     settings = _in_order(FULL, *program, "db", "upgrade", account)
     upgrade = launch(settings, stores=stores, wait=False)
     code = ended(upgrade, "`db upgrade` has not ended", START)
@@ -611,11 +609,11 @@ def test_older_schema_is_upgraded(
 
 @pytest.mark.promise("process.exits_with_server")
 def test_server_that_is_killed_ends_the_container(
-    embedded_server: Server, launch: Launch, subject: Subject
+    embedded_server: Server, launch: Launch, image: ImageUnderTest
 ) -> None:
     """By a signal that it can't hear: every process but the first one, which nothing inside can."""
     server = launch(embedded_server.settings)
-    interpreter = subject.contract.start.interpreter
+    interpreter = image.contract.start.interpreter
     killed = run_in_container(server.container, interpreter, "-c", KILL_SERVER)
     assert killed.code in (0, KILLED), f"its server can't be killed: {killed}"
     code = ended(server, "its server was killed", WITHIN)
@@ -623,5 +621,5 @@ def test_server_that_is_killed_ends_the_container(
 
 
 @pytest.mark.promise("process.reaps_zombies")
-def test_orphans_leave_the_process_table(embedded_server: Server, subject: Subject) -> None:
-    assert_reaped(embedded_server.container, subject)
+def test_orphans_leave_the_process_table(embedded_server: Server, image: ImageUnderTest) -> None:
+    assert_reaped(embedded_server.container, image)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from seatrial.contract import Promise
-    from seatrial.stack.subject import Subject
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.trial.fixtures import RunInImage
 
 PIN_LABEL = "io.seatrial.pin."
@@ -32,9 +32,9 @@ print(json.dumps([[one.metadata["Name"], one.version, str(one._path)] for one in
 
 
 @pytest.fixture
-def installed(subject: Subject, run_in_image: RunInImage) -> list[tuple[str, str, str]]:
+def installed(image: ImageUnderTest, run_in_image: RunInImage) -> list[tuple[str, str, str]]:
     """Name, version and place of every distribution on the image's path."""
-    outcome = run_in_image(subject.contract.start.interpreter, "-c", LIST_DISTRIBUTIONS)
+    outcome = run_in_image(image.contract.start.interpreter, "-c", LIST_DISTRIBUTIONS)
     assert outcome.code == 0, f"the distributions can't be listed: {outcome}"
     return [
         (canonicalize_name(name), version, place)
@@ -50,9 +50,9 @@ def version_of(installed: list[tuple[str, str, str]]) -> Callable[[str], str | N
 
 
 @pytest.mark.promise("python.consistent")
-def test_requirements_are_met(subject: Subject, run_in_image: RunInImage) -> None:
+def test_requirements_are_met(image: ImageUnderTest, run_in_image: RunInImage) -> None:
     """`pip check`, with a pip of our own where the image has none."""
-    interpreter = subject.contract.start.interpreter
+    interpreter = image.contract.start.interpreter
     pip = Path(str(distribution("pip").locate_file("pip")))
     outcome = run_in_image(
         interpreter,
@@ -61,7 +61,7 @@ def test_requirements_are_met(subject: Subject, run_in_image: RunInImage) -> Non
         " runpy.run_module('pip', run_name='__main__')",
         copy={pip: "/opt/seatrial-pip"},
     )
-    omitted = [canonicalize_name(name) for name in subject.contract.python.omits or []]
+    omitted = [canonicalize_name(name) for name in image.contract.python.omits or []]
     if omitted and outcome.code == 1:
         left_out = re.compile(rf" requires ({'|'.join(omitted)}), which is not installed")
         broken = [line for line in outcome.output.splitlines() if not left_out.search(line)]
@@ -89,8 +89,8 @@ def test_no_distribution_is_there_twice(installed: list[tuple[str, str, str]]) -
 
 
 @pytest.mark.promise("python.imports")
-def test_module_imports(subject: Subject, promised: Promise, run_in_image: RunInImage) -> None:
-    outcome = run_in_image(subject.contract.start.interpreter, "-c", f"import {promised.value}")
+def test_module_imports(image: ImageUnderTest, promised: Promise, run_in_image: RunInImage) -> None:
+    outcome = run_in_image(image.contract.start.interpreter, "-c", f"import {promised.value}")
     assert outcome.code == 0, f"`import {promised.value}` fails in the image: {outcome}"
 
 
@@ -107,12 +107,12 @@ def test_distribution_has_version(
 
 @pytest.mark.promise("python.pins")
 def test_pins_reach_the_installation(
-    subject: Subject,
+    image: ImageUnderTest,
     version_of: Callable[[str], str | None],
     record_property: Callable[[str, object], None],
 ) -> None:
     """Versions that the build was asked for are the installed ones, MLflow's own included."""
-    labels = subject.configuration.labels
+    labels = image.configuration.labels
     wanted = {
         name.removeprefix(PIN_LABEL): version
         for name, version in labels.items()
@@ -122,7 +122,7 @@ def test_pins_reach_the_installation(
     reported = {name: version_of(name) for name in REPORTED}
     text = ", ".join(f"{name} {version}" for name, version in reported.items() if version)
     pins = ", ".join(f"{name}=={version}" for name, version in sorted(wanted.items()))
-    record_property(INSTALLED_PROPERTY, f"{subject.label}: {text} (asked for: {pins})")
+    record_property(INSTALLED_PROPERTY, f"{image.label}: {text} (asked for: {pins})")
     wrong = [
         f"{name} is {version_of(name)}, asked for was {version}"
         for name, version in sorted(wanted.items())

@@ -11,15 +11,15 @@ from python_on_whales import docker
 from python_on_whales.exceptions import DockerException
 
 from seatrial import catalogue
-from seatrial.stack.subject import configuration_of
+from seatrial.stack.image_under_test import configuration_of
 from seatrial.trial.clients import client_of, fresh_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from seatrial.contract import Promise
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.settings import ServerSettings
-    from seatrial.stack.subject import Subject
     from seatrial.trial.pool import ServerPool
     from seatrial.trial.session import TrialSession
 
@@ -27,25 +27,25 @@ EXAMPLE = catalogue.ROOT / "docs" / "examples" / "site-plugin"
 
 
 @contextmanager
-def extended(trial: TrialSession, subject: Subject, builder: str) -> Iterator[Subject]:
+def extended(trial: TrialSession, image: ImageUnderTest, builder: str) -> Iterator[ImageUnderTest]:
     """Build the example between `builder` and the image; it is gone afterwards."""
-    tag = f"seatrial-{trial.session.id}-{subject.label}-extended"
+    tag = f"seatrial-{trial.session.id}-{image.label}-extended"
     try:
         docker.buildx.build(
             EXAMPLE,
-            build_args={"DEV": builder, "RUNTIME": subject.reference},
-            platforms=[subject.platform],
+            build_args={"DEV": builder, "RUNTIME": image.reference},
+            platforms=[image.platform],
             labels=trial.session.labels,
             tags=tag,
             load=True,
             progress=False,
         )
     except DockerException as failure:
-        pytest.fail(f"the example can't be built on {subject.reference}: {failure.stderr}")
+        pytest.fail(f"the example can't be built on {image.reference}: {failure.stderr}")
     try:
-        configuration = configuration_of(trial.client, trial.session, tag, subject.platform)
+        configuration = configuration_of(trial.client, trial.session, tag, image.platform)
         assert configuration, f"{tag} is not in the engine's store"
-        yield replace(subject, name=f"{subject.name}-extended", configuration=configuration)
+        yield replace(image, name=f"{image.name}-extended", configuration=configuration)
     finally:
         trial.client.images.remove(tag, force=True)
 
@@ -54,7 +54,7 @@ def extended(trial: TrialSession, subject: Subject, builder: str) -> Iterator[Su
 def test_plugin_is_added_and_runs(
     trial: TrialSession,
     servers: ServerPool,
-    subject: Subject,
+    image: ImageUnderTest,
     promised: Promise,
     main_settings: ServerSettings,
     monkeypatch: pytest.MonkeyPatch,
@@ -62,13 +62,13 @@ def test_plugin_is_added_and_runs(
 ) -> None:
     variant = str(promised.value)
     builder = catalogue.load().variant(variant).reference
-    if not configuration_of(trial.client, trial.session, builder, subject.platform):
-        architecture = subject.platform.removeprefix("linux/")
+    if not configuration_of(trial.client, trial.session, builder, image.platform):
+        architecture = image.platform.removeprefix("linux/")
         pytest.skip(
-            f"{builder} is not there for {subject.platform}: it is after"
+            f"{builder} is not there for {image.platform}: it is after"
             f" `invoke build --variant {variant} --platform {architecture}`"
         )
-    with extended(trial, subject, builder) as site:
+    with extended(trial, image, builder) as site:
         settings = replace(main_settings, name="site", options=("--app-name", "site"))
         server = servers.launch(site, settings)
         try:

@@ -16,7 +16,7 @@ from seatrial.inspection import authorities, bill, declared, programs
 from seatrial.inspection.image import lay_open
 from seatrial.inspection.search import search
 from seatrial.stack.oneoff import run_in_container
-from seatrial.stack.running import SubjectContainer
+from seatrial.stack.running import ImageContainer
 from seatrial.stack.settings import EMBEDDED
 from seatrial.stack.waiting import until
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from seatrial.contract.schema import Absence
     from seatrial.inspection.bill import Package
     from seatrial.inspection.image import Image
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server
-    from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import RunInImage
     from seatrial.trial.session import TrialSession
 
@@ -93,15 +93,15 @@ def _laid_open(reference: str, platform: str) -> Image:
 
 
 @pytest.fixture
-def image(subject: Subject) -> Image:
+def layers(image: ImageUnderTest) -> Image:
     """The image's layers."""
-    return _laid_open(subject.configuration.image_id, subject.platform)
+    return _laid_open(image.configuration.image_id, image.platform)
 
 
 @pytest.fixture
-def packages(subject: Subject) -> tuple[Package, ...]:
+def packages(image: ImageUnderTest) -> tuple[Package, ...]:
     """The image's bill of materials."""
-    return bill.bill_of(subject.configuration.image_id, subject.platform)
+    return bill.bill_of(image.configuration.image_id, image.platform)
 
 
 def _listed(faults: list[str]) -> str:
@@ -110,16 +110,16 @@ def _listed(faults: list[str]) -> str:
     return f"{shown}\n- and {more} more" if more > 0 else shown
 
 
-def _printed(subject: Subject, run_in_image: RunInImage, program: str) -> dict[str, Any]:
+def _printed(image: ImageUnderTest, run_in_image: RunInImage, program: str) -> dict[str, Any]:
     """What a Python program prints in the image: JSON."""
-    outcome = run_in_image(subject.contract.start.interpreter, "-c", program)
+    outcome = run_in_image(image.contract.start.interpreter, "-c", program)
     assert outcome.code == 0, f"the image's Python fails: {outcome}"
     return cast("dict[str, Any]", json.loads(outcome.output.splitlines()[-1]))
 
 
 @pytest.mark.promise("contents.lacks")
-def test_nothing_is_found(image: Image, promised: Promise) -> None:
-    findings = [str(found) for found in search(image, cast("Absence", promised.value))]
+def test_nothing_is_found(layers: Image, promised: Promise) -> None:
+    findings = [str(found) for found in search(layers, cast("Absence", promised.value))]
     assert not findings, f"{len(findings)} found for {promised.value}:\n{_listed(findings)}"
 
 
@@ -144,9 +144,9 @@ def _assert_absent(run_in_image: RunInImage, *command: str) -> None:
 @pytest.mark.promise("contents.lacks", "pip")
 @pytest.mark.parametrize("module", ["pip", "uv", "ensurepip"])
 def test_python_has_no_module_that_installs(
-    module: str, subject: Subject, run_in_image: RunInImage
+    module: str, image: ImageUnderTest, run_in_image: RunInImage
 ) -> None:
-    interpreter = subject.contract.start.interpreter
+    interpreter = image.contract.start.interpreter
     works = run_in_image(interpreter, "-m", "json.tool", "--help")
     assert works.code == 0, f"the image's Python runs no module at all: {works}"
     outcome = run_in_image(interpreter, "-m", module, "--version")
@@ -163,8 +163,8 @@ def test_tool_runs(promised: Promise, run_in_image: RunInImage) -> None:
 
 
 @pytest.mark.promise("contents.certificates")
-def test_public_authorities_are_trusted(subject: Subject, run_in_image: RunInImage) -> None:
-    found = _printed(subject, run_in_image, LIST_AUTHORITIES)
+def test_public_authorities_are_trusted(image: ImageUnderTest, run_in_image: RunInImage) -> None:
+    found = _printed(image, run_in_image, LIST_AUTHORITIES)
     assert not found["missing"], f"variables that name what isn't there: {found['missing']}"
     public = authorities.public().intersection(found["authorities"])
     assert len(public) >= FEWEST_AUTHORITIES, (
@@ -175,66 +175,66 @@ def test_public_authorities_are_trusted(subject: Subject, run_in_image: RunInIma
 
 @pytest.mark.promise("contents.debian_packages")
 def test_debian_packages_are_the_declared_ones(
-    subject: Subject, promised: Promise, packages: tuple[Package, ...]
+    image: ImageUnderTest, promised: Promise, packages: tuple[Package, ...]
 ) -> None:
-    faults = declared.debian_faults(_beside(subject, promised), packages)
+    faults = declared.debian_faults(_beside(image, promised), packages)
     assert not faults, f"{len(faults)} Debian packages differ:\n{_listed(faults)}"
 
 
 @pytest.mark.promise("contents.python_packages")
 def test_python_packages_are_the_declared_ones(
-    subject: Subject,
+    image: ImageUnderTest,
     promised: Promise,
     packages: tuple[Package, ...],
     run_in_image: RunInImage,
 ) -> None:
     faults = declared.python_faults(
-        _beside(subject, promised),
+        _beside(image, promised),
         packages,
-        environment=_printed(subject, run_in_image, MARKER_ENVIRONMENT),
-        omitted=subject.contract.python.omits or [],
+        environment=_printed(image, run_in_image, MARKER_ENVIRONMENT),
+        omitted=image.contract.python.omits or [],
     )
     assert not faults, f"{len(faults)} distributions differ:\n{_listed(faults)}"
 
 
-def _beside(subject: Subject, promised: Promise) -> Path:
-    return subject.contract_path.parent / str(promised.value)
+def _beside(image: ImageUnderTest, promised: Promise) -> Path:
+    return image.contract_path.parent / str(promised.value)
 
 
 @pytest.mark.promise("image.user")
 def test_user(
-    subject: Subject, promised: Promise, embedded_server: Server, run_in_image: RunInImage
+    image: ImageUnderTest, promised: Promise, embedded_server: Server, run_in_image: RunInImage
 ) -> None:
     """What the image says, and as whom all processes of a server then run."""
-    configured = subject.configuration.user
+    configured = image.configuration.user
     assert configured == promised.value, f"the image names the user {configured!r}"
-    user = _number(configured.partition(":")[0], subject, run_in_image)
+    user = _number(configured.partition(":")[0], image, run_in_image)
     assert user != 0, f"{configured!r} is root"
     top = embedded_server.container.top(ps_args="-eo pid,uid,args")
     others = [row for row in top["Processes"] if int(row[1]) != user]
     assert not others, f"not run by {user}: {others}"
 
 
-def _number(user: str, subject: Subject, run_in_image: RunInImage) -> int:
+def _number(user: str, image: ImageUnderTest, run_in_image: RunInImage) -> int:
     if user.isdigit():
         return int(user)
     program = f"import pwd; print(pwd.getpwnam({user!r}).pw_uid)"
-    return cast("int", _printed(subject, run_in_image, program))
+    return cast("int", _printed(image, run_in_image, program))
 
 
 @pytest.mark.promise("image.unprivileged_ports")
-def test_exposed_ports_need_no_privilege(subject: Subject) -> None:
-    ports = subject.configuration.exposed_ports
+def test_exposed_ports_need_no_privilege(image: ImageUnderTest) -> None:
+    ports = image.configuration.exposed_ports
     low = [port for port in ports if port < FIRST_UNPRIVILEGED_PORT]
     assert not low, f"exposed are {low}"
 
 
 @pytest.fixture
-def untold(trial: TrialSession, subject: Subject) -> Iterator[Container]:
+def untold(trial: TrialSession, image: ImageUnderTest) -> Iterator[Container]:
     """A server that was not told where to listen."""
-    command = [*subject.server_command, "--backend-store-uri", "sqlite:////tmp/untold.db"]
+    command = [*image.server_command, "--backend-store-uri", "sqlite:////tmp/untold.db"]
     name = f"{trial.session.network}-untold-{token_hex(3)}"
-    container = SubjectContainer(subject, trial.session, name, command)
+    container = ImageContainer(image, trial.session, name, command)
     container.with_envs(**dict(EMBEDDED.environment))
     started = container.start().get_wrapped_container()
     yield started
@@ -242,25 +242,25 @@ def untold(trial: TrialSession, subject: Subject) -> Iterator[Container]:
 
 
 @pytest.mark.promise("image.unprivileged_ports")
-def test_own_port_needs_no_privilege(subject: Subject, untold: Container) -> None:
+def test_own_port_needs_no_privilege(image: ImageUnderTest, untold: Container) -> None:
     ports: set[int] = set()
 
     def listens() -> bool:
-        command = [subject.contract.start.interpreter, "-c", LISTENING]
+        command = [image.contract.start.interpreter, "-c", LISTENING]
         outcome = run_in_container(untold, *command)
         assert outcome.code == 0, f"the ports can't be read: {outcome}"
         ports.update(map(int, outcome.output.split()))
         return bool(ports)
 
-    limit = subject.contract.start.ready_within * subject.scale
+    limit = image.contract.start.ready_within * image.scale
     until(listens, container=untold, what="listen on a port", limit=limit, every=1)
     low = [port for port in ports if port < FIRST_UNPRIVILEGED_PORT]
     assert not low, f"without being told, it listens on {low}"
 
 
-def _check(subject: Subject) -> list[str]:
+def _check(image: ImageUnderTest) -> list[str]:
     """The words of the health check."""
-    kind, *words = subject.configuration.healthcheck or ("NONE",)
+    kind, *words = image.configuration.healthcheck or ("NONE",)
     assert kind == "CMD", f"the health check is {kind}, not a command without a shell"
     assert words, "the health check is empty"
     assert not programs.name_says("shell", PurePosixPath(words[0]).name), f"it runs {words[0]}"
@@ -268,22 +268,22 @@ def _check(subject: Subject) -> list[str]:
 
 
 @pytest.mark.promise("image.healthcheck")
-def test_health_check_needs_no_shell(subject: Subject) -> None:
-    assert _check(subject)
+def test_health_check_needs_no_shell(image: ImageUnderTest) -> None:
+    assert _check(image)
 
 
 @pytest.mark.promise("image.healthcheck")
-def test_serving_container_is_healthy(subject: Subject, embedded_server: Server) -> None:
+def test_serving_container_is_healthy(image: ImageUnderTest, embedded_server: Server) -> None:
     """The check says so when it is run by hand, and the engine when its time has come."""
     container = embedded_server.container
-    outcome = run_in_container(container, *_check(subject))
+    outcome = run_in_container(container, *_check(image))
     assert outcome.code == 0, f"the check fails on a server that answers: {outcome}"
     wait_healthy(container)
 
 
 @pytest.mark.promise("image.healthcheck")
 def test_health_check_fails_where_nothing_serves(
-    subject: Subject, run_in_image: RunInImage
+    image: ImageUnderTest, run_in_image: RunInImage
 ) -> None:
-    outcome = run_in_image(*_check(subject))
+    outcome = run_in_image(*_check(image))
     assert outcome.code not in (0, 126, 127), f"the check of an idle container: {outcome}"

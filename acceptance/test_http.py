@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from seatrial.contract import Promise
-    from seatrial.stack.subject import Subject
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.trial.fixtures import Launch, StartServing
     from seatrial.wire.verdict import Fault
 
@@ -50,9 +50,9 @@ INTERFACES = (
 
 
 @pytest.fixture
-def service(request: pytest.FixtureRequest, subject: Subject) -> HttpService:
+def service(request: pytest.FixtureRequest, image: ImageUnderTest) -> HttpService:
     """The server that tests share."""
-    if not subject.contract.serves_models:
+    if not image.contract.serves_models:
         return tracking_service(request.getfixturevalue("server"))
     serving = request.getfixturevalue("serving")
     kind = model_kind(serving)
@@ -60,11 +60,11 @@ def service(request: pytest.FixtureRequest, subject: Subject) -> HttpService:
 
 
 @pytest.fixture
-def start_service(request: pytest.FixtureRequest, subject: Subject) -> StartService:
+def start_service(request: pytest.FixtureRequest, image: ImageUnderTest) -> StartService:
     """Start a server for this test alone."""
 
     def start() -> HttpService:
-        if not subject.contract.serves_models:
+        if not image.contract.serves_models:
             launch: Launch = request.getfixturevalue("launch")
             return tracking_service(launch(request.getfixturevalue("main_settings")))
         serve: StartServing = request.getfixturevalue("serve")

@@ -13,15 +13,15 @@ from seatrial.inspection.search import of_other_machines
 if TYPE_CHECKING:
     from seatrial.build.store import StoredImage
     from seatrial.contract import Promise
-    from seatrial.stack.subject import Subject
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.trial.fixtures import RunInImage
 
 
 @pytest.fixture
-def stored(subject: Subject) -> StoredImage:
+def stored(image: ImageUnderTest) -> StoredImage:
     """The image in the engine's store, with all its platforms."""
-    found = store.read(subject.reference)
-    assert found is not None, f"{subject.reference} has gone from the engine's store"
+    found = store.read(image.reference)
+    assert found is not None, f"{image.reference} has gone from the engine's store"
     return found
 
 
@@ -29,53 +29,55 @@ MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 @pytest.mark.promise("image.labels")
-def test_label_is_there(subject: Subject, promised: Promise) -> None:
-    assert subject.configuration.labels.get(str(promised.value)), (
+def test_label_is_there(image: ImageUnderTest, promised: Promise) -> None:
+    assert image.configuration.labels.get(str(promised.value)), (
         f"the label {promised.value} is missing or empty;"
-        f" the image has {sorted(subject.configuration.labels)}"
+        f" the image has {sorted(image.configuration.labels)}"
     )
 
 
 @pytest.mark.promise("image.environment")
-def test_variable_is_set(subject: Subject, promised: Promise) -> None:
-    found = subject.configuration.environment.get(str(promised.item))
+def test_variable_is_set(image: ImageUnderTest, promised: Promise) -> None:
+    found = image.configuration.environment.get(str(promised.item))
     assert found == promised.value, f"{promised.item} is {found!r}, not {promised.value!r}"
 
 
 @pytest.mark.promise("image.working_directory")
-def test_working_directory(subject: Subject, promised: Promise, run_in_image: RunInImage) -> None:
-    assert subject.configuration.working_directory == promised.value
-    where = run_in_image(subject.contract.start.interpreter, "-c", "import os; print(os.getcwd())")
+def test_working_directory(
+    image: ImageUnderTest, promised: Promise, run_in_image: RunInImage
+) -> None:
+    assert image.configuration.working_directory == promised.value
+    where = run_in_image(image.contract.start.interpreter, "-c", "import os; print(os.getcwd())")
     assert where.output.strip() == promised.value, f"inside the container: {where}"
 
 
 @pytest.mark.promise("image.exposed_ports")
-def test_port_is_exposed(subject: Subject, promised: Promise) -> None:
-    ports = subject.configuration.exposed_ports
+def test_port_is_exposed(image: ImageUnderTest, promised: Promise) -> None:
+    ports = image.configuration.exposed_ports
     assert promised.value in ports, f"exposed are {list(ports)}, without {promised.value}"
 
 
 @pytest.mark.promise("image.entrypoint")
-def test_entrypoint(subject: Subject, promised: Promise) -> None:
-    assert list(subject.configuration.entrypoint) == promised.value
+def test_entrypoint(image: ImageUnderTest, promised: Promise) -> None:
+    assert list(image.configuration.entrypoint) == promised.value
 
 
 @pytest.mark.promise("image.architectures")
 def test_architecture(
-    subject: Subject, promised: Promise, stored: StoredImage, run_in_image: RunInImage
+    image: ImageUnderTest, promised: Promise, stored: StoredImage, run_in_image: RunInImage
 ) -> None:
     """Also of a platform that is not run: every program and library in it is made for that one."""
     platform, machine = f"linux/{promised.item}", MACHINES[str(promised.item)]
     if not stored.platform(platform):
         pytest.skip(
-            f"{subject.reference} was not built for {platform} here:"
+            f"{image.reference} was not built for {platform} here:"
             " it is after `invoke build --platform all`"
         )
-    others = of_other_machines(lay_open(subject.configuration.image_id, platform), machine)
+    others = of_other_machines(lay_open(image.configuration.image_id, platform), machine)
     assert not others, f"{len(others)} files of {platform} don't run there, such as {others[0]}"
-    if platform == subject.platform:
+    if platform == image.platform:
         outcome = run_in_image(
-            subject.contract.start.interpreter, "-c", "import platform; print(platform.machine())"
+            image.contract.start.interpreter, "-c", "import platform; print(platform.machine())"
         )
         assert outcome.output.strip() == machine, f"it runs as {outcome}"
 
@@ -93,10 +95,10 @@ def test_every_platform_has_provenance(stored: StoredImage) -> None:
 
 
 @pytest.mark.promise("image.compressed_megabytes")
-def test_compressed_size(subject: Subject, promised: Promise, stored: StoredImage) -> None:
-    described = stored.platform(subject.platform)
+def test_compressed_size(image: ImageUnderTest, promised: Promise, stored: StoredImage) -> None:
+    described = stored.platform(image.platform)
     assert described is not None
     megabytes = described.size / 1_000_000
     assert megabytes <= float(str(promised.value)), (
-        f"{subject.platform} weighs {megabytes:.0f} MB compressed, {promised.value} MB are promised"
+        f"{image.platform} weighs {megabytes:.0f} MB compressed, {promised.value} MB are promised"
     )

@@ -64,6 +64,6 @@ def test_counters_grow_with_requests(main_settings: ServerSettings, launch: Laun
     assert counted == {"200": 7, "404": 3}, f"7 and 3 requests were counted as {counted}"
     timed = sum(value for (name, _), value in grown.items() if name == DURATIONS)
     assert timed == 10, f"of 10 requests, the durations of {timed:.0f} were added"
-    if server.subject.contract.server.checks_host:
+    if server.image.contract.server.checks_host:
         refused = server.get("/metrics", headers={"Host": "evil.example"})
         assert refused.status_code == 403, "the host check leaves /metrics open"

@@ -19,18 +19,19 @@ from seatrial.catalogue import ROOT
 from seatrial.engine.connection import PLATFORMS
 from seatrial.inspection.image import exported
 from seatrial.inspection.layer import decompressed
-from seatrial.model import description, fetching, image, requirements
+from seatrial.model import description, fetching, requirements
+from seatrial.model import image as model_image
+from seatrial.stack.image_under_test import configuration_of
 from seatrial.stack.model_server import ServedImage, start_model_server
 from seatrial.stack.oneoff import run_in_image
-from seatrial.stack.subject import configuration_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server
     from seatrial.stack.services import ServiceAddresses
-    from seatrial.stack.subject import Subject
     from seatrial.trial.model_serving import Serving
     from seatrial.trial.session import TrialSession
 
@@ -45,8 +46,8 @@ PIECE = 1 << 20
 @pytest.mark.native
 def test_one_index_for_both_architectures(trial: TrialSession, serving: Serving) -> None:
     """The same model, confined, gives the same predictions on both."""
-    subjects = [one for one in trial.images if one.name == serving.subject.name]
-    if len(subjects) < len(PLATFORMS):
+    images = [one for one in trial.images if one.name == serving.image.name]
+    if len(images) < len(PLATFORMS):
         pytest.skip("builds for both architectures and runs both: with --platform all")
     for kind in ("pipeline", "affine"):
         tag = serving.build(kind, "all")
@@ -55,29 +56,29 @@ def test_one_index_for_both_architectures(trial: TrialSession, serving: Serving)
         assert stored.index, f"{tag} is no index"
         assert {one.platform for one in stored.platforms} == set(PLATFORMS)
         assert all(one.provenance for one in stored.platforms), "a platform has no provenance"
-        for subject in subjects:
-            _assert_predicts(trial, serving, kind, ServedImage(subject, tag))
+        for image in images:
+            _assert_predicts(trial, serving, kind, ServedImage(image, tag))
 
 
-def _assert_predicts(trial: TrialSession, serving: Serving, kind: str, image: ServedImage) -> None:
+def _assert_predicts(trial: TrialSession, serving: Serving, kind: str, served: ServedImage) -> None:
     name = trial.fresh_name(f"both-{kind}")
-    server = start_model_server(image, trial.session, name, workers=1)
+    server = start_model_server(served, trial.session, name, workers=1)
     try:
         server.wait_ready()
         for payload in serving.cases[kind].payloads.values():
             assert_answered(
-                server.ask(payload.body, payload.content_type), payload.predictions, image.subject
+                server.ask(payload.body, payload.content_type), payload.predictions, served.image
             )
     finally:
         server.remove()
 
 
 @pytest.mark.promise("serving.identifies_model")
-def test_labels_say_which_model_it_is(serving: Serving, subject: Subject) -> None:
+def test_labels_say_which_model_it_is(serving: Serving, image: ImageUnderTest) -> None:
     kind = next(iter(serving.cases))
-    stored = store.read(serving.image(kind).reference)
+    stored = store.read(serving.served_image(kind).reference)
     assert stored
-    described = stored.platform(subject.platform)
+    described = stored.platform(image.platform)
     assert described
     version = _client(serving).get_model_version_by_alias(
         serving.cases[kind].uri.removeprefix("models:/").partition("@")[0], "trial"
@@ -134,7 +135,7 @@ def test_model_is_had_by_every_address(
 def test_private_index_leaves_its_packages_only(
     trial: TrialSession,
     serving: Serving,
-    subject: Subject,
+    image: ImageUnderTest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -143,9 +144,9 @@ def test_private_index_leaves_its_packages_only(
     folder = _model_with(private_index.DISTRIBUTION, serving, tmp_path)
     with private_index.private_index(trial) as index:
         _name_index(index, monkeypatch)
-        image.run(model_uri=str(folder), tag=tag)
+        model_image.run(model_uri=str(folder), tag=tag)
     script = f"import importlib.metadata as m; print(m.version('{private_index.DISTRIBUTION}'))"
-    assert _output(script, tag, trial, subject).split() == [index.version]
+    assert _output(script, tag, trial, image).split() == [index.version]
     leaking = set(_found(tag, {"password": index.password, "address": index.host}))
     assert not leaking, f"of the private index, {', '.join(sorted(leaking))}"
 
@@ -155,7 +156,7 @@ def test_private_index_leaves_its_packages_only(
 def test_build_of_a_source_sees_no_network_no_secret_and_no_root(
     trial: TrialSession,
     serving: Serving,
-    subject: Subject,
+    image: ImageUnderTest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -172,9 +173,9 @@ def test_build_of_a_source_sees_no_network_no_secret_and_no_root(
     folder = _model_with(private_index.CURIOUS, serving, tmp_path / "model-files")
     with private_index.private_index(trial) as index:
         _name_index(index, monkeypatch)
-        image.run(model_uri=str(folder), tag=tag, allow_emulated_build=True)
+        model_image.run(model_uri=str(folder), tag=tag, allow_emulated_build=True)
     script = "import seatrial_curious; print(seatrial_curious.FOUND)"
-    written = _output(script, tag, trial, subject)
+    written = _output(script, tag, trial, image)
     found = json.loads(written)
     assert found["user"] != 0, "it was built by root"
     assert found["interfaces"] == ["lo"], f"it was built with a network: {found['interfaces']}"
@@ -197,12 +198,12 @@ def _name_index(index: private_index.Index, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv(name, f"{os.environ.get(name, '')},{index.host}".lstrip(","))
 
 
-def _output(script: str, tag: str, trial: TrialSession, subject: Subject) -> str:
+def _output(script: str, tag: str, trial: TrialSession, image: ImageUnderTest) -> str:
     """What a script prints in an image."""
-    found = configuration_of(trial.client, trial.session, tag, subject.platform)
+    found = configuration_of(trial.client, trial.session, tag, image.platform)
     assert found
-    command = [subject.contract.start.interpreter, "-c", script]
-    done = run_in_image(replace(subject, configuration=found), trial.session, command, {})
+    command = [image.contract.start.interpreter, "-c", script]
+    done = run_in_image(replace(image, configuration=found), trial.session, command, {})
     assert done.code == 0, done
     return done.output
 

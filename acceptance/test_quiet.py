@@ -48,7 +48,7 @@ def test_ordinary_work_leaves_no_traceback(
 ) -> None:
     """On a server of its own, from its start to its end: other tests misuse the shared one."""
     server = launch(main_settings)
-    capabilities = server.subject.contract.server.capabilities or []
+    capabilities = server.image.contract.server.capabilities or []
     name = fresh_name(request)
     with client_of(server, monkeypatch) as client:
         experiment = client.create_experiment(name)
@@ -130,5 +130,5 @@ def browse(server: Server) -> None:
     """Ask for pages, also for some that are not there, and hang up on one."""
     for page in PAGES:
         assert server.get(page).status_code < 500, f"{page} is answered with a server error"
-    with requests.get(f"{server.url}/", stream=True, timeout=30 * server.subject.scale):
+    with requests.get(f"{server.url}/", stream=True, timeout=30 * server.image.scale):
         pass

@@ -18,10 +18,10 @@ from seatrial.trial.clients import client_of, fresh_name
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server
     from seatrial.stack.services import SecureStore, ServiceAddresses
     from seatrial.stack.settings import ServerSettings
-    from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import Launch
     from seatrial.trial.pool import ServerPool
 
@@ -42,10 +42,12 @@ class Secure:
     settings: ServerSettings
     """With the authority's certificate in a file, which nothing names yet."""
 
-    def launch(self, launch: Launch, servers: ServerPool, subject: Subject, **trust: str) -> Server:
+    def launch(
+        self, launch: Launch, servers: ServerPool, image: ImageUnderTest, **trust: str
+    ) -> Server:
         """Start a server on a new bucket, with the variables in `trust`."""
         settings = self.settings.with_environment(**trust)
-        stores = servers.fresh_stores(subject, settings)
+        stores = servers.fresh_stores(image, settings)
         self.s3.create_bucket(Bucket=stores.bucket)
         return launch(settings, stores=stores)
 
@@ -76,7 +78,7 @@ def test_artifacts_go_to_s3_over_https(
     secure: Secure,
     launch: Launch,
     servers: ServerPool,
-    subject: Subject,
+    image: ImageUnderTest,
     variable: str,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
@@ -85,7 +87,7 @@ def test_artifacts_go_to_s3_over_https(
     """The two variables that boto3 heeds; it does not heed OpenSSL's SSL_CERT_FILE."""
     # Else the client fetches it from the store itself, whose name on the network it can't know.
     monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
-    server = secure.launch(launch, servers, subject, **{variable: f"{FILES_PATH}/{AUTHORITY}"})
+    server = secure.launch(launch, servers, image, **{variable: f"{FILES_PATH}/{AUTHORITY}"})
     source = tmp_path / "data.bin"
     source.write_bytes(CONTENT)
     with client_of(server, monkeypatch) as client:
@@ -105,12 +107,12 @@ def test_an_unknown_authority_is_refused(
     secure: Secure,
     launch: Launch,
     servers: ServerPool,
-    subject: Subject,
+    image: ImageUnderTest,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
     """Without the variable the same must fail: else certificates are not verified at all."""
-    server = secure.launch(launch, servers, subject)
+    server = secure.launch(launch, servers, image)
     with client_of(server, monkeypatch) as client:
         run = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
         with pytest.raises((MlflowException, HTTPError)):
@@ -120,5 +122,5 @@ def test_an_unknown_authority_is_refused(
         lambda: "CERTIFICATE_VERIFY_FAILED" in server.logs(1000),
         container=server.container,
         what="log that the certificate can't be verified",
-        limit=10 * subject.scale,
+        limit=10 * image.scale,
     )

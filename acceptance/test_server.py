@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from seatrial.contract import Promise
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server
     from seatrial.stack.settings import ServerSettings
-    from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import Launch
 
 LATER_SCRIPT = re.compile(r"static/(?:js|css)/[\w.-]+\.chunk\.(?:js|css)(?=[\"'`])")
@@ -52,10 +52,10 @@ def test_health(server: Server) -> None:
 
 
 @pytest.mark.promise("server.version_label")
-def test_version_is_the_labels(server: Server, subject: Subject) -> None:
+def test_version_is_the_labels(server: Server, image: ImageUnderTest) -> None:
     answer = server.get("/version")
     assert answer.status_code == 200
-    label = subject.configuration.labels.get("org.opencontainers.image.version")
+    label = image.configuration.labels.get("org.opencontainers.image.version")
     assert answer.text == label, "GET /version and org.opencontainers.image.version differ"
 
 
@@ -89,7 +89,7 @@ def test_ui_scripts_that_are_loaded_later(server: Server) -> None:
     assert later, f"{first} names no other script"
 
     def fault(path: str) -> str | None:
-        answer = requests.head(f"{base}{path}", timeout=60 * server.subject.scale)
+        answer = requests.head(f"{base}{path}", timeout=60 * server.image.scale)
         kind = answer.headers.get("content-type", "")
         good = answer.ok and ("javascript" in kind or "css" in kind)
         return None if good else f"{path}: {answer.status_code} {kind}"
@@ -119,10 +119,10 @@ def test_runs_as_another_user(
 
 @pytest.mark.promise("process.stops_within")
 def test_stops_on_sigterm(
-    main_settings: ServerSettings, launch: Launch, promised: Promise, subject: Subject
+    main_settings: ServerSettings, launch: Launch, promised: Promise, image: ImageUnderTest
 ) -> None:
     server = launch(main_settings)
-    limit = int(str(promised.value)) * subject.scale
+    limit = int(str(promised.value)) * image.scale
     server.container.kill("SIGTERM")
     try:
         ended = server.container.wait(timeout=limit)

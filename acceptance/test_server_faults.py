@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
     from seatrial.contract import Promise
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server
     from seatrial.stack.services import ServiceAddresses
-    from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import Launch
     from seatrial.trial.session import TrialSession
 
@@ -105,12 +105,12 @@ class TestFrozenDatabase:
         self,
         scheme: str,
         trial: TrialSession,
-        subject: Subject,
+        image: ImageUnderTest,
         services: ServiceAddresses,
         launch: Launch,
         promised: Promise,
     ) -> None:
-        limit = int(str(promised.value)) * subject.scale
+        limit = int(str(promised.value)) * image.scale
         with _database(trial, services) as database:
             networks = database.attrs["NetworkSettings"]["Networks"]
             host = networks[trial.session.network]["IPAddress"]
@@ -159,7 +159,7 @@ def test_processes_that_are_stopped(
     workers: str,
     embedded_server: Server,
     launch: Launch,
-    subject: Subject,
+    image: ImageUnderTest,
     promised: Promise,
 ) -> None:
     """All of those that serve: none is left that would answer in their place."""
@@ -178,12 +178,12 @@ def test_processes_that_are_stopped(
         recovered,
         container=server.container,
         what=f"serve again after {' and '.join(stopped)} were stopped",
-        limit=int(str(promised.value)) * subject.scale,
+        limit=int(str(promised.value)) * image.scale,
     )
 
 
 def _run(server: Server, task: str, *pids: str) -> str:
-    start = server.subject.contract.start
+    start = server.image.contract.start
     found = run_in_container(
         server.container, start.interpreter, "-c", WORKERS, task, str(start.port), *pids
     )

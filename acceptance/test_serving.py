@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from seatrial.contract import Promise
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.model_server import ModelServer
-    from seatrial.stack.subject import Subject
-    from seatrial.stack.workplace import Workplace
+    from seatrial.stack.workspace import Workspace
     from seatrial.trial.fixtures import StartServing
     from seatrial.trial.model_serving import Serving
 
@@ -60,11 +60,11 @@ LOGGED_WITHIN = 0.5
 
 
 @pytest.mark.promise("command_line.serves_models")
-def test_models_serve(workplace: Workplace, subject: Subject, tmp_path: Path) -> None:
+def test_models_serve(workspace: Workspace, image: ImageUnderTest, tmp_path: Path) -> None:
     """By MLflow's own server, inside the image."""
-    model = put_doubling(workplace, tmp_path)
-    start = [*subject.configuration.entrypoint, *subject.mlflow_command]
-    work = workplace.python(Path(served_inside.__file__).read_text(encoding="utf-8"), model, *start)
+    model = put_doubling(workspace, tmp_path)
+    start = [*image.configuration.entrypoint, *image.mlflow_command]
+    work = workspace.python(Path(served_inside.__file__).read_text(encoding="utf-8"), model, *start)
     assert work.code == 0, f"a model can't be served: {work}"
     said = json.loads(work.printed.splitlines()[-1])
     answers, log = said["answers"], f"; it said:\n{said['output'][-3000:]}"
@@ -82,7 +82,9 @@ def test_models_serve(workplace: Workplace, subject: Subject, tmp_path: Path) ->
 
 
 @pytest.mark.promise("serving.inputs")
-def test_input_gets_its_predictions(serving: Serving, promised: Promise, subject: Subject) -> None:
+def test_input_gets_its_predictions(
+    serving: Serving, promised: Promise, image: ImageUnderTest
+) -> None:
     kinds = [kind for kind, case in serving.cases.items() if promised.item in case.payloads]
     if not kinds:
         pytest.skip(f"the model that was given takes no {promised.item}")
@@ -94,19 +96,19 @@ def test_input_gets_its_predictions(serving: Serving, promised: Promise, subject
             assert not wrong, f"{what}: the model itself is wrong in Python: {wrong}"
         for special, one in {"": payload, **payload.variations}.items():
             answer = server.ask(one.body.encode(), one.content_type)
-            assert_answered(answer, one.predictions, subject, f"{what} {special}".rstrip())
+            assert_answered(answer, one.predictions, image, f"{what} {special}".rstrip())
         # An idle server may always take the same worker.
         for answer in at_once(server, payload.body, payload.content_type):
-            assert_answered(answer, payload.predictions, subject, f"{what}, {AT_ONCE} at once")
+            assert_answered(answer, payload.predictions, image, f"{what}, {AT_ONCE} at once")
 
 
 @pytest.mark.promise("serving.inputs", "dataframe_split")
 @pytest.mark.parametrize("says", ["its length", "nothing"])
 @pytest.mark.parametrize("rows", [1, ROWS])
-def test_any_number_of_rows(serving: Serving, rows: int, says: str, subject: Subject) -> None:
+def test_any_number_of_rows(serving: Serving, rows: int, says: str, image: ImageUnderTest) -> None:
     """In a body of 2 MB as well, sent whole or in chunks."""
     server = serving.server(scriptable(serving))
-    if limit := subject.contract.serving.limits_requests:
+    if limit := image.contract.serving.limits_requests:
         rows = min(rows, limit * MIB * 3 // 4 // LONGEST_ROW)
     numbers = [number / 7 for number in range(rows)]
     frame = {"columns": ["x"], "data": [[number] for number in numbers]}
@@ -114,7 +116,7 @@ def test_any_number_of_rows(serving: Serving, rows: int, says: str, subject: Sub
     chunks = (body[start : start + 65536] for start in range(0, len(body), 65536))
     answer = server.ask(body if says == "its length" else chunks)
     expected = [{"x": 2.0 * number} for number in numbers]
-    assert_answered(answer, expected, subject, f"{rows} rows in {len(body)} bytes")
+    assert_answered(answer, expected, image, f"{rows} rows in {len(body)} bytes")
 
 
 KEPT: list[dict[str, object]] = [
@@ -131,7 +133,7 @@ a number or takes several bytes, quotes, missing values."""
 
 
 @pytest.mark.promise("serving.inputs")
-def test_values_are_kept(serving: Serving, promised: Promise, subject: Subject) -> None:
+def test_values_are_kept(serving: Serving, promised: Promise, image: ImageUnderTest) -> None:
     """On their way to the model and back, where the signature says their types."""
     server, form = serving.server(scriptable(serving)), str(promised.item)
     rows, scale = KEPT, 2.0
@@ -158,20 +160,20 @@ def test_values_are_kept(serving: Serving, promised: Promise, subject: Subject) 
     expected = [
         {**row, "x": math.nan if row["x"] is None else scale * float(str(row["x"]))} for row in rows
     ]
-    assert_answered(answer, expected, subject, f"integers, dates and text by {form}")
+    assert_answered(answer, expected, image, f"integers, dates and text by {form}")
 
 
 @pytest.mark.promise("serving.inputs", "dataframe_split")
-def test_charset_may_be_named(serving: Serving, subject: Subject) -> None:
+def test_charset_may_be_named(serving: Serving, image: ImageUnderTest) -> None:
     kind, payload = any_payload(serving)
     answer = serving.server(kind).ask(payload.body, f"{payload.content_type}; charset=utf-8")
-    assert_answered(answer, payload.predictions, subject, f"{payload.content_type}; charset=utf-8")
+    assert_answered(answer, payload.predictions, image, f"{payload.content_type}; charset=utf-8")
     found = answer.headers.get("Content-Type", "")
     assert found.startswith("application/json"), f"the answer's content type is {found!r}"
 
 
 @pytest.mark.promise("serving.inputs", "params")
-def test_parameters_are_of_one_request(serving: Serving, subject: Subject) -> None:
+def test_parameters_are_of_one_request(serving: Serving, image: ImageUnderTest) -> None:
     """Neither of those that are answered meanwhile, nor of those that come later."""
     server = serving.server(scriptable(serving))
     shifts = [0.1, 0.2, 0.3, 0.4]
@@ -180,14 +182,14 @@ def test_parameters_are_of_one_request(serving: Serving, subject: Subject) -> No
             shift: pool.submit(
                 server.ask,
                 # The later ones are answered first.
-                with_parameters(scale=1 / 3, shift=shift, pause=(1 - 2 * shift) * subject.scale),
+                with_parameters(scale=1 / 3, shift=shift, pause=(1 - 2 * shift) * image.scale),
             )
             for shift in shifts
         }
     for shift, one in asked.items():
-        assert_answered(one.result(), scripted(1 / 3, shift), subject, f"shifted by {shift}")
+        assert_answered(one.result(), scripted(1 / 3, shift), image, f"shifted by {shift}")
     for answer in at_once(server, with_parameters()):
-        assert_answered(answer, SCRIPTED_ANSWER, subject, "without parameters, afterwards")
+        assert_answered(answer, SCRIPTED_ANSWER, image, "without parameters, afterwards")
 
 
 NO_INPUTS: dict[str, tuple[str | bytes, str]] = {
@@ -226,7 +228,7 @@ def test_bytes_that_are_no_text_are_refused(serving: Serving) -> None:
 
 def _assert_refused(serving: Serving, fault: str, body: str | bytes, content_type: str) -> None:
     kind, payload = any_payload(serving)
-    server, subject = serving.server(kind), serving.subject
+    server, image = serving.server(kind), serving.image
     try:
         answer = server.ask(body, content_type)
     except requests.RequestException as error:
@@ -237,7 +239,7 @@ def _assert_refused(serving: Serving, fault: str, body: str | bytes, content_typ
     assert_answered(
         server.ask(payload.body, payload.content_type),
         payload.predictions,
-        subject,
+        image,
         f"after {fault}",
     )
 
@@ -258,7 +260,7 @@ def _blanks(size: int, says: str) -> bytes | Iterator[bytes]:
 @pytest.mark.promise("serving.limits_requests")
 @pytest.mark.parametrize("says", ["its length", "nothing"])
 def test_large_request_is_refused(
-    serving: Serving, promised: Promise, says: str, subject: Subject
+    serving: Serving, promised: Promise, says: str, image: ImageUnderTest
 ) -> None:
     kind, payload = any_payload(serving)
     server = serving.server(kind)
@@ -275,13 +277,13 @@ def test_large_request_is_refused(
         )
     refused = _settled_log(server).count(" 413 ") > refused_before
     assert refused or answer is not None, "no answer, and no word of 413 in the log"
-    assert_answered(server.ask(payload.body, payload.content_type), payload.predictions, subject)
+    assert_answered(server.ask(payload.body, payload.content_type), payload.predictions, image)
 
 
 @pytest.mark.promise("serving.limits_requests")
 @pytest.mark.parametrize("says", ["its length", "nothing"])
 def test_request_below_the_limit_is_answered(
-    serving: Serving, promised: Promise, says: str, subject: Subject
+    serving: Serving, promised: Promise, says: str, image: ImageUnderTest
 ) -> None:
     kind, payload = any_payload(serving)
     if payload.content_type != "application/json":
@@ -290,7 +292,7 @@ def test_request_below_the_limit_is_answered(
     blanks, end = _blanks(size - len(payload.body), says), payload.body.encode()
     body = blanks + end if isinstance(blanks, bytes) else itertools.chain(blanks, [end])
     answer = serving.server(kind).ask(body, payload.content_type)
-    assert_answered(answer, payload.predictions, subject, f"{size} bytes")
+    assert_answered(answer, payload.predictions, image, f"{size} bytes")
 
 
 @pytest.mark.promise("serving.keeps_input_private")
@@ -319,7 +321,7 @@ def test_input_is_repeated_nowhere(serving: Serving, serve: StartServing) -> Non
         answers[fault] = server.ask(body)
     answers["csv"] = server.ask(f"x\n{secret}\n", "text/csv")
     answers["a content type"] = server.ask("{}", f"text/{secret}")
-    limit = 30 * serving.subject.scale
+    limit = 30 * serving.image.scale
     for fault, path in (("a query", f"/invocations?key={secret}"), ("a path", f"/{secret}")):
         answers[fault] = requests.post(f"{server.url}{path}", json={}, timeout=limit)
     repeating = [

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from seatrial.contract import Promise
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.model_server import ModelServer
-    from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import StartServing
     from seatrial.trial.model_serving import Serving
 
@@ -53,19 +53,19 @@ MANY = 32
 MIB = 1 << 20
 
 
-def _limited(subject: Subject) -> dict[str, str]:
+def _limited(image: ImageUnderTest) -> dict[str, str]:
     """A short time limit, and few requests at a time where that can be set."""
-    return {REQUEST_TIMEOUT: str(TIME_LIMIT * subject.scale), CONCURRENCY: "2"}
+    return {REQUEST_TIMEOUT: str(TIME_LIMIT * image.scale), CONCURRENCY: "2"}
 
 
-def _seconds(promised: Promise, subject: Subject) -> float:
+def _seconds(promised: Promise, image: ImageUnderTest) -> float:
     """Until a worker has been replaced."""
-    return (TIME_LIMIT + int(str(promised.value))) * subject.scale
+    return (TIME_LIMIT + int(str(promised.value))) * image.scale
 
 
-def _is_answered(server: ModelServer, subject: Subject) -> bool:
+def _is_answered(server: ModelServer, image: ImageUnderTest) -> bool:
     """Whether a prediction is, in the time that it may take."""
-    limit = TIME_LIMIT * subject.scale
+    limit = TIME_LIMIT * image.scale
     headers = {"Content-Type": "application/json"}
     try:
         answer = requests.post(
@@ -76,87 +76,89 @@ def _is_answered(server: ModelServer, subject: Subject) -> bool:
     return answer.status_code == HTTPStatus.OK
 
 
-def _assert_recovers(server: ModelServer, subject: Subject, deadline: float, what: str) -> None:
+def _assert_recovers(
+    server: ModelServer, image: ImageUnderTest, deadline: float, what: str
+) -> None:
     """It answers again before `deadline`, and /ping says 200 no earlier."""
     while True:
         with suppress(requests.RequestException):
             pinged = server.get("/ping").status_code
-            answered = _is_answered(server, subject)
+            answered = _is_answered(server, image)
             if pinged == HTTPStatus.OK:
                 assert answered, f"{what}: /ping says 200, and no prediction is answered"
                 break
         assert time.monotonic() < deadline, f"{what}: it doesn't recover"
         time.sleep(0.2)
     for answer in at_once(server, with_parameters()):
-        assert_answered(answer, SCRIPTED_ANSWER, subject, f"{what}: afterwards")
+        assert_answered(answer, SCRIPTED_ANSWER, image, f"{what}: afterwards")
 
 
 @pytest.mark.promise("serving.recovers_from_hangs")
 @pytest.mark.parametrize("how", ["pause", "hold"])
 def test_hung_predictions_are_ended(
-    serving: Serving, serve: StartServing, promised: Promise, how: str, subject: Subject
+    serving: Serving, serve: StartServing, promised: Promise, how: str, image: ImageUnderTest
 ) -> None:
     """In every worker and all that it does at a time: they wait, or keep Python's lock."""
-    server = serve(scriptable(serving), variables=_limited(subject))
+    server = serve(scriptable(serving), variables=_limited(image))
     with ThreadPoolExecutor(MANY) as pool:
         for _ in range(MANY):
             pool.submit(server.ask, with_parameters(**{how: FOR_EVER}))
         begun = time.monotonic()
         # Nobody can know before their time is over.
-        time.sleep((TIME_LIMIT + 1) * subject.scale)
-        deadline = begun + _seconds(promised, subject)
-        _assert_recovers(server, subject, deadline, f"{MANY} predictions hang ({how})")
+        time.sleep((TIME_LIMIT + 1) * image.scale)
+        deadline = begun + _seconds(promised, image)
+        _assert_recovers(server, image, deadline, f"{MANY} predictions hang ({how})")
 
 
 @pytest.mark.promise("serving.recovers_from_hangs")
 def test_hung_prediction_costs_no_other(
-    serving: Serving, serve: StartServing, promised: Promise, subject: Subject
+    serving: Serving, serve: StartServing, promised: Promise, image: ImageUnderTest
 ) -> None:
     """Neither one that its worker makes meanwhile, nor one that comes later."""
-    variables = {REQUEST_TIMEOUT: str(TIME_LIMIT * subject.scale)}
+    variables = {REQUEST_TIMEOUT: str(TIME_LIMIT * image.scale)}
     server = serve(scriptable(serving), variables=variables)
     shifts = map(float, itertools.count())
 
     def other() -> tuple[str, str, object]:
         shift = next(shifts)
-        body = with_parameters(pause=0.05 * subject.scale, shift=shift)
+        body = with_parameters(pause=0.05 * image.scale, shift=shift)
         return body, "application/json", scripted(2.0, shift)
 
-    with asking_on(server, subject, 4, other):
+    with asking_on(server, image, 4, other):
         begun = time.monotonic()
         answer = server.ask(with_parameters(pause=FOR_EVER))
         took = time.monotonic() - begun
         assert answer.status_code == HTTPStatus.GATEWAY_TIMEOUT, f"it hangs: {answer.status_code}"
-        assert took < _seconds(promised, subject), f"a prediction hangs for {took:.1f} s"
-        time.sleep(max(0.0, begun + _seconds(promised, subject) - time.monotonic()))
+        assert took < _seconds(promised, image), f"a prediction hangs for {took:.1f} s"
+        time.sleep(max(0.0, begun + _seconds(promised, image) - time.monotonic()))
 
 
 @pytest.mark.promise("serving.recovers_from_hangs")
 def test_prediction_may_keep_the_lock(
-    serving: Serving, serve: StartServing, subject: Subject
+    serving: Serving, serve: StartServing, image: ImageUnderTest
 ) -> None:
     """For as long as it may take: a worker that computes has not hung."""
-    limit = 2 * TIME_LIMIT * subject.scale
+    limit = 2 * TIME_LIMIT * image.scale
     server = serve(scriptable(serving), variables={REQUEST_TIMEOUT: str(limit)})
     answer = server.ask(with_parameters(hold=0.7 * limit))
-    assert_answered(answer, SCRIPTED_ANSWER, subject, "a prediction that keeps Python's lock")
+    assert_answered(answer, SCRIPTED_ANSWER, image, "a prediction that keeps Python's lock")
 
 
 @pytest.mark.promise("serving.recovers_from_hangs")
 @pytest.mark.parametrize("which", ["one", "all"])
 def test_worker_that_is_stopped_is_replaced(
-    serving: Serving, serve: StartServing, promised: Promise, which: str, subject: Subject
+    serving: Serving, serve: StartServing, promised: Promise, which: str, image: ImageUnderTest
 ) -> None:
-    server = serve(scriptable(serving), variables=_limited(subject))
+    server = serve(scriptable(serving), variables=_limited(image))
     # Those that answer: where /ping says 200 for the first of them, the others load.
-    time.sleep(1.0 * subject.scale)
-    times = subject.workers if which == "all" else 1
-    stopped = [signal_worker(server, subject, signal.SIGSTOP) for _ in range(times)]
-    deadline = time.monotonic() + _seconds(promised, subject)
-    time.sleep(1.0 * subject.scale)
+    time.sleep(1.0 * image.scale)
+    times = image.workers if which == "all" else 1
+    stopped = [signal_worker(server, image, signal.SIGSTOP) for _ in range(times)]
+    deadline = time.monotonic() + _seconds(promised, image)
+    time.sleep(1.0 * image.scale)
     what = f"{which} of its workers is stopped"
-    _assert_recovers(server, subject, deadline, what)
-    while any(is_stopped(server, subject, process) for process in stopped):
+    _assert_recovers(server, image, deadline, what)
+    while any(is_stopped(server, image, process) for process in stopped):
         assert time.monotonic() < deadline, f"{what}: it is still there"
         time.sleep(0.2)
 
@@ -172,21 +174,21 @@ print(file.stat().st_size if file.exists() else 0)
 @pytest.mark.promise("serving.survives_memory")
 @pytest.mark.parametrize("neighbours", [0, 4])
 def test_greedy_prediction_ends_one_worker(
-    serving: Serving, serve: StartServing, neighbours: int, subject: Subject
+    serving: Serving, serve: StartServing, neighbours: int, image: ImageUnderTest
 ) -> None:
     """At most: alone, or among others, which are answered."""
-    variables = {REQUEST_TIMEOUT: str(45 * subject.scale)}
+    variables = {REQUEST_TIMEOUT: str(45 * image.scale)}
     server = serve(scriptable(serving), variables=variables, memory=1536 * MIB)
     shifts = map(float, itertools.count())
 
     def other() -> tuple[str, str, object]:
         shift = next(shifts)
-        body = with_parameters(pause=0.05 * subject.scale, shift=shift)
+        body = with_parameters(pause=0.05 * image.scale, shift=shift)
         return body, "application/json", scripted(2.0, shift)
 
     with ExitStack() as meanwhile:
         if neighbours:
-            meanwhile.enter_context(asking_on(server, subject, neighbours, other))
+            meanwhile.enter_context(asking_on(server, image, neighbours, other))
         try:
             answer = server.ask(with_parameters(eat=float(8 << 30)))
         except requests.RequestException as error:
@@ -194,8 +196,8 @@ def test_greedy_prediction_ends_one_worker(
         assert answer.status_code >= HTTPStatus.BAD_REQUEST, answer.text[:200]
         over = answer.status_code == HTTPStatus.GATEWAY_TIMEOUT
         assert not over, "a prediction that takes all memory is tried until its time is over"
-    assert_answered(server.ask(with_parameters()), SCRIPTED_ANSWER, subject, "afterwards")
-    counted = run_in_container(server.container, subject.contract.start.interpreter, "-c", COUNT)
+    assert_answered(server.ask(with_parameters()), SCRIPTED_ANSWER, image, "afterwards")
+    counted = run_in_container(server.container, image.contract.start.interpreter, "-c", COUNT)
     assert counted.code == 0, f"the marks can't be counted: {counted}"
     tries = int(counted.output.split()[-1])
     assert tries == 1, f"{tries} workers got the request that takes all memory"
@@ -243,7 +245,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
 @pytest.mark.promise("serving.limits_unpacking")
 @pytest.mark.parametrize("name", BOMBS)
 def test_what_unpacks_to_gigabytes_is_refused(
-    serving: Serving, serve: StartServing, name: str, subject: Subject
+    serving: Serving, serve: StartServing, name: str, image: ImageUnderTest
 ) -> None:
     """In a container that hasn't got the memory for it."""
     kind, payload = any_payload(serving)
@@ -259,7 +261,7 @@ def test_what_unpacks_to_gigabytes_is_refused(
         f"{name}, {len(body)} bytes: 4xx is due: {shown}"
     )
     answer = server.ask(payload.body, payload.content_type)
-    assert_answered(answer, payload.predictions, subject, "afterwards")
+    assert_answered(answer, payload.predictions, image, "afterwards")
 
 
 CLIENTS, ANSWER, BOUND = 48, 32 * MIB, 768 * MIB
@@ -268,11 +270,11 @@ CLIENTS, ANSWER, BOUND = 48, 32 * MIB, 768 * MIB
 
 @pytest.mark.promise("serving.bounds_slow_readers")
 def test_unread_answers_take_bounded_memory(
-    serving: Serving, serve: StartServing, subject: Subject
+    serving: Serving, serve: StartServing, image: ImageUnderTest
 ) -> None:
     kind = scriptable(serving)
     server = serve(kind)
-    assert_answered(server.ask(with_parameters()), SCRIPTED_ANSWER, subject)
+    assert_answered(server.ask(with_parameters()), SCRIPTED_ANSWER, image)
     before = _memory(server)
     body = with_parameters(length=float(ANSWER)).encode()
     head = (
@@ -285,7 +287,7 @@ def test_unread_answers_take_bounded_memory(
         for _ in range(CLIENTS):
             client = clients.enter_context(socket.socket())
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-            client.settimeout(10 * subject.scale)
+            client.settimeout(10 * image.scale)
             client.connect(address)
             client.sendall(head + body)
             with suppress(TimeoutError):
@@ -296,7 +298,7 @@ def test_unread_answers_take_bounded_memory(
             f"{CLIENTS} clients that don't read {ANSWER} bytes each cost {most} bytes"
         )
         answer = server.ask(with_parameters())
-        assert_answered(answer, SCRIPTED_ANSWER, subject, "while others don't read")
+        assert_answered(answer, SCRIPTED_ANSWER, image, "while others don't read")
 
 
 def _memory(server: ModelServer) -> int:
@@ -332,14 +334,14 @@ def _ask(server: ModelServer, pause: float) -> _Asked:
 
 @pytest.mark.promise("serving.sheds_load")
 def test_too_many_requests_are_turned_away(
-    serving: Serving, serve: StartServing, subject: Subject
+    serving: Serving, serve: StartServing, image: ImageUnderTest
 ) -> None:
     """At once; the others are answered in twice the time of one alone, and so is /ping."""
     server = serve(scriptable(serving), variables={CONCURRENCY: "2"})
-    time.sleep(1.0 * subject.scale)
-    pause = PAUSE * subject.scale
+    time.sleep(1.0 * image.scale)
+    pause = PAUSE * image.scale
     alone = max(_ask(server, pause).seconds for _ in range(3))
-    over = time.monotonic() + BUSY * subject.scale
+    over = time.monotonic() + BUSY * image.scale
 
     def ask_on() -> list[_Asked]:
         asked = []
@@ -375,11 +377,11 @@ def test_too_many_requests_are_turned_away(
 
 
 @pytest.mark.promise("serving.sheds_load")
-def test_burst_is_answered(serving: Serving, subject: Subject) -> None:
+def test_burst_is_answered(serving: Serving, image: ImageUnderTest) -> None:
     """Of eight clients: that is no overload."""
     kind, payload = any_payload(serving)
     server = serving.server(kind)
     for _ in range(5):
         for answer in at_once(server, payload.body, payload.content_type):
             what = f"one of {AT_ONCE} requests at a time"
-            assert_answered(answer, payload.predictions, subject, what)
+            assert_answered(answer, payload.predictions, image, what)

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from seatrial.contract import Promise
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.model_server import ModelServer, ServedImage
-    from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import StartServing
     from seatrial.trial.model_serving import Serving
 
@@ -61,22 +61,24 @@ DEATHS = 5
 
 
 @pytest.mark.promise("serving.ready_when_loaded")
-def test_ready_means_loaded(serving: Serving, serve: StartServing, subject: Subject) -> None:
+def test_ready_means_loaded(serving: Serving, serve: StartServing, image: ImageUnderTest) -> None:
     """The first 200 on /ping comes after the model, whose loading takes its time here."""
     kind = scriptable(serving)
-    loading = LOADING * subject.scale
+    loading = LOADING * image.scale
     begun = time.monotonic()
     server = serve(kind, variables={LOAD_SECONDS: str(loading)})
     ready = time.monotonic() - begun
     assert ready >= loading, f"/ping says 200 after {ready:.1f} s, and the model loads {loading} s"
     asked = time.monotonic()
-    assert_answered(server.ask(with_parameters()), SCRIPTED_ANSWER, subject)
+    assert_answered(server.ask(with_parameters()), SCRIPTED_ANSWER, image)
     waited = time.monotonic() - asked
     assert waited < loading, f"after /ping said 200 an answer took {waited:.1f} s"
 
 
 @pytest.mark.promise("serving.ready_when_loaded")
-def test_first_answer_after_ready(serving: Serving, serve: StartServing, subject: Subject) -> None:
+def test_first_answer_after_ready(
+    serving: Serving, serve: StartServing, image: ImageUnderTest
+) -> None:
     """Of eight at once: whichever worker takes them."""
     kind, payload = any_payload(serving)
     server = serve(kind)
@@ -86,19 +88,21 @@ def test_first_answer_after_ready(serving: Serving, serve: StartServing, subject
         pytest.fail(f"/ping says 200, and a request gets no answer: {error}")
     for answer in answers:
         what = "one of the first requests after /ping said 200"
-        assert_answered(answer, payload.predictions, subject, what)
+        assert_answered(answer, payload.predictions, image, what)
 
 
 @pytest.mark.promise("serving.survives_workers")
-def test_ready_follows_the_workers(serving: Serving, serve: StartServing, subject: Subject) -> None:
+def test_ready_follows_the_workers(
+    serving: Serving, serve: StartServing, image: ImageUnderTest
+) -> None:
     """/ping says 200 no longer when all workers are dead, and again when others have loaded."""
-    loading = LOADING * subject.scale
+    loading = LOADING * image.scale
     server = serve(scriptable(serving), variables={LOAD_SECONDS: str(loading)})
     # Those that answer: where /ping says 200 for the first of them, the others load.
-    time.sleep(1.0 * subject.scale)
-    for _ in range(subject.workers):
-        signal_worker(server, subject, signal.SIGKILL)
-    time.sleep(0.5 * subject.scale)
+    time.sleep(1.0 * image.scale)
+    for _ in range(image.workers):
+        signal_worker(server, image, signal.SIGKILL)
+    time.sleep(0.5 * image.scale)
     over = time.monotonic() + loading / 3
     while time.monotonic() < over:
         with suppress(requests.RequestException):  # nobody listens: as good as a no
@@ -106,68 +110,68 @@ def test_ready_follows_the_workers(serving: Serving, serve: StartServing, subjec
             assert status != HTTPStatus.OK, "/ping says 200, and all workers load their model"
         time.sleep(0.2)
     server.wait_ready()
-    assert_answered(server.ask(with_parameters()), SCRIPTED_ANSWER, subject, "by new workers")
+    assert_answered(server.ask(with_parameters()), SCRIPTED_ANSWER, image, "by new workers")
 
 
 @pytest.mark.promise("serving.finishes_requests")
 def test_requests_in_flight_are_answered(
-    serving: Serving, serve: StartServing, subject: Subject
+    serving: Serving, serve: StartServing, image: ImageUnderTest
 ) -> None:
     """Told to stop, a server has taken eight requests, half of which wait for a worker."""
-    each = str(4 // subject.workers)
-    variables = {CONCURRENCY: each, **_stopping(8, subject)}
+    each = str(4 // image.workers)
+    variables = {CONCURRENCY: each, **_stopping(8, image)}
     server = serve(scriptable(serving), variables=variables)
-    pause = 2.0 * subject.scale
+    pause = 2.0 * image.scale
     with ThreadPoolExecutor(AT_ONCE) as pool:
         asked = {
             shift: pool.submit(server.ask, with_parameters(pause=pause, shift=float(shift)))
             for shift in range(AT_ONCE)
         }
-        time.sleep(1.0 * subject.scale)  # they have all been taken, and none is answered yet
+        time.sleep(1.0 * image.scale)  # they have all been taken, and none is answered yet
         stop(server)
-        time.sleep(0.2 * subject.scale)
+        time.sleep(0.2 * image.scale)
         stop(server)  # whoever is in a hurry asks twice
     for shift, answer in zip(asked, _all_answered(asked.values()), strict=True):
         what = f"request {shift}, answered while the server stops"
-        assert_answered(answer, scripted(2.0, float(shift)), subject, what)
+        assert_answered(answer, scripted(2.0, float(shift)), image, what)
     _assert_ends_well(server, "it was told to stop")
 
 
 @pytest.mark.promise("serving.finishes_requests")
 def test_uploads_in_flight_are_answered(
-    serving: Serving, serve: StartServing, subject: Subject
+    serving: Serving, serve: StartServing, image: ImageUnderTest
 ) -> None:
     """Told to stop, a server has half of each of eight requests."""
     kind, payload = any_payload(serving)
-    server = serve(kind, variables=_stopping(8, subject))
+    server = serve(kind, variables=_stopping(8, image))
     body, go_on = payload.body.encode(), threading.Event()
 
     def halves() -> Iterator[bytes]:
         yield body[: len(body) // 2]
-        go_on.wait(60 * subject.scale)
+        go_on.wait(60 * image.scale)
         yield body[len(body) // 2 :]
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         asked = [pool.submit(server.ask, halves(), payload.content_type) for _ in range(AT_ONCE)]
         try:
-            time.sleep(1.0 * subject.scale)
+            time.sleep(1.0 * image.scale)
             stop(server)
-            time.sleep(0.2 * subject.scale)
+            time.sleep(0.2 * image.scale)
         finally:
             go_on.set()
     for answer in _all_answered(asked):
         what = "a request that was sent in part when the server was told to stop"
-        assert_answered(answer, payload.predictions, subject, what)
+        assert_answered(answer, payload.predictions, image, what)
     _assert_ends_well(server, "it was told to stop")
 
 
 @pytest.mark.promise("serving.finishes_requests")
 def test_idle_clients_hold_nothing_up(
-    serving: Serving, serve: StartServing, subject: Subject
+    serving: Serving, serve: StartServing, image: ImageUnderTest
 ) -> None:
     """Neither one that keeps its connection, nor one that never sends its whole request."""
     kind, payload = any_payload(serving)
-    server = serve(kind, variables=_stopping(4, subject))
+    server = serve(kind, variables=_stopping(4, image))
     address = (LOOPBACK, int(server.url.rpartition(":")[2]))
     with requests.Session() as kept, socket.create_connection(address) as stalled:
         head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -178,25 +182,25 @@ def test_idle_clients_hold_nothing_up(
             headers={"Content-Type": payload.content_type},
             timeout=60,
         )
-        assert_answered(answer, payload.predictions, subject)
+        assert_answered(answer, payload.predictions, image)
         stop(server)
         _assert_ends_well(server, "it was told to stop, and one client is idle, one stalled")
 
 
 @pytest.mark.promise("serving.finishes_requests")
 def test_stops_while_the_model_is_loaded(
-    serving: Serving, serve: StartServing, subject: Subject
+    serving: Serving, serve: StartServing, image: ImageUnderTest
 ) -> None:
     kind = scriptable(serving)
     server = serve(kind, wait=False, variables={LOAD_SECONDS: "3600"})
-    time.sleep(3 * subject.scale)
+    time.sleep(3 * image.scale)
     stop(server)
     ended(server, "it was told to stop while it loaded its model", WITHIN)
 
 
-def _stopping(seconds: float, subject: Subject) -> dict[str, str]:
+def _stopping(seconds: float, image: ImageUnderTest) -> dict[str, str]:
     """Time for a stop, and little for clients that still come."""
-    return {STOP_WAIT: str(seconds * subject.scale), DRAIN_WAIT: "0.5"}
+    return {STOP_WAIT: str(seconds * image.scale), DRAIN_WAIT: "0.5"}
 
 
 def _all_answered(asked: Collection[Future[requests.Response]]) -> list[requests.Response]:
@@ -213,19 +217,19 @@ def _assert_ends_well(server: ModelServer, what: str) -> None:
 
 @pytest.mark.promise("serving.survives_workers")
 def test_worker_that_is_killed_costs_no_request(
-    serving: Serving, serve: StartServing, subject: Subject
+    serving: Serving, serve: StartServing, image: ImageUnderTest
 ) -> None:
     """A worker dies at a request, while it answers others."""
-    variables = {REQUEST_TIMEOUT: str(20 * subject.scale)}
+    variables = {REQUEST_TIMEOUT: str(20 * image.scale)}
     server = serve(scriptable(serving), variables=variables)
     shifts = map(float, itertools.count())
 
     def other() -> tuple[str, str, object]:
         shift = next(shifts)
-        body = with_parameters(pause=0.05 * subject.scale, shift=shift)
+        body = with_parameters(pause=0.05 * image.scale, shift=shift)
         return body, "application/json", scripted(2.0, shift)
 
-    with asking_on(server, subject, 4, other):
+    with asking_on(server, image, 4, other):
         for _ in range(DEATHS):
             mark, shift = f"seatrial-{secrets.token_hex(4)}", next(shifts)
             what = "the request at which a worker was killed"
@@ -233,12 +237,12 @@ def test_worker_that_is_killed_costs_no_request(
                 answer = server.ask(with_parameters(die_once=mark, shift=shift))
             except requests.RequestException as error:
                 pytest.fail(f"{what} got no answer: {error}")
-            assert_answered(answer, scripted(2.0, shift), subject, what)
+            assert_answered(answer, scripted(2.0, shift), image, what)
 
 
 @pytest.mark.promise("serving.survives_workers")
 def test_worker_that_is_killed_from_outside(
-    serving: Serving, serve: StartServing, subject: Subject
+    serving: Serving, serve: StartServing, image: ImageUnderTest
 ) -> None:
     """Whatever it does at that moment, and more often than there are workers."""
     kind, payload = any_payload(serving)
@@ -246,10 +250,10 @@ def test_worker_that_is_killed_from_outside(
     server = serve(kind)
     loads = time.monotonic() - begun
     with asking_on(
-        server, subject, 2, lambda: (payload.body, payload.content_type, payload.predictions)
+        server, image, 2, lambda: (payload.body, payload.content_type, payload.predictions)
     ):
         for _ in range(DEATHS):
-            signal_worker(server, subject, signal.SIGKILL)
+            signal_worker(server, image, signal.SIGKILL)
             # The next one is among those that had time to load.
             time.sleep(loads)
     server.wait_ready()
@@ -277,41 +281,39 @@ for name in filter(str.isdigit, os.listdir("/proc")):
 @pytest.mark.promise("process.exits_with_server")
 @pytest.mark.parametrize("how", [KILL_SERVER, KILL_LISTENER], ids=["all of it", "what listens"])
 def test_killed_model_server_ends_the_container(
-    serving: Serving, serve: StartServing, how: str, subject: Subject
+    serving: Serving, serve: StartServing, how: str, image: ImageUnderTest
 ) -> None:
     """Unless the first process, which nothing inside can kill, is the server or mends it."""
     kind, payload = any_payload(serving)
     server = serve(kind)
-    start = subject.contract.start
+    start = image.contract.start
     done = run_in_container(server.container, start.interpreter, "-c", how, str(start.port))
     assert done.code in (0, KILLED), f"its server can't be killed: {done}"
     if not done.output.split():
         pytest.skip("the server is the container's first process, with which it always ends")
     try:
-        code = server.container.wait(timeout=WITHIN * subject.scale)["StatusCode"]
+        code = server.container.wait(timeout=WITHIN * image.scale)["StatusCode"]
     except requests.RequestException:  # what the engine's client makes of the time limit
-        what = (
-            f"its server was killed, and {WITHIN * subject.scale} s later the container still runs"
-        )
+        what = f"its server was killed, and {WITHIN * image.scale} s later the container still runs"
         try:
             answer = server.ask(payload.body, payload.content_type)
         except requests.RequestException as error:
             pytest.fail(f"{what} without one: {error}")
-        assert_answered(answer, payload.predictions, subject, what)
+        assert_answered(answer, payload.predictions, image, what)
         return
     assert code not in (0, 143), f"exit code {code} hides that the server was killed"
 
 
 @pytest.mark.promise("serving.reports_unloadable")
 def test_model_that_cannot_be_loaded_is_reported(
-    serving: Serving, serve: StartServing, subject: Subject
+    serving: Serving, serve: StartServing, image: ImageUnderTest
 ) -> None:
     reason = f"weights are missing {secrets.token_hex(4)}"
     variables = {"SEATRIAL_FAIL_TO_LOAD": reason}
     server = serve(scriptable(serving), wait=False, variables=variables)
     assert_clear_end(server, "its model can't be loaded", reason)
     said = server.logs(1000).count(reason)
-    assert said <= AGAIN * subject.workers, f"the log says {said} times that it can't be loaded"
+    assert said <= AGAIN * image.workers, f"the log says {said} times that it can't be loaded"
 
 
 @pytest.mark.promise("serving.reports_unloadable")
@@ -321,22 +323,22 @@ def test_folder_without_a_model_is_reported(serving: Serving) -> None:
     if GIVEN in serving.cases:
         there = run_in_container(
             serving.server(kind).container,
-            *(serving.subject.contract.start.interpreter, "-c"),
+            *(serving.image.contract.start.interpreter, "-c"),
             f"import os; print(os.path.exists('{MODEL_PATH}/MLmodel'))",
         )
         if "True" not in there.output.split():
             pytest.skip(f"the image that was given has its model elsewhere than at {MODEL_PATH}")
     empty = serving.mounted("empty", {"README": b"no model"})
-    image = replace(serving.image(kind), volume=empty.volume)
-    with _alone(serving, image) as server:
+    served = replace(serving.served_image(kind), volume=empty.volume)
+    with _alone(serving, served) as server:
         assert_clear_end(server, f"there is no model at {MODEL_PATH}", MODEL_PATH)
 
 
 @contextmanager
-def _alone(serving: Serving, image: ServedImage) -> Iterator[ModelServer]:
+def _alone(serving: Serving, served: ServedImage) -> Iterator[ModelServer]:
     """A server of an image that isn't among those of the models."""
     trial = serving.trial
-    server = start_model_server(image, trial.session, trial.fresh_name("alone"), workers=1)
+    server = start_model_server(served, trial.session, trial.fresh_name("alone"), workers=1)
     serving.pool.touch(server)
     try:
         yield server
@@ -379,6 +381,6 @@ def test_model_server_stops_on_sigterm(
 
 @pytest.mark.promise("process.reaps_zombies")
 def test_orphans_leave_the_process_table_of_a_model_server(
-    serving: Serving, subject: Subject
+    serving: Serving, image: ImageUnderTest
 ) -> None:
-    assert_reaped(serving.server(any_payload(serving)[0]).container, subject)
+    assert_reaped(serving.server(any_payload(serving)[0]).container, image)

@@ -27,8 +27,8 @@ from seatrial.stack.oneoff import run_in_container
 
 if TYPE_CHECKING:
     from seatrial.contract import Promise
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.model_server import ModelServer
-    from seatrial.stack.subject import Subject
     from seatrial.trial.fixtures import StartServing
     from seatrial.trial.model_serving import Serving
 
@@ -38,7 +38,7 @@ COUNTED_WITHIN = 0.5
 
 @pytest.mark.promise("serving.paths")
 def test_path_is_answered(
-    serving: Serving, serve: StartServing, promised: Promise, subject: Subject
+    serving: Serving, serve: StartServing, promised: Promise, image: ImageUnderTest
 ) -> None:
     """With the truth: /health while the model still loads, /version for what is installed."""
     path = str(promised.item)
@@ -47,13 +47,13 @@ def test_path_is_answered(
     assert answer.status_code == HTTPStatus.OK, f"{path}: {answer.status_code}"
     if path == "/version":
         script = "import mlflow; print(mlflow.__version__)"
-        asked = run_in_container(server.container, subject.contract.start.interpreter, "-c", script)
+        asked = run_in_container(server.container, image.contract.start.interpreter, "-c", script)
         assert asked.code == 0, f"the image's Python has no MLflow: {asked}"
         said, there = answer.text.strip().strip('"'), asked.output.split()[-1]
         assert said == there, f"/version says {said}, and MLflow {there} is installed"
     if path != "/health" or SCRIPTABLE not in serving.cases:
         return
-    loading = LOADING * subject.scale
+    loading = LOADING * image.scale
     begun = time.monotonic()
     starting = serve(SCRIPTABLE, wait=False, variables={LOAD_SECONDS: str(loading)})
     starting.wait_for(path)
@@ -98,9 +98,9 @@ def test_metrics_tell_failures_apart(serving: Serving) -> None:
 
 
 @pytest.mark.promise("serving.metrics")
-def test_metrics_measure_seconds(serving: Serving, subject: Subject) -> None:
+def test_metrics_measure_seconds(serving: Serving, image: ImageUnderTest) -> None:
     server = serving.server(scriptable(serving))
-    before, pause = _counted(server), 0.5 * subject.scale
+    before, pause = _counted(server), 0.5 * image.scale
     server.ask(with_parameters(pause=pause)).raise_for_status()
     time.sleep(COUNTED_WITHIN)
     grown = {
@@ -132,7 +132,7 @@ def _counted(server: ModelServer, status: str = "") -> dict[str, float]:
 
 
 @pytest.mark.promise("process.confined")
-def test_serves_models_confined(serving: Serving, subject: Subject) -> None:
+def test_serves_models_confined(serving: Serving, image: ImageUnderTest) -> None:
     kind, payload = any_payload(serving)
     server = serving.server(kind)
     server.container.reload()
@@ -140,36 +140,38 @@ def test_serves_models_confined(serving: Serving, subject: Subject) -> None:
     assert configuration["User"] == CONFINED_USER
     assert host["ReadonlyRootfs"]
     assert host["CapDrop"] == ["ALL"]
-    assert_answered(server.ask(payload.body, payload.content_type), payload.predictions, subject)
+    assert_answered(server.ask(payload.body, payload.content_type), payload.predictions, image)
 
 
 @pytest.mark.promise("process.arbitrary_user")
 def test_serves_models_as_another_user(
-    serving: Serving, serve: StartServing, subject: Subject
+    serving: Serving, serve: StartServing, image: ImageUnderTest
 ) -> None:
     kind, payload = any_payload(serving)
     server = serve(kind, user=OTHER_USER)
     users = {row[1] for row in server.container.top(ps_args="-eo pid,uid,args")["Processes"]}
     assert users == {OTHER_USER.partition(":")[0]}, f"its processes run as {users}"
-    assert_answered(server.ask(payload.body, payload.content_type), payload.predictions, subject)
+    assert_answered(server.ask(payload.body, payload.content_type), payload.predictions, image)
 
 
 @pytest.mark.promise("image.user")
 def test_model_server_runs_as_its_user(serving: Serving, promised: Promise) -> None:
     """What the image says; no process of a server is root's."""
     kind, _ = any_payload(serving)
-    assert serving.subject.configuration.user == promised.value
+    assert serving.image.configuration.user == promised.value
     top = serving.server(kind).container.top(ps_args="-eo pid,uid,args")
     roots = [row for row in top["Processes"] if int(row[1]) == 0]
     assert not roots, f"run by root: {roots}"
 
 
 @pytest.mark.promise("image.healthcheck")
-def test_model_server_is_healthy(serving: Serving, serve: StartServing, subject: Subject) -> None:
+def test_model_server_is_healthy(
+    serving: Serving, serve: StartServing, image: ImageUnderTest
+) -> None:
     """Once its model is loaded."""
     kind, _ = any_payload(serving)
     container = serving.server(kind).container
-    how, *words = subject.configuration.healthcheck or ("NONE",)
+    how, *words = image.configuration.healthcheck or ("NONE",)
     assert how == "CMD", f"the health check is {how}, not a command without a shell"
     checked = run_in_container(container, *words)
     assert checked.code == 0, f"the check fails on a server that answers: {checked}"
@@ -180,6 +182,6 @@ def test_model_server_is_healthy(serving: Serving, serve: StartServing, subject:
     loading = serve(SCRIPTABLE, wait=False, variables={LOAD_SECONDS: "3600"})
 
     for _ in range(3):
-        time.sleep(1 * subject.scale)
+        time.sleep(1 * image.scale)
         checked = run_in_container(loading.container, *words)
         assert checked.code != 0, f"the check passes while the model still loads: {checked}"

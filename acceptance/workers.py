@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Callable, Iterator
 
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.model_server import ModelServer
-    from seatrial.stack.subject import Subject
 
 _SIGNAL = """
 import os, sys
@@ -56,22 +56,22 @@ except OSError:
 """
 
 
-def signal_worker(server: ModelServer, subject: Subject, number: signal.Signals) -> str:
+def signal_worker(server: ModelServer, image: ImageUnderTest, number: signal.Signals) -> str:
     """Send a signal to a worker.
 
     Returns:
         the number of its process, as the container counts.
     """
-    interpreter = subject.contract.start.interpreter
+    interpreter = image.contract.start.interpreter
     sent = run_in_container(server.container, interpreter, "-c", _SIGNAL, str(number.value))
     assert sent.code == 0, f"no worker can be sent a signal: {sent}"
     assert sent.output.split(), "no process of the container holds the model"
     return sent.output.split()[-1]
 
 
-def is_stopped(server: ModelServer, subject: Subject, process: str) -> bool:
+def is_stopped(server: ModelServer, image: ImageUnderTest, process: str) -> bool:
     """Whether a process of the container is there, and stopped by a signal."""
-    interpreter = subject.contract.start.interpreter
+    interpreter = image.contract.start.interpreter
     asked = run_in_container(server.container, interpreter, "-c", _STATE, process)
     assert asked.code == 0, f"the container's processes can't be read: {asked}"
     return asked.output.split()[-1] == "T"
@@ -79,13 +79,16 @@ def is_stopped(server: ModelServer, subject: Subject, process: str) -> bool:
 
 @contextmanager
 def asking_on(
-    server: ModelServer, subject: Subject, clients: int, ask: Callable[[], tuple[str, str, object]]
+    server: ModelServer,
+    image: ImageUnderTest,
+    clients: int,
+    ask: Callable[[], tuple[str, str, object]],
 ) -> Iterator[None]:
     """Have clients ask meanwhile without a pause, and get all their answers.
 
     Args:
         server: which one.
-        subject: what it is of.
+        image: what it is of.
         clients: how many.
         ask: gives body, content type and predictions of the next request.
     """
@@ -96,7 +99,7 @@ def asking_on(
         while not over.is_set():
             body, kind, expected = ask()
             try:
-                assert_answered(server.ask(body, kind), expected, subject)
+                assert_answered(server.ask(body, kind), expected, image)
             except (requests.RequestException, AssertionError) as error:
                 faults.append(str(error))
         return faults

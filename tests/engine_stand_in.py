@@ -15,9 +15,9 @@ from typing import Any
 from docker.errors import NotFound
 
 from seatrial.errors import UserError
+from seatrial.stack.image_under_test import ImageConfiguration
 from seatrial.stack.server import Server
 from seatrial.stack.services import ServiceAddresses
-from seatrial.stack.subject import ImageConfiguration
 from seatrial.stack.waiting import ContainerError
 from seatrial.trial import pool, ryuk, session, sources
 

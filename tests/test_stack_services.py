@@ -74,11 +74,11 @@ def test_servers_find_theirs_in_the_environment(
         made.append((words, options))
         return MagicMock()
 
-    monkeypatch.setattr(server, "SubjectContainer", container)
-    subject = MagicMock(server_command=["server"], workers=1)
+    monkeypatch.setattr(server, "ImageContainer", container)
+    image = MagicMock(server_command=["server"], workers=1)
     start_server(
         session=MagicMock(network="seatrial-x", labels={}),
-        subject=subject,
+        image=image,
         settings=settings,
         stores=Stores("database", "bucket", "volume"),
         services=ServiceAddresses(1, 2, "10.0.0.1", "seatrial", PASSWORD, 3),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seatrial.stack.subject import Subject
+    from seatrial.stack.image_under_test import ImageUnderTest
 
 CONFINED_USER = "12345:12345"
 """Nobody's user and group: an image knows neither."""
@@ -13,9 +13,9 @@ OTHER_USER = "12345:0"
 """A uid that no image knows, in the group root: what OpenShift gives a container."""
 
 
-def confinement(subject: Subject) -> dict[str, Any]:
+def confinement(image: ImageUnderTest) -> dict[str, Any]:
     """What the engine is told where the contract promises `process.confined`; else nothing."""
-    writable = subject.contract.process.confined
+    writable = image.contract.process.confined
     if writable is None:
         return {}
     return {

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import requests
 
 from seatrial.stack.confinement import confinement
-from seatrial.stack.running import RunningServer, SubjectContainer
+from seatrial.stack.running import ImageContainer, RunningServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from docker.models.containers import Container
 
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.ownership import Session
-    from seatrial.stack.subject import Subject
 
 MODEL_PATH = "/opt/ml/model"
 """Where every server of MLflow's models looks for its own."""
@@ -27,7 +27,7 @@ WORKERS = "MLFLOW_MODELS_WORKERS"
 class ServedImage:
     """What a container is started from."""
 
-    subject: Subject
+    image: ImageUnderTest
     """Whose platform and contract they are."""
     reference: str
     volume: str | None = None
@@ -38,7 +38,7 @@ class ServedImage:
 class ModelServer(RunningServer):
     """A running (or ended) server of a model."""
 
-    subject: Subject
+    image: ImageUnderTest
     container: Container
 
     def wait_ready(self) -> None:
@@ -57,12 +57,12 @@ class ModelServer(RunningServer):
             f"{self.url}/invocations",
             data=body,
             headers={"Content-Type": kind},
-            timeout=60 * self.subject.scale,
+            timeout=60 * self.image.scale,
         )
 
 
 def start_model_server(
-    image: ServedImage,
+    served: ServedImage,
     session: Session,
     name: str,
     *,
@@ -74,7 +74,7 @@ def start_model_server(
     """Start a server; it is not waited for.
 
     Args:
-        image: what it is started from; confined where the contract promises that.
+        served: what it is started from; confined where the contract promises that.
         session: whose the container is.
         name: of the container.
         workers: how many processes answer.
@@ -82,17 +82,17 @@ def start_model_server(
         user: as whom it runs; without one, as the image or its confinement says.
         memory: bytes that its processes may take together, without swap.
     """
-    subject = image.subject
-    container = SubjectContainer(
-        subject,
+    image = served.image
+    container = ImageContainer(
+        image,
         session,
         name,
-        subject.contract.start.command or (),
-        reference=image.reference,
+        image.contract.start.command or (),
+        reference=served.reference,
         network=session.network,
-        **(confinement(subject) | ({"user": user} if user else {})),
+        **(confinement(image) | ({"user": user} if user else {})),
         **({"mem_limit": memory, "memswap_limit": memory} if memory else {}),
     ).with_envs(**{WORKERS: str(workers)}, **(environment or {}))
-    if image.volume:
-        container.with_volume_mapping(image.volume, MODEL_PATH, "ro")
-    return ModelServer(subject, container.start().get_wrapped_container())
+    if served.volume:
+        container.with_volume_mapping(served.volume, MODEL_PATH, "ro")
+    return ModelServer(image, container.start().get_wrapped_container())

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from docker.models.containers import Container
 
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.ownership import Session
     from seatrial.stack.server import Server
-    from seatrial.stack.subject import Subject
 
 TIME_LIMIT = 120
 """Seconds for one command, natively."""
@@ -49,7 +49,7 @@ def run_in_container(container: Container, *command: str) -> Outcome:
 
 
 def run_in_image(
-    subject: Subject,
+    image: ImageUnderTest,
     session: Session,
     command: Sequence[str],
     copy: Mapping[Path, str],
@@ -60,7 +60,7 @@ def run_in_image(
     """Run `command`, and wait for its end.
 
     Args:
-        subject: the image.
+        image: the image under test.
         session: whose the container is.
         command: program and arguments, in place of the entry point.
         copy: local files and folders, and the folders in the container that they are put into.
@@ -70,11 +70,11 @@ def run_in_image(
     Raises:
         requests.exceptions.ConnectionError: the command has not ended in time.
     """
-    container = DockerContainer(subject.configuration.image_id).with_command(list(command[1:]))
-    container.with_envs(**subject.environment)
+    container = DockerContainer(image.configuration.image_id).with_command(list(command[1:]))
+    container.with_envs(**image.environment)
     container.with_kwargs(
         entrypoint=[command[0]],
-        platform=subject.platform,
+        platform=image.platform,
         labels=session.labels,
         **_network(session, beside, networked=networked),
     )
@@ -83,7 +83,7 @@ def run_in_image(
     try:
         container.start()
         running = container.get_wrapped_container()
-        code = running.wait(timeout=TIME_LIMIT * subject.scale)["StatusCode"]
+        code = running.wait(timeout=TIME_LIMIT * image.scale)["StatusCode"]
         output: bytes = running.logs()
         return Outcome(code, output.decode(errors="replace"))
     except APIError as error:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from docker.models.containers import Container
 
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.ownership import Session
-    from seatrial.stack.subject import Subject
 
 
 SOFT_FILES, HARD_FILES = 1024, 524_288
@@ -26,12 +26,12 @@ SOFT_FILES, HARD_FILES = 1024, 524_288
 server that does not raise its own limit fails here as it would elsewhere."""
 
 
-class SubjectContainer(DockerContainer):
+class ImageContainer(DockerContainer):
     """The container of one server, not yet started: its port is published on loopback."""
 
     def __init__(
         self,
-        subject: Subject,
+        image: ImageUnderTest,
         session: Session,
         name: str,
         command: Sequence[str],
@@ -42,26 +42,26 @@ class SubjectContainer(DockerContainer):
         """Describe it.
 
         Args:
-            subject: the image under test.
+            image: the image under test.
             session: whose the container is.
             name: of the container.
             command: none for the image's own.
             reference: of an image that stands for the one under test.
             options: for the engine; `tmpfs` names paths.
         """
-        super().__init__(reference or subject.configuration.image_id)
-        self.ports = {str(subject.contract.start.port): (LOOPBACK,)}  # type: ignore[dict-item]
+        super().__init__(reference or image.configuration.image_id)
+        self.ports = {str(image.contract.start.port): (LOOPBACK,)}  # type: ignore[dict-item]
         if command:
             self.with_command(list(command))
         self.with_name(name)
-        self.with_envs(**subject.environment)
+        self.with_envs(**image.environment)
         for path in options.pop("tmpfs", {}):
             self.with_tmpfs_mount(path)
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         hard = HARD_FILES if most == resource.RLIM_INFINITY else min(HARD_FILES, most)
         self.with_kwargs(
             labels=session.labels,
-            platform=subject.platform,
+            platform=image.platform,
             ulimits=[Ulimit(name="nofile", soft=SOFT_FILES, hard=hard)],
             **options,
         )
@@ -70,13 +70,13 @@ class SubjectContainer(DockerContainer):
 class RunningServer:
     """A server in a container, running or ended."""
 
-    subject: Subject
+    image: ImageUnderTest
     container: Container
 
     @property
     def url(self) -> str:
         """Where it answers on this host."""
-        port = published_port(self.container, self.subject.contract.start.port)
+        port = published_port(self.container, self.image.contract.start.port)
         return f"http://{LOOPBACK}:{port}"
 
     def wait_for(self, path: str) -> None:
@@ -89,12 +89,12 @@ class RunningServer:
             lambda: answers_ok(f"{self.url}{path}"),
             container=self.container,
             what=f"answer on {path}",
-            limit=self.subject.contract.start.ready_within * self.subject.scale,
+            limit=self.image.contract.start.ready_within * self.image.scale,
         )
 
     def get(self, path: str, **options: Any) -> requests.Response:  # noqa: ANN401
         """GET `path` of the server."""
-        return requests.get(f"{self.url}{path}", timeout=30 * self.subject.scale, **options)
+        return requests.get(f"{self.url}{path}", timeout=30 * self.image.scale, **options)
 
     def logs(self, lines: int = 80) -> str:
         """The container's last log lines."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from seatrial.stack.confinement import confinement
-from seatrial.stack.running import RunningServer, SubjectContainer
+from seatrial.stack.running import ImageContainer, RunningServer
 from seatrial.stack.settings import FILES_PATH
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
 
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.ownership import Session
     from seatrial.stack.services import ServiceAddresses
     from seatrial.stack.settings import ServerSettings
-    from seatrial.stack.subject import Subject
 
 VOLUME_PATH = "/seatrial"
 """Where a server without services finds its volume."""
@@ -48,7 +48,7 @@ class Stores:
 class Server(RunningServer):
     """A running (or ended) MLflow server: what tests talk to, and what they look behind."""
 
-    subject: Subject
+    image: ImageUnderTest
     settings: ServerSettings
     stores: Stores
     container: Container
@@ -64,12 +64,12 @@ class Server(RunningServer):
 
     def post(self, path: str, **options: Any) -> requests.Response:  # noqa: ANN401
         """POST to `path` of the server."""
-        return requests.post(f"{self.url}{path}", timeout=30 * self.subject.scale, **options)
+        return requests.post(f"{self.url}{path}", timeout=30 * self.image.scale, **options)
 
     def takes_artifacts(self) -> bool:
         """Whether an artifact can be sent through the server, in a folder of its own."""
         address = f"{self.url}/api/2.0/mlflow-artifacts/artifacts/seatrial/probe.txt"
-        return requests.put(address, data=b"probe", timeout=30 * self.subject.scale).ok
+        return requests.put(address, data=b"probe", timeout=30 * self.image.scale).ok
 
     def client_environment(self) -> dict[str, str]:
         """What an MLflow client on this host needs beside the tracking URI."""
@@ -134,7 +134,7 @@ class Server(RunningServer):
 def start_server(
     *,
     session: Session,
-    subject: Subject,
+    image: ImageUnderTest,
     settings: ServerSettings,
     stores: Stores,
     services: ServiceAddresses | None,
@@ -144,7 +144,7 @@ def start_server(
 
     Args:
         session: whose the container is.
-        subject: the image.
+        image: the image under test.
         settings: the configuration.
         stores: an existing database and bucket, or volume.
         services: where PostgreSQL and MinIO are; needed where `settings` name them.
@@ -158,20 +158,20 @@ def start_server(
         } | environment
     options: dict[str, Any] = {"network": session.network}
     if settings.confined:
-        options |= confinement(subject)
+        options |= confinement(image)
     if settings.user:
         options["user"] = settings.user
     if settings.store == "s3":
         environment = _required(services, settings).server_environment() | environment
-    container = SubjectContainer(
-        subject, session, name, _command(subject, settings, stores), **options
+    container = ImageContainer(
+        image, session, name, _command(image, settings, stores), **options
     ).with_envs(**environment)
     if settings.needs_volume:
         container.with_volume_mapping(stores.volume, VOLUME_PATH, "rw")
     if settings.files:
         container.with_volume_mapping(files_of(name), FILES_PATH, "ro")
     return Server(
-        subject=subject,
+        image=image,
         settings=settings,
         stores=stores,
         container=container.start().get_wrapped_container(),
@@ -195,7 +195,7 @@ def _database(settings: ServerSettings, stores: Stores, services: ServiceAddress
     return f"sqlite:///{DATA_PATH}/mlflow.db"
 
 
-def _command(subject: Subject, settings: ServerSettings, stores: Stores) -> list[str]:
+def _command(image: ImageUnderTest, settings: ServerSettings, stores: Stores) -> list[str]:
     if settings.command is not None:
         return list(settings.command)
     root = f"s3://{stores.bucket}" if settings.store == "s3" else f"{DATA_PATH}/artifacts"
@@ -204,10 +204,10 @@ def _command(subject: Subject, settings: ServerSettings, stores: Stores) -> list
         if settings.access == "proxied"
         else ["--no-serve-artifacts", "--default-artifact-root", root]
     )
-    port = str(subject.contract.start.port)
+    port = str(image.contract.start.port)
     return [
-        *subject.server_command,
-        *("--host", "0.0.0.0", "--port", port, "--workers", str(subject.workers)),  # noqa: S104
+        *image.server_command,
+        *("--host", "0.0.0.0", "--port", port, "--workers", str(image.workers)),  # noqa: S104
         *artifacts,
         *settings.options,
     ]
@@ -218,15 +218,21 @@ def files_of(name: str) -> str:
     return f"{name}-files"
 
 
-def prepare_volume(client: DockerClient, session: Session, subject: Subject, name: str) -> None:
+def prepare_volume(
+    client: DockerClient, session: Session, image: ImageUnderTest, name: str
+) -> None:
     """Make a volume with a folder that any user may write to."""
     folder = tarfile.TarInfo(Path(DATA_PATH).name)
     folder.type, folder.mode = tarfile.DIRTYPE, 0o777
-    _fill_volume(client, session, subject, name, [(folder, b"")])
+    _fill_volume(client, session, image, name, [(folder, b"")])
 
 
 def prepare_files(
-    client: DockerClient, session: Session, subject: Subject, name: str, files: Mapping[str, bytes]
+    client: DockerClient,
+    session: Session,
+    image: ImageUnderTest,
+    name: str,
+    files: Mapping[str, bytes],
 ) -> None:
     """Make a volume with these files, content by path, that any user may read."""
     members = []
@@ -234,13 +240,13 @@ def prepare_files(
         member = tarfile.TarInfo(path)
         member.mode, member.size = 0o444, len(content)
         members.append((member, content))
-    _fill_volume(client, session, subject, name, members)
+    _fill_volume(client, session, image, name, members)
 
 
 def _fill_volume(
     client: DockerClient,
     session: Session,
-    subject: Subject,
+    image: ImageUnderTest,
     name: str,
     members: Iterable[tuple[tarfile.TarInfo, bytes]],
 ) -> None:
@@ -251,9 +257,9 @@ def _fill_volume(
         for member, content in members:
             tar.addfile(member, io.BytesIO(content))
     helper = client.containers.create(
-        subject.configuration.image_id,
+        image.configuration.image_id,
         command=["true"],
-        platform=subject.platform,
+        platform=image.platform,
         labels=session.labels,
         volumes={name: {"bind": VOLUME_PATH, "mode": "rw"}},
     )

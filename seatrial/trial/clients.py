@@ -31,7 +31,7 @@ def client_of(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mlflo
         **server.client_environment(),
         "MLFLOW_TRACKING_URI": server.url,
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(60 * server.subject.scale),
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(60 * server.image.scale),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }

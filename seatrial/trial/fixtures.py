@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from seatrial.contract import Promise
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.model_server import ModelServer
     from seatrial.stack.oneoff import Outcome
     from seatrial.stack.server import Server, Stores
     from seatrial.stack.services import ServiceAddresses
     from seatrial.stack.settings import ServerSettings
-    from seatrial.stack.subject import Subject
-    from seatrial.stack.workplace import Workplace
+    from seatrial.stack.workspace import Workspace
     from seatrial.trial.model_serving import Serving
     from seatrial.trial.parametrize import Case
     from seatrial.trial.pool import ServerPool
@@ -96,7 +96,7 @@ def seatrial_case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture
-def seatrial_image(seatrial_trial: TrialSession, seatrial_case: Case) -> Subject:
+def seatrial_image(seatrial_trial: TrialSession, seatrial_case: Case) -> ImageUnderTest:
     """The image under test."""
     return seatrial_trial.image(seatrial_case.source)
 
@@ -117,14 +117,16 @@ def seatrial_services(seatrial_servers: ServerPool) -> ServiceAddresses:
 
 @pytest.fixture
 @uses_server("tracking", shared="direct server")
-def seatrial_direct_server(seatrial_servers: ServerPool, seatrial_image: Subject) -> Server:
+def seatrial_direct_server(seatrial_servers: ServerPool, seatrial_image: ImageUnderTest) -> Server:
     """The shared server whose clients reach the artifact store by themselves."""
     return seatrial_servers.shared(seatrial_image, seatrial_servers.direct(seatrial_image))
 
 
 @pytest.fixture
 @uses_server("tracking", shared="embedded server")
-def seatrial_embedded_server(seatrial_servers: ServerPool, seatrial_image: Subject) -> Server:
+def seatrial_embedded_server(
+    seatrial_servers: ServerPool, seatrial_image: ImageUnderTest
+) -> Server:
     """The shared server on SQLite and a volume."""
     from seatrial.stack.settings import EMBEDDED
 
@@ -133,7 +135,7 @@ def seatrial_embedded_server(seatrial_servers: ServerPool, seatrial_image: Subje
 
 @pytest.fixture
 @uses_server("tracking", shared="main server")
-def seatrial_server(seatrial_servers: ServerPool, seatrial_image: Subject) -> Server:
+def seatrial_server(seatrial_servers: ServerPool, seatrial_image: ImageUnderTest) -> Server:
     """The server that most tests share: artifacts go through it."""
     return seatrial_servers.main(seatrial_image)
 
@@ -146,21 +148,25 @@ def seatrial_main_settings(seatrial_server: Server) -> ServerSettings:
 
 @pytest.fixture
 @uses_server("tracking", shared="main server")
-def seatrial_postgresql_server(seatrial_servers: ServerPool, seatrial_image: Subject) -> Server:
+def seatrial_postgresql_server(
+    seatrial_servers: ServerPool, seatrial_image: ImageUnderTest
+) -> Server:
     """The shared server on PostgreSQL, which may be the one that most tests share."""
     return seatrial_servers.on(seatrial_image, database="postgresql")
 
 
 @pytest.fixture
 @uses_server("tracking", shared="main server")
-def seatrial_s3_server(seatrial_servers: ServerPool, seatrial_image: Subject) -> Server:
+def seatrial_s3_server(seatrial_servers: ServerPool, seatrial_image: ImageUnderTest) -> Server:
     """The shared server before S3, which may be the one that most tests share."""
     return seatrial_servers.on(seatrial_image, store="s3")
 
 
 @pytest.fixture
 @uses_server("tracking")
-def seatrial_launch(seatrial_servers: ServerPool, seatrial_image: Subject) -> Iterator[Launch]:
+def seatrial_launch(
+    seatrial_servers: ServerPool, seatrial_image: ImageUnderTest
+) -> Iterator[Launch]:
     """Start servers for this test alone."""
     started: list[Server] = []
 
@@ -179,7 +185,9 @@ def seatrial_launch(seatrial_servers: ServerPool, seatrial_image: Subject) -> It
 
 
 @pytest.fixture
-def seatrial_run_in_image(seatrial_trial: TrialSession, seatrial_image: Subject) -> RunInImage:
+def seatrial_run_in_image(
+    seatrial_trial: TrialSession, seatrial_image: ImageUnderTest
+) -> RunInImage:
     """Run one command in the image."""
     from seatrial.stack.oneoff import run_in_image
 
@@ -192,14 +200,14 @@ def seatrial_run_in_image(seatrial_trial: TrialSession, seatrial_image: Subject)
 
 
 @pytest.fixture
-def seatrial_workplace(seatrial_trial: TrialSession, seatrial_image: Subject) -> Workplace:
+def seatrial_workspace(seatrial_trial: TrialSession, seatrial_image: ImageUnderTest) -> Workspace:
     """A folder of this test alone, for the image's own programs to work in."""
-    return seatrial_trial.workplace(seatrial_image)
+    return seatrial_trial.workspace(seatrial_image)
 
 
 @pytest.fixture
 @uses_server("model", shared="served models")
-def seatrial_serving(seatrial_run: Run, seatrial_image: Subject) -> Serving:
+def seatrial_serving(seatrial_run: Run, seatrial_image: ImageUnderTest) -> Serving:
     """The models' servers that the image under test stands for."""
     return seatrial_run.serving.of(seatrial_image)
 

@@ -12,9 +12,9 @@ from seatrial.engine.connection import native_platform
 from seatrial.errors import UserError
 from seatrial.model import image as model_image
 from seatrial.stack import oneoff
+from seatrial.stack.image_under_test import ImageUnderTest, configuration_of
 from seatrial.stack.model_server import MODEL_PATH
-from seatrial.stack.subject import Subject, configuration_of
-from seatrial.stack.workplace import Workplace
+from seatrial.stack.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,7 +80,7 @@ def log(trial: TrialSession, server: Server) -> dict[str, ModelCase]:
     variant = catalogue.load().variant(TRAINER)
     trainer = _native_image(trial, variant.name, variant.reference, variant.contract)
     argument = {
-        "server": f"http://localhost:{server.subject.contract.start.port}",
+        "server": f"http://localhost:{server.image.contract.start.port}",
         "prefix": trial.fresh_name("model"),
     }
     command = [trainer.contract.start.interpreter, "-c", _script(), json.dumps(argument)]
@@ -89,7 +89,7 @@ def log(trial: TrialSession, server: Server) -> dict[str, ModelCase]:
 
 
 def save(
-    trial: TrialSession, subject: Subject
+    trial: TrialSession, image: ImageUnderTest
 ) -> tuple[dict[str, ModelCase], dict[str, dict[str, bytes]]]:
     """Train in an image, natively, and give back the models and the files of each.
 
@@ -97,11 +97,11 @@ def save(
         UserError: the models can't be made.
     """
     trainer = (
-        subject
-        if subject.native
-        else _native_image(trial, subject.name, subject.reference, subject.contract_path)
+        image
+        if image.native
+        else _native_image(trial, image.name, image.reference, image.contract_path)
     )
-    place = Workplace(trial.client, trial.session, trainer, trial.fresh_name("models"))
+    place = Workspace(trial.client, trial.session, trainer, trial.fresh_name("models"))
     place.prepare()
     work = place.python(_script(), json.dumps({"folder": "."}))
     cases = _read(work.code, work.printed, str(work))
@@ -116,20 +116,20 @@ def describe(trial: TrialSession, uri: str) -> dict[str, ModelCase]:
     """
     tag = trial.image_tag("given")
     model_image.run(model_uri=uri, tag=tag, allow_unsigned=True)
-    image = _native_image(trial, "given", tag, catalogue.load().variant(SERVER).contract)
-    place = Workplace(trial.client, trial.session, image, trial.fresh_name("given"))
+    own = _native_image(trial, "given", tag, catalogue.load().variant(SERVER).contract)
+    place = Workspace(trial.client, trial.session, own, trial.fresh_name("given"))
     place.prepare()
     work = place.python(_script(), json.dumps({"given": MODEL_PATH}))
     return _read(work.code, work.printed, str(work))
 
 
-def _native_image(trial: TrialSession, name: str, reference: str, contract: Path) -> Subject:
+def _native_image(trial: TrialSession, name: str, reference: str, contract: Path) -> ImageUnderTest:
     """An image on the engine's own platform: training under emulation takes minutes."""
     native = native_platform()
     configuration = configuration_of(trial.client, trial.session, reference, native)
     if configuration is None:
         raise UserError(f"{reference} is not there for {native}: run `invoke build --platform all`")
-    return Subject.of(name, reference, native, contract, configuration)
+    return ImageUnderTest.of(name, reference, native, contract, configuration)
 
 
 def _script() -> str:

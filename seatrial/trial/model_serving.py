@@ -24,7 +24,7 @@ from seatrial.trial.sources import OWN, STOCK
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from seatrial.stack.subject import Subject
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.trial.model_cases import ModelCase
     from seatrial.trial.pool import ServerPool
     from seatrial.trial.session import TrialSession
@@ -36,17 +36,19 @@ class Serving:
 
     trial: TrialSession
     pool: ServerPool
-    subject: Subject
+    image: ImageUnderTest
     cases: Mapping[str, ModelCase]
     """By the kind of model."""
     files: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
     """Of models that are mounted: what their folders hold."""
-    images: Once[str, ServedImage, UserError] = field(default_factory=lambda: Once(UserError))
+    served_images: Once[str, ServedImage, UserError] = field(
+        default_factory=lambda: Once(UserError)
+    )
     _shared: Once[str, ModelServer, ContainerError] = field(
         default_factory=lambda: Once(ContainerError, ContainerError.in_one_line)
     )
 
-    def image(self, kind: str) -> ServedImage:
+    def served_image(self, kind: str) -> ServedImage:
         """What serves that kind of model; built at the first call where it has to be.
 
         Raises:
@@ -54,15 +56,15 @@ class Serving:
         """
 
         def make() -> ServedImage:
-            return ServedImage(self.subject, self.build(kind, self.subject.platform))
+            return ServedImage(self.image, self.build(kind, self.image.platform))
 
-        return self.images.get(kind, make)
+        return self.served_images.get(kind, make)
 
     def mounted(self, name: str, files: Mapping[str, bytes]) -> ServedImage:
         """The image under test, with a folder at the model's place."""
         volume = self.trial.fresh_name(name)
-        prepare_files(self.trial.client, self.trial.session, self.subject, volume, files)
-        return ServedImage(self.subject, self.subject.configuration.image_id, volume)
+        prepare_files(self.trial.client, self.trial.session, self.image, volume, files)
+        return ServedImage(self.image, self.image.configuration.image_id, volume)
 
     def server(self, kind: str) -> ModelServer:
         """The server of that kind of model that tests share, started at the first call.
@@ -84,10 +86,10 @@ class Serving:
     ) -> ModelServer:
         """Start a server of its own; it is not waited for."""
         started = start_model_server(
-            self.image(kind),
+            self.served_image(kind),
             self.trial.session,
-            self.trial.fresh_name(f"{self.subject.name}-{kind}"),
-            workers=self.subject.workers,
+            self.trial.fresh_name(f"{self.image.name}-{kind}"),
+            workers=self.image.workers,
             environment=environment,
             user=user,
             memory=memory,
@@ -113,9 +115,9 @@ class Serving:
         Raises:
             UserError: it can't be built.
         """
-        tag = self.trial.image_tag(f"{self.subject.name}-{kind}")
+        tag = self.trial.image_tag(f"{self.image.name}-{kind}")
         case, server = self.cases[kind], self.pool.main(self.trial.tracking[0]).url
-        if self.subject.name == STOCK:
+        if self.image.name == STOCK:
             base = stock.find_base(case.python, self.trial.stand_in, table.console())
             stock.build(case.uri, tag, server, base)
         else:
@@ -132,27 +134,27 @@ class ServingPool:
         self._pool = pool
         self._made: Once[str, Serving, UserError] = Once(UserError)
 
-    def of(self, subject: Subject) -> Serving:
-        """The servers of models that `subject` stands for, with models to try them on.
+    def of(self, image: ImageUnderTest) -> Serving:
+        """The servers of models that `image` stands for, with models to try them on.
 
         Raises:
             UserError: the models can't be made, now or when they were first asked for.
         """
-        return self._made.get(subject.label, lambda: _prepare(self._trial, self._pool, subject))
+        return self._made.get(image.label, lambda: _prepare(self._trial, self._pool, image))
 
 
-def _prepare(trial: TrialSession, pool: ServerPool, subject: Subject) -> Serving:
-    """Make the models that `subject` is tried with, or take the one that was given."""
-    if subject.name in (OWN, STOCK):
+def _prepare(trial: TrialSession, pool: ServerPool, image: ImageUnderTest) -> Serving:
+    """Make the models that `image` is tried with, or take the one that was given."""
+    if image.name in (OWN, STOCK):
         logged = model_cases.log(trial, pool.main(trial.tracking[0]))
-        return Serving(trial, pool, subject, logged)
+        return Serving(trial, pool, image, logged)
     if trial.options.model_uri:
         given = model_cases.describe(trial, trial.options.model_uri)
-        image = ServedImage(subject, subject.configuration.image_id)
-        images = Once(UserError, made=dict.fromkeys(given, image))
-        return Serving(trial, pool, subject, given, images=images)
-    saved, files = model_cases.save(trial, subject)
-    serving = Serving(trial, pool, subject, saved, files)
+        served = ServedImage(image, image.configuration.image_id)
+        everywhere = Once(UserError, made=dict.fromkeys(given, served))
+        return Serving(trial, pool, image, given, served_images=everywhere)
+    saved, files = model_cases.save(trial, image)
+    serving = Serving(trial, pool, image, saved, files)
     for kind, content in files.items():
-        serving.images.made[kind] = serving.mounted(kind, content)
+        serving.served_images.made[kind] = serving.mounted(kind, content)
     return serving

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from seatrial.contract.schema import ArtifactStore, Database
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.running import RunningServer
     from seatrial.stack.settings import ServerSettings
-    from seatrial.stack.subject import Subject
     from seatrial.trial.session import TrialSession
 
 
@@ -77,12 +77,12 @@ class ServerPool:
             raise StartError(str(error)) from None
         return ServiceAddresses(**found) if found else None
 
-    def promised(self, subject: Subject) -> list[ServerSettings]:
+    def promised(self, image: ImageUnderTest) -> list[ServerSettings]:
         """The configurations that contract and stack allow, from the fullest to the plainest.
 
         Where the contract promises that a server can be confined, all of them are, at first.
         """
-        server = subject.contract.server
+        server = image.contract.server
         databases, stores = server.databases or [], server.artifact_stores or []
         fitting = [
             settings
@@ -90,27 +90,27 @@ class ServerPool:
             if settings.database in databases and settings.store in stores
         ]
         free = fitting if fitting and self._trial.options.stack == "full" else [EMBEDDED]
-        if subject.contract.process.confined is None:
+        if image.contract.process.confined is None:
             return free
         return [settings.in_confinement() for settings in free] + free
 
-    def main(self, subject: Subject) -> Server:
+    def main(self, image: ImageUnderTest) -> Server:
         """The server that most tests share: the fullest of the promised ones that works at all.
 
         An image without a driver breaks its promise of that database, and the tests of that promise
         say so; everything else is tried on what does work.
         """
-        if subject.label not in self._main:
-            tried = (self._working(subject, settings) for settings in self.promised(subject))
+        if image.label not in self._main:
+            tried = (self._working(image, settings) for settings in self.promised(image))
             working = next(filter(None, tried), None)
-            self._main[subject.label] = working or self.shared(subject, EMBEDDED)
-        found = self._main[subject.label]
+            self._main[image.label] = working or self.shared(image, EMBEDDED)
+        found = self._main[image.label]
         self.touch(found)
         return found
 
     def on(
         self,
-        subject: Subject,
+        image: ImageUnderTest,
         *,
         database: Database | None = None,
         store: ArtifactStore | None = None,
@@ -122,42 +122,42 @@ class ServerPool:
         """
         *fuller, plainest = (
             settings
-            for settings in self.promised(subject)
+            for settings in self.promised(image)
             if database in (None, settings.database) and store in (None, settings.store)
         )
         for settings in fuller:
             with suppress(ContainerError):
-                return self.shared(subject, settings)
-        return self.shared(subject, plainest)
+                return self.shared(image, settings)
+        return self.shared(image, plainest)
 
-    def direct(self, subject: Subject) -> ServerSettings:
+    def direct(self, image: ImageUnderTest) -> ServerSettings:
         """The configuration in which clients reach the store by themselves."""
-        return replace(self.main(subject).settings, name="direct", store="s3", access="direct")
+        return replace(self.main(image).settings, name="direct", store="s3", access="direct")
 
-    def _working(self, subject: Subject, settings: ServerSettings) -> Server | None:
+    def _working(self, image: ImageUnderTest, settings: ServerSettings) -> Server | None:
         try:
-            server = self.shared(subject, settings)
+            server = self.shared(image, settings)
         except ContainerError:
             return None
-        proxied = "proxied" in (subject.contract.server.artifact_access or [])
+        proxied = "proxied" in (image.contract.server.artifact_access or [])
         return server if server.takes_artifacts() or not proxied else None
 
-    def shared(self, subject: Subject, settings: ServerSettings) -> Server:
-        """The server of `subject` with `settings`, started at the first call.
+    def shared(self, image: ImageUnderTest, settings: ServerSettings) -> Server:
+        """The server of `image` with `settings`, started at the first call.
 
         Raises:
             ContainerError: it did not start, now or when it was first asked for.
             StartError: nothing of its kind can be started.
         """
-        self._require_first(subject, settings)
-        key = (subject.label, settings.name)
-        found = self._shared.get(key, lambda: self.launch(subject, settings))
+        self._require_first(image, settings)
+        key = (image.label, settings.name)
+        found = self._shared.get(key, lambda: self.launch(image, settings))
         self.touch(found)
         return found
 
     def launch(
         self,
-        subject: Subject,
+        image: ImageUnderTest,
         settings: ServerSettings,
         *,
         stores: Stores | None = None,
@@ -169,14 +169,14 @@ class ServerPool:
             ContainerError: it is not healthy in time.
             StartError: nothing of its kind can be started.
         """
-        self._require_first(subject, settings)
-        server = self._start(subject, settings, stores)
+        self._require_first(image, settings)
+        server = self._start(image, settings, stores)
         self.touch(server)
         if wait:
             server.wait_healthy()
         return server
 
-    def fresh_stores(self, subject: Subject, settings: ServerSettings) -> Stores:
+    def fresh_stores(self, image: ImageUnderTest, settings: ServerSettings) -> Stores:
         """A new database and bucket, or a new volume, whatever `settings` use."""
         trial, services = self._trial, self._services_for(settings)
         name = trial.fresh_name(settings.name)
@@ -187,7 +187,7 @@ class ServerPool:
         if services and settings.store == "s3":
             services.create_bucket(name)
         if settings.needs_volume:
-            prepare_volume(trial.client, trial.session, subject, name)
+            prepare_volume(trial.client, trial.session, image, name)
         return Stores(database=name, bucket=name, volume=name)
 
     @cached_property
@@ -211,33 +211,33 @@ class ServerPool:
         return self.services if settings.needs_services else None
 
     def _start(
-        self, subject: Subject, settings: ServerSettings, stores: Stores | None = None
+        self, image: ImageUnderTest, settings: ServerSettings, stores: Stores | None = None
     ) -> Server:
         trial = self._trial
-        name = trial.fresh_name(f"{subject.name}-{settings.name}")
+        name = trial.fresh_name(f"{image.name}-{settings.name}")
         if settings.files:
             files = {path: text.encode() for path, text in settings.files}
-            prepare_files(trial.client, trial.session, subject, files_of(name), files)
+            prepare_files(trial.client, trial.session, image, files_of(name), files)
         return start_server(
             session=trial.session,
-            subject=subject,
+            image=image,
             settings=settings,
-            stores=stores or self.fresh_stores(subject, settings),
+            stores=stores or self.fresh_stores(image, settings),
             services=self._services_for(settings),
             name=name,
         )
 
-    def _require_first(self, subject: Subject, settings: ServerSettings) -> None:
+    def _require_first(self, image: ImageUnderTest, settings: ServerSettings) -> None:
         """Start the plainest server of an image before any other: the image must at least do that.
 
         The services that `settings` need come up beside it.
         """
         known = {source.label for source in self._trial.sources}
-        if subject.label in self._first or subject.label not in known:
+        if image.label in self._first or image.label not in known:
             return  # an image that a test has built is tried for what it adds
         _ = self._trial.session  # before two threads ask for it
         with ThreadPoolExecutor(2) as pool:
-            starts: list[Future[Any]] = [pool.submit(self._first_server, subject)]
+            starts: list[Future[Any]] = [pool.submit(self._first_server, image)]
             if settings.needs_services:
                 starts.append(pool.submit(lambda: self.services))
             try:
@@ -246,29 +246,29 @@ class ServerPool:
             except KeyboardInterrupt:
                 self._end_waits(starts)
                 raise
-        self._first.add(subject.label)
+        self._first.add(image.label)
 
-    def _first_server(self, subject: Subject) -> None:
+    def _first_server(self, image: ImageUnderTest) -> None:
         trial = self._trial
 
         def start() -> dict[str, Any]:
             try:
-                server = self._start(subject, EMBEDDED)
+                server = self._start(image, EMBEDDED)
                 server.wait_healthy()
             except (ContainerError, APIError) as failure:
                 reason = failure.explanation if isinstance(failure, APIError) else failure
                 raise UserError(
-                    f"{subject.reference} ({subject.platform}) does not run as an MLflow server"
-                    f" with `{' '.join(subject.server_command)}`: {reason}"
+                    f"{image.reference} ({image.platform}) does not run as an MLflow server"
+                    f" with `{' '.join(image.server_command)}`: {reason}"
                 ) from None
             return {"container": server.container.id, "stores": asdict(server.stores)}
 
         try:
-            found = trial.shared.get(f"server-{subject.label}", start)
+            found = trial.shared.get(f"server-{image.label}", start)
         except UserError as error:
             raise StartError(str(error)) from None
-        self._shared.made[subject.label, EMBEDDED.name] = Server(
-            subject,
+        self._shared.made[image.label, EMBEDDED.name] = Server(
+            image,
             EMBEDDED,
             Stores(**found["stores"]),
             trial.client.containers.get(found["container"]),

@@ -21,9 +21,9 @@ from docker.errors import APIError
 from seatrial.engine.connection import connect, native_platform, require_platform
 from seatrial.errors import UserError
 from seatrial.model import stock
+from seatrial.stack.image_under_test import NOT_BUILT, ImageConfiguration
 from seatrial.stack.ownership import Session, remove_session, sweep
-from seatrial.stack.subject import NOT_BUILT, ImageConfiguration
-from seatrial.stack.workplace import Workplace
+from seatrial.stack.workspace import Workspace
 from seatrial.trial import ryuk, sources
 from seatrial.trial.signals import install_signal_handlers, signals_ignored
 from seatrial.trial.sources import ImageSource
@@ -31,7 +31,7 @@ from seatrial.trial.sources import ImageSource
 if TYPE_CHECKING:
     from docker import DockerClient
 
-    from seatrial.stack.subject import Subject
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.trial.options import TrialOptions
     from seatrial.trial.shared_state import SharedState
 
@@ -131,7 +131,7 @@ class TrialSession:
         return Session(**self.shared.get("session", begin))
 
     @cached_property
-    def images(self) -> list[Subject]:
+    def images(self) -> list[ImageUnderTest]:
         """The images under test, as the engine has them.
 
         Raises:
@@ -149,11 +149,11 @@ class TrialSession:
         ]
 
     @property
-    def tracking(self) -> list[Subject]:
+    def tracking(self) -> list[ImageUnderTest]:
         """The images that are MLflow's own server, rather than a model's."""
         return [image for image in self.images if not image.contract.serves_models]
 
-    def image(self, source: ImageSource) -> Subject:
+    def image(self, source: ImageSource) -> ImageUnderTest:
         """The image under test that comes from `source`."""
         return next(image for image in self.images if image.label == source.label)
 
@@ -166,9 +166,9 @@ class TrialSession:
         """Whether this process knows the images, as the engine has them."""
         return "images" in vars(self)
 
-    def workplace(self, subject: Subject) -> Workplace:
-        """A new, empty folder for the programs of `subject` to work in."""
-        place = Workplace(self.client, self.session, subject, self.fresh_name("workplace"))
+    def workspace(self, image: ImageUnderTest) -> Workspace:
+        """A new, empty folder for the programs of `image` to work in."""
+        place = Workspace(self.client, self.session, image, self.fresh_name("workspace"))
         place.prepare()
         return place
 

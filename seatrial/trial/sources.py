@@ -23,7 +23,13 @@ from seatrial.contract import (
 )
 from seatrial.engine.connection import PLATFORMS, native_platform, resolve_platforms
 from seatrial.errors import UserError
-from seatrial.stack.subject import NOT_BUILT, ImageConfiguration, Subject, configuration_of, pull
+from seatrial.stack.image_under_test import (
+    NOT_BUILT,
+    ImageConfiguration,
+    ImageUnderTest,
+    configuration_of,
+    pull,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -84,9 +90,9 @@ class ImageSource(ABC):
             UserError: the image is not there.
         """
 
-    def image(self, configuration: ImageConfiguration) -> Subject:
+    def image(self, configuration: ImageConfiguration) -> ImageUnderTest:
         """The image under test, with what `find` gave."""
-        return Subject(
+        return ImageUnderTest(
             name=self.name,
             reference=self.reference,
             platform=self.platform,

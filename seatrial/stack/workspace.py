@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
 
+    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.ownership import Session
-    from seatrial.stack.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Work(Outcome):
 
 
 @dataclass(frozen=True)
-class Workplace:
+class Workspace:
     """A volume, at `DATA_PATH` in every container: what a command has left, the next one finds."""
 
     client: DockerClient
     session: Session
-    subject: Subject
+    image: ImageUnderTest
     volume: str
 
     @property
@@ -50,15 +50,15 @@ class Workplace:
 
     def prepare(self) -> None:
         """Make the volume."""
-        prepare_volume(self.client, self.session, self.subject, self.volume)
+        prepare_volume(self.client, self.session, self.image, self.volume)
 
     def mlflow(self, *arguments: str) -> Work:
         """Run the `mlflow` program as a user of the image does, through its entry point."""
-        return self._run([*self.subject.mlflow_command, *arguments])
+        return self._run([*self.image.mlflow_command, *arguments])
 
     def python(self, script: str, *arguments: str) -> Work:
         """Run a script with the image's interpreter."""
-        return self._run(["-c", script, *arguments], self.subject.contract.start.interpreter)
+        return self._run(["-c", script, *arguments], self.image.contract.start.interpreter)
 
     def put(self, files: Mapping[str, bytes]) -> None:
         """Put files, content by path below `DATA_PATH`, where any user may change them."""
@@ -96,7 +96,7 @@ class Workplace:
             return Work(127, str(error.explanation))
         try:
             container.start()
-            code = container.wait(timeout=TIME_LIMIT * self.subject.scale)["StatusCode"]
+            code = container.wait(timeout=TIME_LIMIT * self.image.scale)["StatusCode"]
             both: bytes = container.logs()
             printed: bytes = container.logs(stderr=False)
         except APIError as error:
@@ -108,18 +108,18 @@ class Workplace:
     def _container(self, command: Sequence[str], entrypoint: str | None = None) -> Container:
         options: dict[str, Any] = {"entrypoint": [entrypoint]} if entrypoint else {}
         return self.client.containers.create(
-            self.subject.configuration.image_id,
+            self.image.configuration.image_id,
             command=list(command),
             environment={
-                **self.subject.environment,
+                **self.image.environment,
                 "MLFLOW_TRACKING_URI": self.tracking_uri,
                 "MLFLOW_DISABLE_TELEMETRY": "true",
             },
             labels=self.session.labels,
             network_mode="none",
-            platform=self.subject.platform,
+            platform=self.image.platform,
             volumes={self.volume: {"bind": VOLUME_PATH, "mode": "rw"}},
             working_dir=DATA_PATH,
             **options,
-            **confinement(self.subject),
+            **confinement(self.image),
         )

@@ -57,7 +57,7 @@ NOT_BUILT = ImageConfiguration("", (), {}, {}, "", ())
 
 
 @dataclass(frozen=True)
-class Subject:
+class ImageUnderTest:
     """An image under test: its reference, the platform that is run, and its contract."""
 
     name: str
@@ -78,7 +78,7 @@ class Subject:
         contract_path: Path,
         configuration: ImageConfiguration,
     ) -> Self:
-        """The subject with the contract of that file, on this engine.
+        """The image with the contract of that file, on this engine.
 
         Raises:
             UserError: there is no such contract, or it is none.
