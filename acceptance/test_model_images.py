@@ -43,7 +43,6 @@ PIECE = 1 << 20
 
 
 @pytest.mark.promise("serving.agrees_across_architectures")
-@pytest.mark.native
 def test_one_index_for_both_architectures(trial: TrialSession, serving: Serving) -> None:
     """The same model, confined, gives the same predictions on both."""
     images = [one for one in trial.images if one.name == serving.image.name]
@@ -131,7 +130,6 @@ def test_model_is_had_by_every_address(
 
 
 @pytest.mark.promise("serving.keeps_indexes_private")
-@pytest.mark.native
 def test_private_index_leaves_its_packages_only(
     trial: TrialSession,
     serving: Serving,
@@ -152,7 +150,6 @@ def test_private_index_leaves_its_packages_only(
 
 
 @pytest.mark.promise("serving.keeps_indexes_private")
-@pytest.mark.native
 def test_build_of_a_source_sees_no_network_no_secret_and_no_root(
     trial: TrialSession,
     serving: Serving,
@@ -236,7 +233,6 @@ def _client(serving: Serving) -> MlflowClient:
 
 
 @pytest.mark.promise("serving.follows_guide")
-@pytest.mark.native
 @pytest.mark.usefixtures("serving")
 def test_guide_leads_from_training_to_an_answer(trial: TrialSession) -> None:
     """docs/serving.md, as it is printed."""

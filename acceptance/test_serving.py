@@ -342,7 +342,6 @@ def test_input_is_repeated_nowhere(serving: Serving, serve: StartServing) -> Non
 
 
 @pytest.mark.promise("serving.answers_at_once")
-@pytest.mark.native
 def test_kept_connection_is_no_slower_than_a_new_one(serving: Serving) -> None:
     """Where TCP holds small answers back it does so for 40 ms, but not on a new connection."""
     kind, payload = any_payload(serving)

@@ -123,7 +123,7 @@ def test_what_is_not_tried_on_a_models_server_is_refused(
             ('["s3"]', '["file"]\nreports_faults = ["bucket"]'),
             "server.reports_faults has 'bucket'",
         ),
-        (('["s3"]', '["s3", "s3"]'), "server.artifact_stores names the same thing twice"),
+        (('["s3"]', '["s3", "s3"]'), "server.artifact_stores: names the same thing twice"),
     ],
 )
 def test_contradiction_is_refused(

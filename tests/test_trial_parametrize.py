@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from seatrial.contract import Claim, Contract, Promise, promises_of
+from seatrial.catalogue import ROOT
+from seatrial.contract import BUILT_IN, Claim, Contract, Promise, load
 from seatrial.errors import UserError
 from seatrial.trial.options import TrialOptions
-from seatrial.trial.parametrize import NEEDS_SERVICES, cases, is_wanted, require_coverage
+from seatrial.trial.parametrize import cases, is_wanted, require_coverage
 from seatrial.trial.sources import CatalogueImage, ImageSource, require_promised
 
 if TYPE_CHECKING:
@@ -73,29 +75,28 @@ def test_embedded_stack_rules_out_what_needs_services() -> None:
     ]
 
 
-def test_promises_that_need_services_exist() -> None:
-    everything = source_with(
-        server={
-            "capabilities": ["tracking", "artifacts"],
-            "databases": ["postgresql", "mysql", "sqlite"],
-            "artifact_stores": ["s3", "file"],
-            "artifact_access": ["proxied", "direct"],
-            "multipart": ["proxied", "direct"],
-            "reports_faults": ["database", "bucket"],
-            "tls": ["s3"],
-        },
-        entrypoint={
-            "forms": ["mlflow server", "none"],
-            "expands_variables": True,
-            "secret_files": True,
-            "hides_secrets": True,
-            "waits_for_database": True,
-            "replicas": 2,
-            "schema_upgrade": ["asked", "unasked"],
-        },
-    )
-    known = {Promise(one.key, one.item) for one in promises_of(everything.contract)}
-    assert known >= NEEDS_SERVICES
+def test_emulated_image_is_not_tried_on_what_needs_its_own_architecture() -> None:
+    native = source_with(serving={"answers_at_once": True, "metrics": True})
+    emulated = replace(native, native=False)
+
+    def in_vain(key: str) -> list[bool]:
+        found = cases([Claim(key)], [native, emulated], FULL, itemwise=False)
+        return [case.emulated_in_vain for case in found]
+
+    assert in_vain("serving.answers_at_once") == [False, True]
+    assert in_vain("serving.metrics") == [False, False]
+
+
+def test_what_needs_the_engines_socket_says_that_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    builds = source_with(command_line={"builds_models": ["local", "inside"]})
+    local, inside = cases([Claim("command_line.builds_models")], [builds], FULL, itemwise=True)
+    monkeypatch.setenv("DOCKER_HOST", "tcp://far.example:2375")
+    assert not local.missing
+    assert inside.missing.startswith("the engine is at tcp://far.example:2375")
+    monkeypatch.setenv("DOCKER_HOST", "unix:///var/run/docker.sock")
+    assert not inside.missing
 
 
 @pytest.fixture
@@ -156,11 +157,46 @@ def test_promises_asked_for_are_passed_on() -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["server", "server.colour", "start.port", "server.tls[", "[s3]"])
-def test_unknown_promise_is_refused(text: str) -> None:
+@pytest.mark.parametrize(
+    ("mark", "fault"),
+    [
+        ("'server.colour'", "unknown promise 'server.colour': `invoke promises` shows"),
+        (
+            "'server.database'",
+            "unknown promise 'server.database': did you mean",
+        ),
+        ("'server.databases', 'oracle'", "server.databases has no item 'oracle': known are postg"),
+        ("'server.quiet', 'very'", "server.quiet is one promise, without items such as 'very'"),
+    ],
+)
+@pytest.mark.parametrize("definition", ["def test_it() -> None: pass", "class TestIt: pass"])
+def test_mark_that_names_no_promise_is_refused(
+    acceptance: Path, mark: str, fault: str, definition: str
+) -> None:
+    (acceptance / "test_two.py").write_text(
+        f"import pytest\n@pytest.mark.promise({mark})\n{definition}\n"
+    )
     with pytest.raises(UserError) as error:
-        Claim.parse(text)
-    assert str(error.value).startswith(f"unknown promise '{text}': known keys are image.archit")
+        require_coverage([], acceptance, acceptance.name)
+    name = re.split(r"\W", definition)[1]
+    assert str(error.value).startswith(
+        f"made_up_acceptance/test_two.py::{name} is marked with a promise: {fault}"
+    )
+    assert "\n" not in str(error.value)
+
+
+def test_mark_without_a_key_is_refused(acceptance: Path) -> None:
+    (acceptance / "test_two.py").write_text("import pytest\npytestmark = pytest.mark.promise\n")
+    with pytest.raises(UserError, match=r"test_two\.py: the mark `promise` takes a key"):
+        require_coverage([], acceptance, acceptance.name)
+
+
+def test_every_promise_of_the_repository_is_tried() -> None:
+    contracts = [*ROOT.glob("docker/*/contract.toml"), *BUILT_IN.values()]
+    sources = [
+        replace(source_with(), contract_path=path, contract=load(path)) for path in contracts
+    ]
+    require_coverage(sources, ROOT / "acceptance", "acceptance")
 
 
 def test_promise_that_no_image_makes_is_refused() -> None:

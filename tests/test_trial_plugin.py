@@ -20,6 +20,8 @@ description = "made up"
 exposed_ports = [5000]
 [server]
 databases = ["sqlite", "postgresql"]
+[command_line]
+builds_models = ["local"]
 """
 TESTS = """
 import pytest
@@ -36,8 +38,7 @@ def test_port(seatrial_image) -> None: pass
 @pytest.mark.promise("python.pins")
 def test_pins(seatrial_image) -> None: pass
 
-@pytest.mark.native
-@pytest.mark.promise("image.exposed_ports")
+@pytest.mark.promise("command_line.builds_models")
 def test_natively(seatrial_image) -> None: pass
 """
 MINE = ("--image", "made/up:1", "--contract", "contract.toml")
@@ -79,7 +80,7 @@ def assert_one_line(result: pytest.RunResult, line: str) -> None:
         (["--model-image", "x"], "ERROR: --model-image and --model-uri go together: give both"),
         (
             ["--promise", "server.colour"],
-            "ERROR: unknown promise 'server.colour': known keys are image.architectures, *",
+            "ERROR: unknown promise 'server.colour': `invoke promises` shows those that there are",
         ),
         (["--variant", "nowhere"], "ERROR: unknown variant 'nowhere': known are *"),
         (["--image", "x", "--contract", "nowhere.toml"], "ERROR: nowhere.toml: no such contract*"),

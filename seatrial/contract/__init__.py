@@ -1,6 +1,8 @@
 """What an image promises: a typed file beside its Dockerfile, and the promises read from it."""
 
+from seatrial.contract.declaring import Need
 from seatrial.contract.loading import (
+    BUILT_IN,
     DEFAULT_CONTRACT,
     MODEL_CONTRACT,
     OWN_CONTRACT,
@@ -11,12 +13,14 @@ from seatrial.contract.promises import Claim, Promise, promises_of
 from seatrial.contract.schema import Contract
 
 __all__ = [
+    "BUILT_IN",
     "DEFAULT_CONTRACT",
     "MODEL_CONTRACT",
     "OWN_CONTRACT",
     "STOCK_CONTRACT",
     "Claim",
     "Contract",
+    "Need",
     "Promise",
     "load",
     "promises_of",

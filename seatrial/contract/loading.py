@@ -14,13 +14,15 @@ from seatrial.errors import UserError
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-DEFAULT_CONTRACT = Path(__file__).with_name("default.toml")
+BUILT_IN = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.toml"))}
+"""The contracts that come with Seatrial, by name."""
+DEFAULT_CONTRACT = BUILT_IN["default"]
 """For an image that comes without a contract: an MLflow server that speaks PostgreSQL and S3."""
-MODEL_CONTRACT = Path(__file__).with_name("model.toml")
+MODEL_CONTRACT = BUILT_IN["model"]
 """For an image with a model that comes without a contract."""
-OWN_CONTRACT = Path(__file__).with_name("own.toml")
+OWN_CONTRACT = BUILT_IN["own"]
 """For what `invoke model` makes."""
-STOCK_CONTRACT = Path(__file__).with_name("stock.toml")
+STOCK_CONTRACT = BUILT_IN["stock"]
 """For what `mlflow models build-docker` makes."""
 
 

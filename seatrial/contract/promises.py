@@ -6,23 +6,15 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from seatrial.contract.schema import Contract
-from seatrial.errors import UserError
+from seatrial.contract.declarations import declaration, declarations
+from seatrial.errors import UserError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PROMISING_SECTIONS = (
-    "image",
-    "process",
-    "contents",
-    "entrypoint",
-    "command_line",
-    "http",
-    "server",
-    "serving",
-    "python",
-)
+    from seatrial.contract.declarations import Declaration
+    from seatrial.contract.declaring import Need
+    from seatrial.contract.schema import Contract
 
 
 @dataclass(frozen=True)
@@ -38,6 +30,16 @@ class Promise:
 
     def __str__(self) -> str:
         return self.key if self.item is None else f"{self.key}[{self.item}]"
+
+    @property
+    def declaration(self) -> Declaration:
+        """What the schema says about its key."""
+        return declaration(self.key)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What has to be there for it to be tried."""
+        return self.declaration.needs_of(self.item)
 
 
 class Claim(NamedTuple):
@@ -55,9 +57,28 @@ class Claim(NamedTuple):
             UserError: no contract can have such a key.
         """
         match = re.fullmatch(r"(?P<key>[\w.]+)(?:\[(?P<item>.+)\])?", text)
-        if match is None or match["key"] not in _keys():
-            raise UserError(f"unknown promise '{text}': known keys are {', '.join(_keys())}")
+        if match is None:
+            raise UserError(
+                f"'{printable(text)}' is no promise: write KEY or KEY[ITEM], such as"
+                " server.databases[sqlite]"
+            )
+        declaration(match["key"])
         return cls(match["key"], match["item"])
+
+    @classmethod
+    def of(cls, key: str, item: str | None = None) -> Self:
+        """Take the arguments of a test's mark.
+
+        Raises:
+            UserError: no contract can have such a key, or promise such an item.
+        """
+        declaration(key).require_item(item)
+        return cls(key, item)
+
+    @property
+    def declaration(self) -> Declaration:
+        """What the schema says about its key."""
+        return declaration(self.key)
 
     def __str__(self) -> str:
         return self.key if self.item is None else f"{self.key}[{self.item}]"
@@ -72,27 +93,14 @@ def promises_of(contract: Contract) -> list[Promise]:
     return list(_walk(contract))
 
 
-def _keys() -> list[str]:
-    """Every key that can promise something, in the order of the schema."""
-    empty = Contract(description="empty")
-    return [
-        f"{section}.{key}" for section in PROMISING_SECTIONS for key, _ in getattr(empty, section)
-    ]
-
-
 def _walk(contract: Contract) -> Iterator[Promise]:
-    for section_name in PROMISING_SECTIONS:
-        for key, value in getattr(contract, section_name):
-            name = f"{section_name}.{key}"
-            if value is None:
-                continue
-            if isinstance(value, dict):
-                yield from (Promise(name, item, said) for item, said in value.items())
-            elif isinstance(value, list) and name not in WHOLE_LISTS:
-                yield from (Promise(name, str(item), item) for item in value)
-            else:
-                yield Promise(name, None, value)
-
-
-WHOLE_LISTS = frozenset({"image.entrypoint", "process.confined"})
-"""Lists that are one promise: an entry point is right or wrong as a whole."""
+    for each in declarations().values():
+        value = getattr(getattr(contract, each.section), each.name)
+        if value is None:
+            continue
+        if not each.itemwise:
+            yield Promise(each.key, None, value)
+        elif isinstance(value, dict):
+            yield from (Promise(each.key, item, said) for item, said in value.items())
+        else:
+            yield from (Promise(each.key, str(item), item) for item in value)

@@ -1,16 +1,16 @@
-"""The shape of a contract file.
+"""The shape of a contract file, and the one place where promises are declared.
 
 A key that is left out is not promised, and is not tested. Every key of the sections other than
 `start` is a promise; a list or a table promises each of its items. `start` promises nothing: it
-says how the trial runs the image.
+says how the trial runs the image. docs/promises.md is generated from this module.
 """
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+
+from seatrial.contract.declaring import Need, Needs, Section, Table, Trait
 
 Architecture = Literal["amd64", "arm64"]
 Capability = Literal["ui", "tracking", "tracing", "artifacts", "registry"]
@@ -40,30 +40,24 @@ def _specifier(text: str) -> str:
     try:
         SpecifierSet(text)
     except InvalidSpecifier:
-        raise ValueError(f"'{text}' is no version specifier, such as '>=1.36,<2'") from None
+        raise ValueError("is no version specifier, such as '>=1.36,<2'") from None
     return text
 
 
 Specifier = Annotated[str, AfterValidator(_specifier)]
 
 
-class Section(BaseModel):
-    """A table of the contract: unknown keys and values of another type are errors."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Start(Section):
+class Start(Table):
     """How the trial runs the image."""
 
-    command: list[str] | None = None
+    command: Annotated[list[str] | None, Trait.COMMAND] = None
     """What is given to the container before the server's options. Left out: `server` where the
     image's entry point is an mlflow program, else `mlflow server`."""
     port: Port = 5000
     """The port that the server is told to listen on."""
     interpreter: str = "python3"
     """The Python of the image: a name on its PATH, or a path."""
-    environment: dict[str, str] = {}
+    environment: dict[str, str] = Field(default_factory=dict)
     """Variables that the image needs in order to run at all."""
     ready_within: Annotated[int, Field(gt=0)] = 90
     """Seconds to the first answer on /health, natively; MLflow's slowest default measured 32 s."""
@@ -72,13 +66,20 @@ class Start(Section):
 class Image(Section):
     """What can be read off the image without running it."""
 
-    architectures: list[Architecture] | None = None
-    labels: list[str] | None = None
+    without_services: ClassVar[bool] = True
+
+    architectures: Annotated[list[Architecture] | None, Trait.ALIKE] = None
+    """The index holds the image for these, and programs of each are of its architecture."""
+    labels: Annotated[list[str] | None, Trait.ALIKE] = None
     """Names of labels that are there and not empty."""
-    environment: dict[str, str] | None = None
+    environment: Annotated[dict[str, str] | None, Trait.ALIKE] = None
+    """Variables that the image sets, with their values."""
     working_directory: str | None = None
-    exposed_ports: list[Port] | None = None
-    entrypoint: list[str] | None = None
+    """The folder that commands start in."""
+    exposed_ports: Annotated[list[Port] | None, Trait.ALIKE] = None
+    """Ports that the image exposes over TCP."""
+    entrypoint: Annotated[list[str] | None, Trait.COMMAND] = None
+    """The entry point, word for word."""
     user: str | None = None
     """The user that the image names, such as `65532:65532`; never root's where it is promised."""
     unprivileged_ports: Literal[True] | None = None
@@ -95,14 +96,15 @@ class Image(Section):
 class Process(Section):
     """How the container behaves towards the engine."""
 
+    without_services: ClassVar[bool] = True
+
     arbitrary_user: Literal[True] | None = None
     """It runs under `--user 12345:0`."""
     stops_within: Annotated[int, Field(gt=0)] | None = None
     """Seconds from SIGTERM to the container's end, with exit code 0 or 143."""
     keeps_data: Literal[True] | None = None
     """A container that replaces a stopped one on the same stores has lost nothing."""
-
-    confined: list[str] | None = None
+    confined: Annotated[list[str] | None, Trait.WHOLE] = None
     """The paths that it must write to. With tmpfs on them alone it serves under `--read-only
     --cap-drop ALL --security-opt no-new-privileges --user 12345:12345`, and most of the trial is
     run that way."""
@@ -115,14 +117,18 @@ class Process(Section):
 class Contents(Section):
     """What the image's file system holds, in every layer."""
 
+    without_services: ClassVar[bool] = True
+
     lacks: list[Absence] | None = None
-    tools: list[str] | None = None
+    """What neither the file system nor a layer holds; docs/contracts.md says where each is searched
+    for."""
+    tools: Annotated[list[str] | None, Trait.ALIKE] = None
     """Commands that are there and run: each is tried with `--version`."""
     certificates: Literal[True] | None = None
     """Public certificate authorities, where the image's OpenSSL looks for them."""
-    debian_packages: str | None = None
+    debian_packages: Annotated[str | None, Trait.FILE] = None
     """A file beside the contract that lists the Debian packages: these are there and no others."""
-    python_packages: str | None = None
+    python_packages: Annotated[str | None, Trait.FILE] = None
     """A requirements file beside the contract: its distributions are there and no others."""
     extensible_by: str | None = None
     """The variant in whose images whatever is added to this one can be built: the example of the
@@ -132,23 +138,23 @@ class Contents(Section):
 class Entrypoint(Section):
     """What the entry point adds to the `mlflow` program."""
 
-    forms: list[Form] | None = None
+    forms: Annotated[list[Form] | None, Needs(Need.SERVICES, only=("mlflow server", "none"))] = None
     """The commands that start the server; `none` takes everything from the environment."""
-    expands_variables: Literal[True] | None = None
+    expands_variables: Annotated[Literal[True] | None, Needs(Need.SERVICES)] = None
     """`${NAME}` in an argument stands for the variable; one that isn't set is a clear error. An
     option of the server whose value vanished on the way takes it from the variable as well."""
-    secret_files: Literal[True] | None = None
+    secret_files: Annotated[Literal[True] | None, Needs(Need.SERVICES)] = None
     """`NAME_FILE` names a file with the value of NAME, for each variable that holds a secret. A
     file that is no small text is a clear error, and so is an empty one."""
-    hides_secrets: Literal[True] | None = None
+    hides_secrets: Annotated[Literal[True] | None, Needs(Need.SERVICES)] = None
     """No password is in the process list, in the health check's answer or in the log, whatever
     characters it has and however they are written in its address."""
-    waits_for_database: Literal[True] | None = None
+    waits_for_database: Annotated[Literal[True] | None, Needs(Need.SERVICES)] = None
     """A database that isn't up yet is waited for, with a limit and a clear end; and so is one that
     stops answering, that another server initialises, or that dies meanwhile."""
-    replicas: Annotated[int, Field(ge=2)] | None = None
+    replicas: Annotated[Annotated[int, Field(ge=2)] | None, Needs(Need.SERVICES)] = None
     """How many servers may start together on an empty database."""
-    schema_upgrade: list[Literal["asked", "unasked"]] | None = None
+    schema_upgrade: Annotated[list[Literal["asked", "unasked"]] | None, Needs(Need.SERVICES)] = None
     """A database with an older schema: `unasked` it says what to run; `asked`, which is
     MLFLOW_SCHEMA_UPGRADE=true, it upgrades."""
 
@@ -156,11 +162,18 @@ class Entrypoint(Section):
 class CommandLine(Section):
     """The whole `mlflow` program."""
 
+    without_services: ClassVar[bool] = True
+
     complete: Literal[True] | None = None
     """Every subcommand there is explains itself, and those that need no server do their work."""
     serves_models: Literal[True] | None = None
     """`mlflow models serve --env-manager local` serves a model until it is told to stop."""
-    builds_models: list[ModelBuild] | None = None
+    builds_models: Annotated[
+        list[ModelBuild] | None,
+        Trait.ALIKE,
+        Needs(Need.NATIVE),
+        Needs(Need.SOCKET, only=("inside",)),
+    ] = None
     """Images that serve a model, made with the image's own MLflow. By a Dockerfile that it writes
     (`mlflow models generate-dockerfile`), whose environment is made by `local`, `virtualenv` or
     `conda`, or which is `agnostic`: the model is mounted when the container starts. `inside`: by
@@ -196,31 +209,44 @@ class Http(Section):
 class Server(Section):
     """What the MLflow server does."""
 
-    version_label: Literal[True] | None = None
+    version_label: Annotated[Literal[True] | None, Trait.WITHOUT_SERVICES] = None
     """GET /version answers what the label org.opencontainers.image.version says."""
     capabilities: list[Capability] | None = None
-    databases: list[Database] | None = None
-    artifact_stores: list[ArtifactStore] | None = None
-    artifact_access: list[ArtifactAccess] | None = None
+    """Parts of MLflow that work: what a client writes comes back as it was."""
+    databases: Annotated[
+        list[Database] | None, Needs(Need.SERVICES, only=("postgresql", "mysql"))
+    ] = None
+    """Databases that it keeps its runs in."""
+    artifact_stores: Annotated[list[ArtifactStore] | None, Needs(Need.SERVICES, only=("s3",))] = (
+        None
+    )
+    """Where it keeps artifacts: objects in a bucket, or files in a volume."""
+    artifact_access: Annotated[
+        list[ArtifactAccess] | None, Needs(Need.SERVICES, only=("direct",))
+    ] = None
     """`proxied`: clients send artifacts through the server. `direct`: straight to the store."""
-    multipart: list[ArtifactAccess] | None = None
+    multipart: Annotated[list[ArtifactAccess] | None, Needs(Need.SERVICES)] = None
     """The ways in which a large artifact goes up in parts."""
     refuses_path_traversal: Literal[True] | None = None
-    checks_host: Literal[True] | None = None
+    """An artifact's path that leads out of its run gives nothing away and changes nothing."""
+    checks_host: Annotated[Literal[True] | None, Trait.WITHOUT_SERVICES] = None
     """A Host header that is not allowed is refused, one that is allowed is served."""
-    reports_faults: list[Literal["database", "bucket"]] | None = None
+    reports_faults: Annotated[
+        list[Literal["database", "bucket"]] | None, Needs(Need.SERVICES, only=("bucket",))
+    ] = None
     """What, when it is configured wrongly, gives a failure that names the cause."""
-    tls: list[Literal["s3"]] | None = None
+    tls: Annotated[list[Literal["s3"]] | None, Needs(Need.SERVICES)] = None
     """What is reached over https with a certificate authority given by the environment."""
     authentication: list[Literal["basic"]] | None = None
-    metrics: Literal[True] | None = None
+    """Ways in which it asks who is there: `basic` is MLflow's own `--app-name basic-auth`."""
+    metrics: Annotated[Literal[True] | None, Trait.WITHOUT_SERVICES] = None
     """Prometheus reads what it serves on /metrics."""
-    survives_frozen_database: Seconds | None = None
+    survives_frozen_database: Annotated[Seconds | None, Needs(Need.SERVICES)] = None
     """Seconds within which requests fail while the database does not answer, and within which the
     server serves again once it does."""
-    recovers_from_hangs: Seconds | None = None
+    recovers_from_hangs: Annotated[Seconds | None, Trait.WITHOUT_SERVICES] = None
     """Seconds within which a worker process that is stopped (SIGSTOP) is replaced."""
-    quiet: Literal[True] | None = None
+    quiet: Annotated[Literal[True] | None, Trait.WITHOUT_SERVICES] = None
     """Nothing that it does in the trial leaves a traceback in its log."""
 
 
@@ -233,7 +259,7 @@ class Serving(Section):
     refuses_bad_input: Literal[True] | None = None
     """What is no input of the model gets a 4xx, and the next request its answer."""
     refuses_bad_bytes: Literal[True] | None = None
-    """So do bytes that are no text; MLflow's own server used to answer them with 500."""
+    """Bytes that are no text get a 4xx as well; MLflow's own server answered them with 500."""
     paths: list[ServedPath] | None = None
     """What is answered beside /ping and /invocations: /health as /ping is, and on /version that of
     the MLflow that is installed."""
@@ -254,7 +280,7 @@ class Serving(Section):
     0.75 times as large is answered."""
     keeps_input_private: Literal[True] | None = None
     """No answer to a bad request and no line of the log repeats the input."""
-    answers_at_once: Literal[True] | None = None
+    answers_at_once: Annotated[Literal[True] | None, Needs(Need.NATIVE)] = None
     """Small answers on a connection that is kept open are not held back by TCP (Nagle)."""
     metrics: Literal[True] | None = None
     """Prometheus reads requests and their durations from /metrics."""
@@ -276,34 +302,34 @@ class Serving(Section):
     identifies_model: Literal[True] | None = None
     """The labels of an image that holds a model say which: address, run, name and version in the
     registry, digest of the signature."""
-    agrees_across_architectures: Literal[True] | None = None
+    agrees_across_architectures: Annotated[Literal[True] | None, Needs(Need.NATIVE)] = None
     """One index holds the image for both, with provenance, and both predict the same."""
-    keeps_indexes_private: Literal[True] | None = None
+    keeps_indexes_private: Annotated[Literal[True] | None, Needs(Need.NATIVE)] = None
     """What only a private package index has is installed; neither its address nor its password is
     in the image."""
-    follows_guide: Literal[True] | None = None
+    follows_guide: Annotated[Literal[True] | None, Needs(Need.NATIVE)] = None
     """docs/serving.md leads from training to an answer."""
 
 
 class Python(Section):
     """The Python environment inside the image."""
 
+    without_services: ClassVar[bool] = True
+
     consistent: Literal[True] | None = None
     """`pip check` finds nothing, and no distribution is there twice."""
-    omits: list[str] | None = None
+    omits: Annotated[list[str] | None, Trait.ALIKE] = None
     """Distributions that others declare as needed and that are left out on purpose: a pure server
     never imports them. `pip check` may name these, and no others."""
-    imports: list[str] | None = None
-    distributions: dict[str, Specifier] | None = None
+    imports: Annotated[list[str] | None, Trait.ALIKE] = None
+    """Modules that can be imported."""
+    distributions: Annotated[dict[str, Specifier] | None, Trait.ALIKE] = None
     """Installed distributions, and the versions they may have; '' for any."""
     pins: Literal[True] | None = None
     """Versions that the build was asked for (labels io.seatrial.pin.*) are the installed ones."""
 
 
-_WITH_LISTS = ("image", "process", "contents", "entrypoint", "server", "serving", "python")
-
-
-class Contract(Section):
+class Contract(Table):
     """Everything that one image promises."""
 
     description: Annotated[str, Field(min_length=1)]
@@ -324,7 +350,7 @@ class Contract(Section):
         return self.serving != Serving()
 
     @model_validator(mode="after")
-    def _hold_together(self) -> Contract:
+    def _hold_together(self) -> Self:
         for contradiction in self._contradictions():
             raise ValueError(contradiction)
         return self
@@ -369,18 +395,4 @@ class Contract(Section):
             found.append(
                 "server.reports_faults has 'bucket', but server.artifact_stores has no 's3'"
             )
-        found += [
-            f"{name}.{key} names the same thing twice"
-            for name in (
-                "image",
-                "process",
-                "contents",
-                "entrypoint",
-                "server",
-                "serving",
-                "python",
-            )
-            for key, value in getattr(self, name)
-            if isinstance(value, list) and key != "entrypoint" and len(set(value)) != len(value)
-        ]
         return found

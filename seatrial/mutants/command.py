@@ -27,13 +27,6 @@ if TYPE_CHECKING:
     from seatrial.mutants.model import Mutant
 
 ALONE = ("-n", "0")
-WITHOUT_SERVICES = (
-    *("image.", "process.", "contents.", "command_line.", "python."),
-    *("server.version_label", "server.checks_host", "server.metrics", "server.quiet"),
-    "server.recovers_from_hangs",
-)
-"""How promises begin that are as well tried on SQLite and a volume: PostgreSQL and MinIO would only
-be waited for."""
 MOST_JOBS = 2
 """Each is a server with its clients and its databases, on one machine."""
 
@@ -153,7 +146,7 @@ def _run_mutant(runner: Runner, mutant: Mutant, image: Image, *, whole: bool) ->
         return runner.run(mutant.name, [*PARALLEL, *words])
     # One failure is enough.
     words += ["--promise", str(mutant.promise), "--exitfirst"]
-    if mutant.promise.key.startswith(WITHOUT_SERVICES):
+    if not mutant.promise.declaration.uses_services:
         words += ["--stack", "embedded"]
     return runner.run(mutant.name, [*ALONE, *words])
 

@@ -14,22 +14,6 @@ if TYPE_CHECKING:
     from seatrial.contract import Promise
     from seatrial.mutants.model import Mutant
 
-ALIKE = frozenset(
-    {
-        "command_line.builds_models",
-        "contents.tools",
-        "image.architectures",
-        "image.environment",
-        "image.exposed_ports",
-        "image.labels",
-        "python.distributions",
-        "python.imports",
-        "python.omits",
-    }
-)
-"""Keys whose items are all tried by one test, which takes the item as a word: one mutant shows that
-it looks. The items of other keys are each tried in a way of their own."""
-
 
 def require_whole(mutants: Collection[Mutant], contracts: Mapping[str, Path]) -> None:
     """Refuse mutants that leave a promise out, or that break what nobody promised.
@@ -64,6 +48,6 @@ def require_whole(mutants: Collection[Mutant], contracts: Mapping[str, Path]) ->
 
 
 def _covers(mutant: Mutant, promise: Promise) -> bool:
-    if promise.key in ALIKE:
+    if promise.declaration.alike:
         return mutant.promise.key == promise.key
     return mutant.promise == Claim(promise.key, promise.item)

@@ -92,6 +92,8 @@ def seatrial_servers(seatrial_run: Run) -> ServerPool:
 def seatrial_case(request: pytest.FixtureRequest) -> Case:
     """The image and the promises that this run of the test is about."""
     found: Case = request.param
+    if found.missing:
+        pytest.skip(found.missing)
     return found
 
 

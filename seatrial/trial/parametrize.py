@@ -4,6 +4,7 @@ A test says which promise it checks: `@pytest.mark.promise("process.stops_within
 a list, `@pytest.mark.promise("server.databases", "sqlite")`. It then runs for each image whose
 contract makes that promise. With the fixture `seatrial_promised` it runs once for each item of the
 list. A test outside the acceptance tests may name no promise: it then runs for each image.
+What a promise needs in order to be tried is declared in the schema, not on its tests.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from seatrial.contract import Claim, Promise, promises_of
+from seatrial.contract import Claim, Need, Promise, promises_of
+from seatrial.engine import connection
 from seatrial.errors import UserError
 from seatrial.trial.sharing import kinds_of, shared_server_of
 
@@ -28,26 +30,6 @@ if TYPE_CHECKING:
 MARK = "promise"
 PROMISE_PROPERTY = "seatrial.promise"
 """The property of a test's report that names a promise that it tries."""
-NEEDS_SERVICES = {
-    Promise("server.databases", "postgresql"),
-    Promise("server.databases", "mysql"),
-    Promise("server.artifact_stores", "s3"),
-    Promise("server.artifact_access", "direct"),
-    Promise("server.multipart", "proxied"),
-    Promise("server.multipart", "direct"),
-    Promise("server.reports_faults", "bucket"),
-    Promise("server.tls", "s3"),
-    Promise("entrypoint.forms", "mlflow server"),
-    Promise("entrypoint.forms", "none"),
-    Promise("entrypoint.expands_variables"),
-    Promise("entrypoint.secret_files"),
-    Promise("entrypoint.hides_secrets"),
-    Promise("entrypoint.waits_for_database"),
-    Promise("entrypoint.replicas"),
-    Promise("entrypoint.schema_upgrade", "asked"),
-    Promise("entrypoint.schema_upgrade", "unasked"),
-}
-"""Promises that only the full stack can try."""
 
 
 @dataclass(frozen=True)
@@ -58,19 +40,51 @@ class Case:
     """Where the image comes from."""
     promises: tuple[Promise, ...]
 
+    @property
+    def emulated_in_vain(self) -> bool:
+        """Whether the image is emulated, and a promise is not tried under emulation."""
+        return not self.source.native and self._needs(Need.NATIVE)
+
+    @property
+    def missing(self) -> str:
+        """What is not there on this machine that a promise needs; empty where all is there."""
+        if self._needs(Need.SOCKET) and (endpoint := connection.endpoint()).socket is None:
+            return f"the engine is at {endpoint}: runs where it is at a socket of this machine"
+        return ""
+
+    def _needs(self, need: Need) -> bool:
+        return any(need in promise.needs for promise in self.promises)
+
 
 def claims_of(definition: pytest.Function) -> list[Claim]:
-    """The promises that the marks of a test, its class and its module name."""
-    return [Claim(*mark.args) for mark in definition.iter_markers(MARK)]
+    """Read the promises from the marks of a test, its class and its module.
+
+    Raises:
+        UserError: a mark names what no contract can promise.
+    """
+    return [_claim(mark, definition.nodeid) for mark in definition.iter_markers(MARK)]
 
 
-def _claims_written_on(thing: object) -> list[Claim]:
-    """What the marks of a module, a function, or a class and its methods promise."""
+def _claims_written_on(thing: object, place: str) -> list[Claim]:
+    """Read the promises from the marks of a module, a function, or a class and its methods."""
     marks = getattr(thing, "pytestmark", [])
     marks = marks if isinstance(marks, list) else [marks]
-    written = [Claim(*mark.args) for mark in marks if mark.name == MARK]
-    methods = vars(thing).values() if isinstance(thing, type) else ()
-    return written + [claim for method in methods for claim in _claims_written_on(method)]
+    written = [_claim(mark, place) for mark in marks if mark.name == MARK]
+    methods = vars(thing).items() if isinstance(thing, type) else ()
+    return written + [
+        claim
+        for name, method in methods
+        for claim in _claims_written_on(method, f"{place}::{name}")
+    ]
+
+
+def _claim(mark: pytest.Mark, place: str) -> Claim:
+    if not 1 <= len(mark.args) <= 2 or mark.kwargs:
+        raise UserError(f"{place}: the mark `promise` takes a key, and an item where it has some")
+    try:
+        return Claim.of(*mark.args)
+    except UserError as error:
+        raise UserError(f"{place} is marked with a promise: {error}") from None
 
 
 def cases(
@@ -116,22 +130,23 @@ def parametrize(
         what is left out, and why.
 
     Raises:
-        pytest.UsageError: the test names no promise and must.
+        pytest.UsageError: the test names no promise and must, or one that there is not.
     """
     test, fixtures = metafunc.definition, metafunc.fixturenames
-    claims = claims_of(test)
+    try:
+        claims = claims_of(test)
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from None
     itemwise = "seatrial_promised" in fixtures
     if not claims and (strict or itemwise):
         raise pytest.UsageError(f"{test.nodeid} says no promise: mark it with one")
     found = cases(claims, _with_servers_for(fixtures, sources), options, itemwise=itemwise)
-    left_out = []
-    if any(test.iter_markers("native")):
-        left_out = [
-            f"{test.nodeid}[{case.source.label}]: native only"
-            for case in found
-            if not case.source.native
-        ]
-        found = [case for case in found if case.source.native]
+    left_out = [
+        f"{test.nodeid}[{case.source.label}]: native only"
+        for case in found
+        if case.emulated_in_vain
+    ]
+    found = [case for case in found if not case.emulated_in_vain]
     parameters = [_parameter(fixtures, case, itemwise=itemwise) for case in found]
     metafunc.parametrize("seatrial_case", parameters or [None], indirect=True)
     return left_out
@@ -186,12 +201,7 @@ def select(items: list[pytest.Item], options: TrialOptions) -> list[pytest.Item]
 
 
 def _can_try(promise: Promise, options: TrialOptions) -> bool:
-    return options.stack == "full" or not needs_services(promise)
-
-
-def needs_services(promise: Promise) -> bool:
-    """Whether only the full stack can try it."""
-    return Promise(promise.key, promise.item) in NEEDS_SERVICES
+    return options.stack == "full" or Need.SERVICES not in promise.needs
 
 
 def is_wanted(*tried: Promise, options: TrialOptions) -> bool:
@@ -211,13 +221,16 @@ def require_coverage(sources: Sequence[ImageSource], acceptance: Path, package: 
         package: its name as Python imports it.
 
     Raises:
-        UserError: naming the contract, the promise, and what a test for it has to carry.
+        UserError: naming the contract, the promise, and what a test for it has to carry; or the
+            test whose mark names no promise.
     """
     claims: set[Claim] = set()
     for path in sorted(acceptance.glob("test_*.py")):
         module = importlib.import_module(f"{package}.{path.stem}")
-        for thing in (module, *vars(module).values()):
-            claims.update(_claims_written_on(thing))
+        place = f"{acceptance.name}/{path.name}"
+        claims.update(_claims_written_on(module, place))
+        for name, thing in vars(module).items():
+            claims.update(_claims_written_on(thing, f"{place}::{name}"))
     for source in sources:
         for promise in promises_of(source.contract):
             if not any(claim.covers(promise) for claim in claims):

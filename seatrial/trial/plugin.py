@@ -66,11 +66,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if pytest_options.were_given(config) or _wants_acceptance(config):
         temporary_files.provide(config)
     config.stash[LEFT_OUT_KEY] = []
-    for mark in (
-        "promise(key, item=None): the promise of a contract that the test tries",
-        "native: not run under emulation",
-    ):
-        config.addinivalue_line("markers", mark)
+    mark = "promise(key, item=None): the promise of a contract that the test tries"
+    config.addinivalue_line("markers", mark)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,0 +1,131 @@
+"""What the schema declares about each key, read from its fields."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from dataclasses import dataclass
+from types import NoneType
+from typing import TYPE_CHECKING, Literal, cast, get_args, get_origin
+
+from seatrial.contract.declaring import Needs, Section, Trait
+from seatrial.contract.schema import Contract
+from seatrial.errors import UserError, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic.fields import FieldInfo
+
+    from seatrial.contract.declaring import Need
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """One key of a section: what it promises, and how that is tried."""
+
+    section: str
+    name: str
+    field: FieldInfo
+    section_type: type[Section]
+
+    @property
+    def key(self) -> str:
+        """Section and name, joined by a dot."""
+        return f"{self.section}.{self.name}"
+
+    @property
+    def meaning(self) -> str:
+        """What is promised, on one line."""
+        return " ".join((self.field.description or "").split())
+
+    @property
+    def itemwise(self) -> bool:
+        """Whether each item of the value is a promise of its own."""
+        whole = {Trait.WHOLE, Trait.COMMAND}.intersection(self.traits)
+        return get_origin(self._type) in (list, dict) and not whole
+
+    @property
+    def alike(self) -> bool:
+        """Whether one test tries all items in one way, so that one mutant is enough."""
+        return Trait.ALIKE in self.traits
+
+    @property
+    def uses_services(self) -> bool:
+        """Whether the trial of it shows more on PostgreSQL and S3 than on SQLite and a volume."""
+        return not (self.section_type.without_services or Trait.WITHOUT_SERVICES in self.traits)
+
+    @property
+    def traits(self) -> frozenset[Trait]:
+        """The marks of the key."""
+        return frozenset(mark for mark in self.field.metadata if isinstance(mark, Trait))
+
+    @property
+    def needs(self) -> tuple[Needs, ...]:
+        """What has to be there for it to be tried."""
+        return tuple(mark for mark in self.field.metadata if isinstance(mark, Needs))
+
+    def needs_of(self, item: str | None) -> frozenset[Need]:
+        """What has to be there for one of its items to be tried."""
+        return frozenset(each.need for each in self.needs if not each.only or item in each.only)
+
+    def require_item(self, item: str | None) -> None:
+        """Refuse an item that no contract can promise.
+
+        Raises:
+            UserError: naming the key, and the items that there are.
+        """
+        if item is None:
+            return
+        if not self.itemwise:
+            raise UserError(f"{self.key} is one promise, without items such as '{printable(item)}'")
+        (inner, *_) = get_args(self._type)
+        known = get_args(inner) if get_origin(inner) is Literal else (item,)
+        if item not in known:
+            raise UserError(
+                f"{self.key} has no item '{printable(item)}': known are {', '.join(known)}"
+            )
+
+    @property
+    def _type(self) -> object:
+        """The type of its value, where there is one."""
+        (known,) = (each for each in get_args(self.field.annotation) if each is not NoneType)
+        return cast("object", known)
+
+
+@functools.cache
+def sections() -> Mapping[str, type[Section]]:
+    """The tables of a contract that hold promises, in the order of the schema."""
+    return {
+        name: field.annotation
+        for name, field in Contract.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+    }
+
+
+@functools.cache
+def declarations() -> Mapping[str, Declaration]:
+    """Every key that can promise something, in the order of the schema."""
+    every = (
+        Declaration(section, name, field, section_type)
+        for section, section_type in sections().items()
+        for name, field in section_type.model_fields.items()
+    )
+    return {each.key: each for each in every}
+
+
+def declaration(key: str) -> Declaration:
+    """Find what the schema says about a key.
+
+    Raises:
+        UserError: no contract can have it.
+    """
+    found = declarations().get(key)
+    if found is None:
+        near = difflib.get_close_matches(key, declarations(), n=1, cutoff=0.8)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise UserError(
+            f"unknown promise '{printable(key)}': {hint}`invoke promises` shows those that there"
+            " are"
+        )
+    return found

@@ -1,0 +1,80 @@
+"""How a key of the schema declares its promise.
+
+The type of a key says which values it takes, and the string below it what it means. Markers in its
+annotation say the rest, so that no other module needs a list of keys:
+
+    databases: Annotated[list[Database] | None, Needs(Need.SERVICES, only=("mysql",))] = None
+    '''Databases that the server keeps its runs in.'''
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+
+
+class Need(StrEnum):
+    """What has to be there for a promise to be tried at all."""
+
+    SERVICES = "services"
+    """PostgreSQL and an S3 store: only the full stack has them."""
+    NATIVE = "native"
+    """A machine of the image's own architecture: it is not tried under emulation."""
+    SOCKET = "engine socket"
+    """An engine that answers at a socket of this machine."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Marks a key whose promises need something."""
+
+    need: Need
+    only: tuple[str, ...] = ()
+    """The items that need it; empty for all of them."""
+
+
+class Trait(Enum):
+    """Marks a key that differs from others of its type."""
+
+    WHOLE = auto()
+    """A list that is one promise, rather than one for each item."""
+    COMMAND = auto()
+    """The words of a command: one promise, in which words may repeat."""
+    ALIKE = auto()
+    """One test tries all items, and takes the item as a parameter: one mutant shows that it works.
+    Without this mark each item is tried in a way of its own, and needs a mutant of its own."""
+    WITHOUT_SERVICES = auto()
+    """A test on SQLite and a volume shows as much as one on PostgreSQL and S3: mutants start
+    neither."""
+    FILE = auto()
+    """The path of a file, relative to the contract that names it."""
+
+
+class Table(BaseModel):
+    """A table of a contract: unknown keys, other types and duplicates in lists are errors."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _refuse_duplicates(cls, value: object, info: ValidationInfo) -> object:
+        assert info.field_name
+        if (
+            isinstance(value, list)
+            and Trait.COMMAND not in cls.model_fields[info.field_name].metadata
+            and len(set(value)) < len(value)
+        ):
+            raise ValueError("names the same thing twice")
+        return value
+
+
+class Section(Table):
+    """A table whose keys are promises."""
+
+    without_services: ClassVar[bool] = False
+    """Whether `Trait.WITHOUT_SERVICES` holds for each key."""
