@@ -65,7 +65,8 @@ def test_every_contract_of_the_repository_is_valid() -> None:
         ("description = 'x'\n[start]\nready_within = -1", "start.ready_within: "),
         ("description = 'x'\n[server]\ndatabases = ['oracle']", "server.databases.0: "),
         ("description = 'x'\n[python]\ndistributions = { a = '2' }", "is no version specifier"),
-        ("x = [", "not valid TOML: "),
+        ("x = [", "not valid TOML at end of document"),
+        ("description = 'x'\ny z", "not valid TOML at line 2, column 3"),
     ],
 )
 def test_fault_is_one_line_with_file_and_key(written: Write, text: str, fault: str) -> None:

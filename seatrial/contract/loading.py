@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
+from seatrial.contract import inheritance, toml_file
+from seatrial.contract.declaring import Table
 from seatrial.contract.schema import Contract
-from seatrial.errors import UserError
+from seatrial.errors import UserError, printable
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -26,34 +27,121 @@ STOCK_CONTRACT = BUILT_IN["stock"]
 """For what `mlflow models build-docker` makes."""
 
 
+MOST_EXTENDED = 8
+"""How many contracts may extend one another in a row."""
+_SHOWN = 5
+"""Faults that are told of one file."""
+
+
 def load(path: Path) -> Contract:
-    """Read and check the contract at `path`.
+    """Read and check the contract at `path`, and those that it extends.
 
     Raises:
-        UserError: the file is missing, is not TOML, or breaks the schema.
+        UserError: a file is missing, is not TOML, or breaks the schema.
     """
+    _, contract = _resolve(path, ())
+    return contract
+
+
+def _resolve(path: Path, heirs: tuple[Path, ...]) -> tuple[dict[str, Any], Contract]:
+    """Read a contract.
+
+    Args:
+        path: its file.
+        heirs: the files that extend it, the last of them directly.
+
+    Returns:
+        It as it would be if it extended no other, as TOML and as values.
+    """
+    if len(heirs) > MOST_EXTENDED:
+        raise UserError(f"{path}: at most {MOST_EXTENDED} contracts may extend one another")
+    content = toml_file.read(path)
+    if path.resolve() in heirs:
+        raise UserError(f"{path}: a contract can't extend itself")
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such contract file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: can't be read as a contract: {error}") from None
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from None
-    try:
-        return Contract.model_validate(content)
+        extended = _Extension.model_validate(
+            {key: content.pop(key) for key in _Extension.model_fields if key in content}
+        )
     except ValidationError as error:
-        raise UserError(f"{path}: " + "; ".join(map(_describe, error.errors()))) from None
+        raise _refusal(path, error, quote=not heirs) from None
+    if extended.extends is not None:
+        origin = _place(path, extended.extends)
+        try:
+            base, _ = _resolve(origin, (*heirs, path.resolve()))
+        except UserError as error:
+            raise UserError(f"{path} extends {error}") from None
+        try:
+            kept = inheritance.without(base, extended.withdraws)
+        except UserError as error:
+            raise UserError(
+                f"{path} extends {origin}: withdraws: "
+                + (str(error) if not heirs else "what is not promised there")
+            ) from None
+        content = inheritance.merged(inheritance.inherited(kept, origin, path), content)
+    elif extended.withdraws:
+        raise UserError(f"{path}: withdraws: goes with extends, which is not given")
+    try:
+        return content, Contract.model_validate(content)
+    except ValidationError as error:
+        raise _refusal(path, error, quote=not heirs) from None
 
 
-def _describe(fault: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in fault["loc"])
+class _Extension(Table):
+    """The keys of a contract's file that say what it is the difference to."""
+
+    extends: Annotated[str, Field(min_length=1)] | None = None
+    """The path of another contract, relative to this file, or the name of a built-in one."""
+    withdraws: list[str] = Field(default_factory=list)
+    """Promises of that other contract that this one doesn't make."""
+
+
+def _place(path: Path, extends: str) -> Path:
+    if extends.endswith(".toml"):
+        return path.parent / extends
+    if extends not in BUILT_IN:
+        raise UserError(
+            f"{path}: extends: no built-in contract is called '{printable(extends)}': known are"
+            f" {', '.join(BUILT_IN)}; the path of a file ends in .toml"
+        )
+    return BUILT_IN[extends]
+
+
+def _refusal(path: Path, error: ValidationError, *, quote: bool) -> UserError:
+    """Say what breaks the schema, on one line.
+
+    Args:
+        path: the file.
+        error: its faults.
+        quote: whether the file's own words may be repeated. What another contract has named may
+            be no contract, and nobody's to read.
+    """
+    faults = list(dict.fromkeys(_describe(fault, quote=quote) for fault in error.errors()))
+    more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+    return UserError(f"{path}: " + "; ".join(faults[:_SHOWN]) + more)
+
+
+def _describe(fault: ErrorDetails, *, quote: bool) -> str:
+    location = fault["loc"] if quote else _known_part(fault["loc"])
+    key = printable(".".join(str(part) for part in location))
     if fault["type"] == "extra_forbidden":
-        return f"{key}: unknown key"
+        return f"{key}: unknown key" if quote else f"{key or 'its top level'}: holds an unknown key"
     if fault["type"] == "missing":
         return f"{key}: required, but not given"
     message = fault["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     return f"{key}: {message}" if key else message
+
+
+def _known_part(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The beginning of a place in a document, as far as its keys are the schema's own."""
+    known, fields = 0, {**Contract.model_fields, **_Extension.model_fields}
+    for part in location:
+        field = fields.get(str(part))
+        if field is None:
+            break
+        known += 1
+        table = field.annotation
+        fields = {}
+        if isinstance(table, type) and issubclass(table, Table):
+            fields = table.model_fields
+    return location[:known]
