@@ -180,6 +180,17 @@ def catalogue(context: Context) -> None:
     table.show()
 
 
+@command(help={"contract": "a contract's file: show what it promises"})
+def promises(context: Context, contract: str = "") -> None:
+    """Show what contracts can promise, or what one of them does."""
+    from pathlib import Path
+
+    from seatrial.build.table import console
+    from seatrial.contract import listing
+
+    console().print(listing.of_contract(Path(contract)) if contract else listing.of_schema())
+
+
 @command(iterable=options.iterable_parameters(), help=options.task_help())
 @options.as_task
 def test(context: Context, **given: Any) -> None:  # noqa: ANN401

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import functools
+import json
+import re
 from dataclasses import dataclass
 from types import NoneType
-from typing import TYPE_CHECKING, Literal, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
 
 from seatrial.contract.declaring import Needs, Section, Trait
 from seatrial.contract.schema import Contract
@@ -38,6 +40,34 @@ class Declaration:
     def meaning(self) -> str:
         """What is promised, on one line."""
         return " ".join((self.field.description or "").split())
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of its meaning."""
+        return re.split(r"(?<=\.) (?=[A-Z`])", self.meaning, maxsplit=1)[0]
+
+    @property
+    def value(self) -> str:
+        """What may stand behind the key, in words."""
+        if Trait.FILE in self.traits:
+            return "the path of a file"
+        shapes = self.section_type.model_json_schema()["properties"][self.name]["anyOf"]
+        return _in_words(next(shape for shape in shapes if shape["type"] != "null"))
+
+    @property
+    def tried(self) -> str:
+        """How its promises are tried, in words."""
+        if not self.itemwise:
+            return "whole"
+        return "each item, alike" if self.alike else "each item"
+
+    @property
+    def requirements(self) -> str:
+        """What it needs, in words; empty where that is nothing."""
+        return "; ".join(
+            f"{each.need.label} for {', '.join(each.only)}" if each.only else each.need.label
+            for each in self.needs
+        )
 
     @property
     def itemwise(self) -> bool:
@@ -91,6 +121,26 @@ class Declaration:
         """The type of its value, where there is one."""
         (known,) = (each for each in get_args(self.field.annotation) if each is not NoneType)
         return cast("object", known)
+
+
+def _in_words(shape: Mapping[str, Any]) -> str:
+    """Say what a JSON schema lets a contract hold."""
+    if "const" in shape:
+        return json.dumps(shape["const"])
+    if "enum" in shape:
+        return ", ".join(map(json.dumps, shape["enum"]))
+    match shape["type"]:
+        case "array":
+            items = shape["items"]
+            some = "enum" in items or "const" in items
+            return f"some of {_in_words(items)}" if some else f"a list, each {_in_words(items)}"
+        case "object":
+            return "a table of strings"
+        case "integer":
+            least = shape.get("minimum", shape.get("exclusiveMinimum", -1) + 1)
+            return f"{least} to {shape['maximum']}" if "maximum" in shape else f"{least} or more"
+        case _:
+            return f"a {shape['type']}"
 
 
 @functools.cache

@@ -10,21 +10,22 @@ annotation say the rest, so that no other module needs a list of keys:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, StrEnum, auto
+from enum import Enum, auto
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 
-class Need(StrEnum):
+class Need(Enum):
     """What has to be there for a promise to be tried at all."""
 
-    SERVICES = "services"
-    """PostgreSQL and an S3 store: only the full stack has them."""
-    NATIVE = "native"
-    """A machine of the image's own architecture: it is not tried under emulation."""
-    SOCKET = "engine socket"
-    """An engine that answers at a socket of this machine."""
+    SERVICES = "services", "PostgreSQL and an S3 store, which only the full stack has"
+    NATIVE = "native", "a machine of the image's own architecture: it is not tried under emulation"
+    SOCKET = "engine socket", "an engine that answers at a socket of this machine"
+
+    def __init__(self, label: str, meaning: str) -> None:
+        self.label = label
+        self.meaning = meaning
 
 
 @dataclass(frozen=True)
