@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seatrial.build import process
+from seatrial.build import pins, process
 from seatrial.build.progress import KEPT_LINES, Build, Step, events
 from seatrial.catalogue import BAKE_FILE, ROOT
 from seatrial.errors import UserError
@@ -131,6 +131,8 @@ def _fault(build: Build, texts: Sequence[str], console: Console) -> UserError:
     if step is None:
         lines = [line.removeprefix("ERROR: ") for line in texts if "View build details" not in line]
         return UserError(f"the build failed: {(lines or ['buildx gave no reason'])[-1]}")
+    if why := pins.explain(step):
+        return StepError(why, step)
     tail = step.tail()
     if tail:
         console.print(
