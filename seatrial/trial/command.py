@@ -6,12 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from seatrial.catalogue import ROOT
 from seatrial.engine.connection import connect
-from seatrial.errors import UserError
+from seatrial.errors import UserError, plain
 from seatrial.stack.ownership import sweep
 from seatrial.trial.signals import PARENT_VARIABLE
 
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 PARALLEL = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup")
 """A worker for each core; beyond four the servers, not the workers, are what one waits for."""
 
+_USAGE_ERROR = 4
+"""pytest's exit code for what the user can mend; the tasks have one of their own."""
+_MARK = "ERROR: "
+"""How the line begins in which pytest says what that is."""
+_LAST_WORDS = 10.0
+"""Seconds to read what pytest has written, after its end: its workers may hold the pipe open."""
+
 
 def run(arguments: Sequence[str]) -> None:
     """Run the acceptance tests in a process of their own.
@@ -31,13 +39,24 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
         KeyboardInterrupt: SIGINT or SIGTERM came, and pytest has ended.
         SystemExit: with pytest's own exit code, where that is not 0: pytest has said why.
-        UserError: something has killed pytest.
+        UserError: pytest says that something is wrong that the user can mend, or something has
+            killed it.
     """
     command = [sys.executable, "-m", "pytest", "acceptance", *PARALLEL, *arguments]
     environment = {**os.environ, PARENT_VARIABLE: str(os.getpid())}
     interrupted = False
     # A session of its own: a Ctrl-C at the terminal reaches pytest once, from here, not twice.
-    with subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True) as pytest:
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    ) as pytest:
+        assert pytest.stderr
+        errors = _Errors(pytest.stderr)
 
         def interrupt(_number: int, _frame: FrameType | None) -> None:
             nonlocal interrupted
@@ -48,9 +67,14 @@ def run(arguments: Sequence[str]) -> None:
         before = {one: signal.signal(one, interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
         try:
             code = pytest.wait()
+            errors.join(_LAST_WORDS)
         finally:
             for one, handler in before.items():
                 signal.signal(one, handler)
+    if code == _USAGE_ERROR and errors.found:
+        raise UserError("; ".join(errors.found))
+    for line in errors.found:
+        sys.stderr.write(f"seatrial: {line}\n")
     if interrupted:
         raise KeyboardInterrupt
     if code < 0:
@@ -62,3 +86,26 @@ def run(arguments: Sequence[str]) -> None:
         )
     if code:
         raise SystemExit(code)
+
+
+class _Errors(threading.Thread):
+    """Passes on what pytest writes to its standard error, but for the lines that name errors."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        super().__init__(daemon=True)
+        self.found: list[str] = []
+        self._stream = stream
+        self.start()
+
+    def run(self) -> None:
+        """Read until the stream ends."""
+        follows_error = False
+        for line in self._stream:
+            text = plain(line.rstrip())
+            if text.startswith(_MARK):
+                self.found.append(text.removeprefix(_MARK))
+                follows_error = True
+            elif text or not follows_error:  # pytest ends an error with an empty line
+                sys.stderr.write(line)
+                sys.stderr.flush()
+                follows_error = False
