@@ -185,8 +185,11 @@ def test_mark_that_names_no_promise_is_refused(
     assert "\n" not in str(error.value)
 
 
-def test_mark_without_a_key_is_refused(acceptance: Path) -> None:
-    (acceptance / "test_two.py").write_text("import pytest\npytestmark = pytest.mark.promise\n")
+@pytest.mark.parametrize("arguments", ["", "(1)", "('a', 'b', 'c')", "('server.quiet', item=1)"])
+def test_mark_with_other_arguments_is_refused(acceptance: Path, arguments: str) -> None:
+    (acceptance / "test_two.py").write_text(
+        f"import pytest\npytestmark = pytest.mark.promise{arguments}\n"
+    )
     with pytest.raises(UserError, match=r"test_two\.py: the mark `promise` takes a key"):
         require_coverage([], acceptance, acceptance.name)
 

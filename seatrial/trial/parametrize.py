@@ -79,7 +79,8 @@ def _claims_written_on(thing: object, place: str) -> list[Claim]:
 
 
 def _claim(mark: pytest.Mark, place: str) -> Claim:
-    if not 1 <= len(mark.args) <= 2 or mark.kwargs:
+    words = all(isinstance(each, str) for each in mark.args)
+    if not (words and 1 <= len(mark.args) <= 2) or mark.kwargs:
         raise UserError(f"{place}: the mark `promise` takes a key, and an item where it has some")
     try:
         return Claim.of(*mark.args)
