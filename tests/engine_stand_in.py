@@ -122,7 +122,8 @@ def pytest_configure() -> None:
     everything.session.remove_session = lambda *_: note("remove session")
     everything.sources.configuration_of = configuration_of
     everything.sources.pull = pull
-    everything.pool.remove_containers = lambda *_: note("remove containers")
+    for replaced in (pool, session):
+        replaced.remove_containers = lambda *_: note("remove containers")
     everything.pool.Services = Services
     everything.pool.start_server = start_server
     everything.pool.prepare_volume = lambda *_: None

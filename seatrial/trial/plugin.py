@@ -174,9 +174,13 @@ def pytest_keyboard_interrupt() -> None:
     signals.ignore_further_signals()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Tell the controller what this worker has to tell; tell a broken start from failed tests."""
     run = session.config.stash.get(RUN_KEY, None)
+    if run and session.exitstatus == pytest.ExitCode.INTERRUPTED:
+        # xdist gives its workers ten seconds, and a server may take longer to start.
+        run.trial.interrupt()
     failed_start = run.failed_start if run else ""
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if output is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from seatrial.engine.connection import connect, native_platform, require_platfor
 from seatrial.errors import UserError
 from seatrial.model import stock
 from seatrial.stack.image_under_test import NOT_BUILT, ImageConfiguration
-from seatrial.stack.ownership import Session, remove_session, sweep
+from seatrial.stack.ownership import Session, remove_containers, remove_session, sweep
 from seatrial.stack.workspace import Workspace
 from seatrial.trial import ryuk, sources
 from seatrial.trial.signals import install_signal_handlers, signals_ignored
@@ -80,6 +80,12 @@ class TrialSession:
             _ = self.images
         except APIError as error:
             raise UserError(f"the container engine refused: {error.explanation}") from None
+
+    def interrupt(self) -> None:
+        """Remove the containers, so that no worker waits for one any longer."""
+        if self._begun and "session" in vars(self):
+            with suppress(requests.ConnectionError):
+                remove_containers(self.client, self.session)
 
     def end(self) -> None:
         """Remove everything that the session started, if this process began it.
