@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from acceptance.serving import SCRIPTABLE, any_payload, with_parameters
 from seatrial.wire.cases import Target
 from seatrial.wire.exchange import Address
+
+from .serving import SCRIPTABLE, any_payload, with_parameters
 
 if TYPE_CHECKING:
     from seatrial.stack.running import RunningServer

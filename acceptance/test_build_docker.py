@@ -14,7 +14,6 @@ import pytest
 import requests
 from testcontainers.core.container import DockerContainer
 
-from acceptance.models import DOUBLING
 from seatrial.build import docker_cli
 from seatrial.build.table import console
 from seatrial.contract import STOCK_CONTRACT, load
@@ -23,6 +22,8 @@ from seatrial.model import stock
 from seatrial.stack.confinement import CONFINED_USER
 from seatrial.stack.model_server import ModelServer, ServedImage, start_model_server
 from seatrial.stack.server import DATA_PATH, VOLUME_PATH, prepare_files
+
+from .models import DOUBLING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,9 +19,10 @@ from mlflow.store.db.utils import _get_alembic_config
 from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 from sqlalchemy import create_engine
 
-from acceptance.inside import explanations
-from acceptance.models import DOUBLING, put_doubling
 from seatrial.stack.server import DATA_PATH
+
+from .inside import explanations
+from .models import DOUBLING, put_doubling
 
 if TYPE_CHECKING:
     from seatrial.stack.image_under_test import ImageUnderTest

@@ -12,13 +12,14 @@ import mlflow
 import pytest
 from sqlalchemy import make_url
 
-from acceptance.endings import KILL_SERVER, KILLED, START, WITHIN, assert_clear_end, ended
-from acceptance.orphans import assert_reaped
 from seatrial import catalogue
 from seatrial.stack.oneoff import run_in_container
 from seatrial.stack.settings import FILES_PATH, ServerSettings
 from seatrial.stack.waiting import ContainerError, until
 from seatrial.trial.clients import client_of, fresh_name
+
+from .endings import KILL_SERVER, KILLED, START, WITHIN, assert_clear_end, ended
+from .orphans import assert_reaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from acceptance.health import wait_healthy
 from seatrial.inspection import authorities, bill, declared, programs
 from seatrial.inspection.image import lay_open
 from seatrial.inspection.search import search
@@ -19,6 +18,8 @@ from seatrial.stack.oneoff import run_in_container
 from seatrial.stack.running import ImageContainer
 from seatrial.stack.settings import EMBEDDED
 from seatrial.stack.waiting import until
+
+from .health import wait_healthy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from acceptance.http_services import (
+from seatrial.wire import framing, heads
+from seatrial.wire.cases import length, request
+from seatrial.wire.connections import IdleConnections
+from seatrial.wire.exchange import Exchange, converse, shown
+from seatrial.wire.verdict import ANSWERED_WITHIN, AT_ONCE, try_out
+
+from .http_services import (
     HttpService,
     StartService,
     model_kind,
     model_service,
     tracking_service,
 )
-from seatrial.wire import framing, heads
-from seatrial.wire.cases import length, request
-from seatrial.wire.connections import IdleConnections
-from seatrial.wire.exchange import Exchange, converse, shown
-from seatrial.wire.verdict import ANSWERED_WITHIN, AT_ONCE, try_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

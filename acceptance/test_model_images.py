@@ -11,8 +11,6 @@ import pytest
 from docker.errors import ImageNotFound
 from mlflow import MlflowClient
 
-from acceptance import guides, private_index
-from acceptance.predictions import assert_answered
 from seatrial import catalogue
 from seatrial.build import store
 from seatrial.catalogue import ROOT
@@ -24,6 +22,9 @@ from seatrial.model import image as model_image
 from seatrial.stack.image_under_test import configuration_of
 from seatrial.stack.model_server import ServedImage, start_model_server
 from seatrial.stack.oneoff import run_in_image
+
+from . import guides, private_index
+from .predictions import assert_answered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

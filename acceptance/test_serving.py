@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from acceptance.endings import WITHIN, ended
-from acceptance.inside import serving as served_inside
-from acceptance.models import put_doubling
-from acceptance.predictions import (
+from .endings import WITHIN, ended
+from .inside import serving as served_inside
+from .models import put_doubling
+from .predictions import (
     ACROSS_ARCHITECTURES,
     assert_answered,
     difference,
     reckoned,
 )
-from acceptance.serving import (
+from .serving import (
     AT_ONCE,
     SCRIPTABLE,
     SCRIPTED_ANSWER,

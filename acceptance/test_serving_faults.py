@@ -19,8 +19,11 @@ import pytest
 import requests
 from pyarrow import parquet
 
-from acceptance.predictions import assert_answered
-from acceptance.serving import (
+from seatrial.stack.oneoff import run_in_container
+from seatrial.stack.services import LOOPBACK
+
+from .predictions import assert_answered
+from .serving import (
     AT_ONCE,
     SCRIPTED_ANSWER,
     any_payload,
@@ -29,9 +32,7 @@ from acceptance.serving import (
     scripted,
     with_parameters,
 )
-from acceptance.workers import asking_on, is_stopped, signal_worker
-from seatrial.stack.oneoff import run_in_container
-from seatrial.stack.services import LOOPBACK
+from .workers import asking_on, is_stopped, signal_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,10 +17,14 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from acceptance.endings import KILL_SERVER, KILLED, WITHIN, assert_clear_end, ended
-from acceptance.orphans import assert_reaped
-from acceptance.predictions import assert_answered
-from acceptance.serving import (
+from seatrial.stack.model_server import MODEL_PATH, start_model_server
+from seatrial.stack.oneoff import run_in_container
+from seatrial.stack.services import LOOPBACK
+
+from .endings import KILL_SERVER, KILLED, WITHIN, assert_clear_end, ended
+from .orphans import assert_reaped
+from .predictions import assert_answered
+from .serving import (
     AT_ONCE,
     GIVEN,
     LOAD_SECONDS,
@@ -34,10 +38,7 @@ from acceptance.serving import (
     stop,
     with_parameters,
 )
-from acceptance.workers import asking_on, signal_worker
-from seatrial.stack.model_server import MODEL_PATH, start_model_server
-from seatrial.stack.oneoff import run_in_container
-from seatrial.stack.services import LOOPBACK
+from .workers import asking_on, signal_worker
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from acceptance.health import wait_healthy
-from acceptance.predictions import assert_answered
-from acceptance.serving import (
+from seatrial.stack.confinement import CONFINED_USER, OTHER_USER
+from seatrial.stack.oneoff import run_in_container
+
+from .health import wait_healthy
+from .predictions import assert_answered
+from .serving import (
     AT_ONCE,
     LOAD_SECONDS,
     LOADING,
@@ -22,8 +25,6 @@ from acceptance.serving import (
     scriptable,
     with_parameters,
 )
-from seatrial.stack.confinement import CONFINED_USER, OTHER_USER
-from seatrial.stack.oneoff import run_in_container
 
 if TYPE_CHECKING:
     from seatrial.contract import Promise

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from acceptance.predictions import assert_answered
 from seatrial.stack.oneoff import run_in_container
+
+from .predictions import assert_answered
 
 if TYPE_CHECKING:
     import signal
