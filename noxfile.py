@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 
 import nox
@@ -15,7 +17,7 @@ nox.options.error_on_missing_interpreters = True
 
 DOCKERFILES = sorted(
     str(path)
-    for folder in ("bench", "docker", "docs")
+    for folder in ("bench", "docker", "docs", "tests")
     for path in Path(folder).rglob("*Dockerfile*")
 )
 
@@ -79,3 +81,43 @@ def leftovers(session: nox.Session) -> None:
 def machine(session: nox.Session) -> None:
     """`invoke setup` and its undo on machines of several kinds, in containers."""
     session.run("pytest", "machine", *session.posargs)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """The package in an environment of its own: in a foreign repository, and in none.
+
+    What follows `--` goes to `seatrial test`. Needs `seatrial/custom`, of which the image is made.
+    """
+    # Not below this folder: pytest and the tasks look for a repository above themselves.
+    with tempfile.TemporaryDirectory(prefix="seatrial-wheel-") as folder:
+        place = Path(folder)
+        build = ("python", "-m", "build", "--wheel", "--no-isolation")
+        session.run(*build, "--outdir", folder, silent=True)
+        (built,) = place.glob("*.whl")
+        # The lock's versions; its hashes would be asked of the wheel as well.
+        lock = Path("requirements.txt").read_text(encoding="utf-8").splitlines()
+        versions = [line.rstrip(" \\") for line in lock if line[:1].isalnum()]
+        constraints = place / "constraints.txt"
+        constraints.write_text("\n".join(versions), encoding="utf-8")
+        session.run("python", "-m", "venv", str(place / "environment"))
+        programs = place / "environment" / "bin"
+
+        def run(program: str, *words: str) -> None:
+            session.run(str(programs / program), *words, external=True)
+
+        run("pip", "install", "--quiet", "--constraint", str(constraints), str(built))
+        foreign = shutil.copytree("tests/foreign", place / "foreign")
+        empty = place / "empty"
+        empty.mkdir()
+        shutil.copy(foreign / "images" / "mlflow" / "contract.toml", empty)
+        image = ("--image", "harbour/mlflow:latest", "--contract", "contract.toml")
+        with session.chdir(foreign):
+            run("seatrial", "build")
+            run("seatrial", "catalogue")
+            run("pytest", "checks")
+        with session.chdir(empty):
+            run("seatrial", "test", *image, *session.posargs)
+            run("seatrial", "test", *image, "--stack", "embedded", *session.posargs)
+            run("pytest", "--pyargs", "seatrial.acceptance", *image, "-k", "health")
+        session.run("docker", "image", "rm", "harbour/mlflow:latest", external=True)

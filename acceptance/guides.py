@@ -14,7 +14,7 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
-from seatrial.catalogue import ROOT
+from seatrial.project import current
 
 _CLEAN = "sh clean"
 
@@ -52,11 +52,11 @@ def read(path: Path) -> Guide:
 
 
 def run(commands: str, *, limit: float) -> subprocess.CompletedProcess[str]:
-    """Run commands as a reader would, in the repository's folder, with what is installed here."""
+    """Run commands as a reader would, in the project's folder, with what is installed here."""
     programs = Path(sys.executable).parent
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", commands],
-        cwd=ROOT,
+        cwd=current().root,
         env={**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
         text=True,

@@ -394,7 +394,7 @@ class Late:
     def start(self) -> Container:
         """Start it, and wait until it accepts connections."""
         container = self.trial.client.containers.run(
-            catalogue.load().services["postgres"].reference,
+            catalogue.load_builtin().services["postgres"].reference,
             name=self.name,
             detach=True,
             network=self.trial.session.network,

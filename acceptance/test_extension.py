@@ -11,6 +11,7 @@ from python_on_whales import docker
 from python_on_whales.exceptions import DockerException
 
 from seatrial import catalogue
+from seatrial.project import builtin, command
 from seatrial.stack.image_under_test import configuration_of
 from seatrial.trial.clients import client_of, fresh_name
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from seatrial.trial.pool import ServerPool
     from seatrial.trial.session import TrialSession
 
-EXAMPLE = catalogue.ROOT / "docs" / "examples" / "site-plugin"
+EXAMPLE = builtin().root / "docs" / "examples" / "site-plugin"
 
 
 @contextmanager
@@ -64,10 +65,8 @@ def test_plugin_is_added_and_runs(
     builder = catalogue.load().variant(variant).reference
     if not configuration_of(trial.client, trial.session, builder, image.platform):
         architecture = image.platform.removeprefix("linux/")
-        pytest.skip(
-            f"{builder} is not there for {image.platform}: it is after"
-            f" `invoke build --variant {variant} --platform {architecture}`"
-        )
+        build = command(f"build --variant {variant} --platform {architecture}")
+        pytest.skip(f"{builder} is not there for {image.platform}: it is after {build}")
     with extended(trial, image, builder) as site:
         settings = replace(main_settings, name="site", options=("--app-name", "site"))
         server = servers.launch(site, settings)

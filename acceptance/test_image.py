@@ -9,6 +9,7 @@ import pytest
 from seatrial.build import store
 from seatrial.inspection.image import lay_open
 from seatrial.inspection.search import of_other_machines
+from seatrial.project import command
 
 if TYPE_CHECKING:
     from seatrial.build.store import StoredImage
@@ -71,7 +72,7 @@ def test_architecture(
     if not stored.platform(platform):
         pytest.skip(
             f"{image.reference} was not built for {platform} here:"
-            " it is after `invoke build --platform all`"
+            f" it is after {command('build --platform all')}"
         )
     others = of_other_machines(lay_open(image.configuration.image_id, platform), machine)
     assert not others, f"{len(others)} files of {platform} don't run there, such as {others[0]}"

@@ -73,7 +73,7 @@ or prints which of some are stopped."""
 def _database(trial: TrialSession, services: ServiceAddresses) -> Iterator[Container]:
     """A PostgreSQL of this test alone, which it can freeze."""
     container = trial.client.containers.run(
-        catalogue.load().services["postgres"].reference,
+        catalogue.load_builtin().services["postgres"].reference,
         detach=True,
         network=trial.session.network,
         labels=trial.session.labels,

@@ -17,10 +17,10 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from bench import BAKE_FILE, PROJECT, ROOT
 from seatrial import catalogue
 from seatrial.build import build, network, record, revision
 from seatrial.build.builder import Builder, find
-from seatrial.catalogue import BAKE_FILE, ROOT
 from seatrial.catalogue.reading import environment
 from seatrial.engine import connection
 
@@ -96,7 +96,7 @@ def baker(runner: Runner) -> Iterator[Baker]:
     """
     host = find("default")
     chosen = catalogue.load({"REGISTRY": REGISTRY}, {"BUILD_PLATFORM": host.platform})
-    source = revision.current()
+    source = revision.of(PROJECT)
     with network.secrets() as secrets:
         variables = environment(
             chosen.arguments,
@@ -167,7 +167,7 @@ def _changed_inputs() -> Iterator[dict[str, str]]:
 
 def _bases() -> dict[str, str]:
     """Read what the newest build of a measurement stood on."""
-    records = sorted(record.FOLDER.glob("*.json"), key=lambda path: path.stat().st_mtime)
+    records = sorted(record.folder().glob("*.json"), key=lambda path: path.stat().st_mtime)
     for path in reversed(records):
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["arguments"].get("REGISTRY") == REGISTRY:

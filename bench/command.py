@@ -6,14 +6,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bench import baking, emulation, image, limits, serving, session, table, warm
+from bench import ROOT, baking, emulation, image, limits, serving, session, table, warm
 from bench.figures import FOLDER, Report
 from bench.machine import describe
 from bench.measuring import Stopwatch
 from bench.processor import Processor
 from bench.running import Runner
 from seatrial.build.table import console as make_console
-from seatrial.catalogue import ROOT
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:

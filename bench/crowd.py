@@ -19,7 +19,7 @@ from http import HTTPStatus
 from statistics import quantiles
 from typing import TYPE_CHECKING
 
-from seatrial.catalogue import ROOT
+from bench import ROOT
 from seatrial.wire.connections import allow_files
 from seatrial.wire.exchange import read_answers
 

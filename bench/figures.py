@@ -13,9 +13,9 @@ from enum import StrEnum
 from statistics import median
 from typing import TYPE_CHECKING, Any, Self
 
+from bench import ROOT
 from bench.machine import Machine
 from bench.processor import Times
-from seatrial.catalogue import ROOT
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:

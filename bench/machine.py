@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from bench import PROJECT
 from seatrial.build import revision
 from seatrial.engine import connection, emulation
 
@@ -67,7 +68,7 @@ def describe() -> Machine:
         buildkit=buildkit(_output("docker", "buildx", "inspect", "default")),
         emulator=_emulator(),
         python=platform.python_version(),
-        commit=revision.current().commit,
+        commit=revision.of(PROJECT).commit,
     )
 
 

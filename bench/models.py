@@ -13,18 +13,18 @@ import sys
 import tarfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import baking, script
+from bench import PROJECT, ROOT, baking, script
 from bench.baking import REGISTRY
 from seatrial.build import docker_cli, record
-from seatrial.catalogue import ROOT
 from seatrial.errors import UserError
 from seatrial.model.image import LOCKS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from docker import DockerClient
 
@@ -37,7 +37,7 @@ TRAINER = "model-server"
 _INSIDE = ROOT / "bench" / "inside"
 VERSIONS, SCRIPTED = _INSIDE / "versions.py", _INSIDE / "scripted.py"
 """What makes the model: one of scikit-learn, or one that waits when it is told to."""
-_TRAIN_MODELS = ROOT / "seatrial" / "trial" / "inside" / "train_models.py"
+_TRAIN_MODELS = Path(str(resources.files("seatrial.trial.inside"))) / "train_models.py"
 PLATFORM = "linux/amd64"
 """MLflow builds images for no other."""
 ANEW = ROOT / "bench" / "anew.hcl"
@@ -133,7 +133,7 @@ class Builds:
 
     def own_anew(self, version: int) -> float:
         """The same, with the environment locked and made anew."""
-        folder = LOCKS / f"{REGISTRY}_own"
+        folder = PROJECT.state / LOCKS / f"{REGISTRY}_own"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         # An input of the step that makes the environment: the whole folder is mounted there.
@@ -175,13 +175,13 @@ def steps(output: str) -> dict[str, float]:
 def remove() -> None:
     """Remove what was built, and what it was locked to."""
     baking.remove_images()
-    for folder in LOCKS.glob(f"{REGISTRY}_*"):
+    for folder in (PROJECT.state / LOCKS).glob(f"{REGISTRY}_*"):
         shutil.rmtree(folder)
 
 
 def _recorded_seconds(tag: str) -> float:
     """Read how long the newest build of an image took."""
-    records = sorted(record.FOLDER.glob("*.json"), key=lambda path: path.stat().st_mtime)
+    records = sorted(record.folder().glob("*.json"), key=lambda path: path.stat().st_mtime)
     for path in reversed(records):
         document = json.loads(path.read_text(encoding="utf-8"))
         if any(image["reference"] == tag for image in document["images"]):

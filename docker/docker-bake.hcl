@@ -65,6 +65,10 @@ variable "PROXIES" {
 variable "IMAGE_PYTHON" {
   default = "3.13"
 }
+# The folder for what is kept between builds.
+variable "STATE" {
+  default = ".seatrial"
+}
 variable "SOURCE" {
   default = ""
 }
@@ -194,11 +198,18 @@ target "shipped" {
 
 # --- Bases: parts of the images below, never tagged. ---
 
+# The stand-in for `debian:trixie-slim` where no registry answers. Its context is the folder of
+# bootstrapped root file systems (seatrial.build.bootstrap), an archive for each architecture.
 target "debian" {
-  inherits   = ["common"]
-  context    = ".seatrial/bases/debian"
-  dockerfile = "../../../docker/bases/debian/Dockerfile"
-  platforms  = [BUILD_PLATFORM]
+  inherits          = ["common"]
+  context           = "${STATE}/bases/debian"
+  dockerfile-inline = <<-EOT
+    FROM scratch
+    ARG TARGETARCH
+    ADD $${TARGETARCH}.tar /
+    CMD ["bash"]
+  EOT
+  platforms         = [BUILD_PLATFORM]
 }
 
 # The same for an image's own platform: below images whose steps run there, emulated if need be.
@@ -410,7 +421,7 @@ target "python-slim" {
   contexts = {
     "debian:trixie-slim" = DEBIAN_IMAGE == "" ? "target:debian" : "docker-image://${DEBIAN_IMAGE}"
     tools                = "target:tools"
-    machine              = ".seatrial/bases/python-slim"
+    machine              = "${STATE}/bases/python-slim"
   }
   platforms = [BUILD_PLATFORM]
   tags      = tags("python-slim", "")

@@ -1,1 +1,5 @@
 """`invoke setup`, tried on machines in containers: `nox -s machine`."""
+
+from seatrial.project import current
+
+ROOT = current().root

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 from docker.types import Mount
 
+from machine import ROOT
 from machine.container import Machine
 from seatrial import scratch
 from seatrial.build import bootstrap
-from seatrial.catalogue import ROOT
 from seatrial.engine import authority
 from seatrial.engine.connection import connect
 from seatrial.stack.ownership import Session, remove_session, sweep

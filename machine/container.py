@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seatrial.catalogue import ROOT
+from machine import ROOT
 
 if TYPE_CHECKING:
     from docker.models.containers import Container

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from repository import BAKE_FILE
 from rich.console import Console
 
 from bench import command, machine, measuring, processor, session, table
@@ -25,7 +26,6 @@ from bench.figures import (
 )
 from bench.machine import Machine
 from bench.processor import Times
-from seatrial.catalogue import BAKE_FILE
 from seatrial.errors import UserError
 from seatrial.stack.ownership import OWNER_LABEL
 

@@ -16,13 +16,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from repository import BAKE_FILE
 
 from bench import command, contestant, faults, floor, image, load, models, serving, size, table
 from bench.contestant import Contestant, Running
 from bench.load import Call, Outcome, Strike
 from bench.serving import Measured, Suffered
 from seatrial.build import docker_cli
-from seatrial.catalogue import BAKE_FILE
 from seatrial.errors import UserError
 from seatrial.model.stock import Base
 
@@ -303,7 +303,7 @@ class FakeRunner:
 def builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> models.Builds:
     for name in ("records", "locks"):
         (tmp_path / name).mkdir()
-    monkeypatch.setattr("seatrial.build.record.FOLDER", tmp_path / "records")
+    monkeypatch.setattr("seatrial.build.record.folder", lambda: tmp_path / "records")
     monkeypatch.setattr(models, "LOCKS", tmp_path / "locks")
     trained = models.Trained(tmp_path / "versions", "3.13.5", {}, [])
     runner = cast("Runner", FakeRunner(tmp_path / "records"))

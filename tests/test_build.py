@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from repository import PROJECT, ROOT
 
-from seatrial import catalogue
 from seatrial.build import bootstrap, build, locks, network, process, record, revision, store
 from seatrial.build import builder as builders
 from seatrial.catalogue.model import Catalogue, Image
 from seatrial.errors import UserError
+from seatrial.project import Project
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,10 +32,11 @@ ELSEWHERE = builders.Builder("far", "docker-container", ARM)
 def image(
     name: str, platforms: tuple[str, ...] = (AMD, ARM), dependencies: tuple[str, ...] = ()
 ) -> Image:
-    return Image(name, (f"r/{name}:latest",), platforms, catalogue.ROOT, {}, dependencies)
+    return Image(name, (f"r/{name}:latest",), platforms, ROOT, {}, dependencies)
 
 
 CHOSEN = Catalogue(
+    project=PROJECT,
     variants={
         "upstream": image("upstream", dependencies=("python", "tools")),
         "custom": image("custom", dependencies=("upstream", "tools")),
@@ -187,31 +189,29 @@ def git(folder: Path, *arguments: str) -> None:
     subprocess.run(command, cwd=folder, check=True, capture_output=True, env=environment)
 
 
-def test_revision_is_the_commit_and_says_when_the_tree_differs(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(revision, "ROOT", tmp_path)
+def test_revision_is_the_commit_and_says_when_the_tree_differs(tmp_path: Path) -> None:
+    project = Project(tmp_path, None, tmp_path)
     git(tmp_path, "init")
     (tmp_path / "file").write_text("1")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-m", "x")
-    clean = revision.current()
+    clean = revision.of(project)
     assert len(clean.commit) == 40
     assert clean.moment == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     assert clean.created == "2026-01-02T03:04:05Z"
     assert clean.epoch == "1767323045"
     (tmp_path / "file").write_text("2")
-    assert revision.current().commit == f"{clean.commit}-dirty"
+    assert revision.of(project).commit == f"{clean.commit}-dirty"
 
 
 def test_without_git_the_moment_is_fixed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(revision, "ROOT", tmp_path)
+    project = Project(tmp_path, None, tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    found = revision.current()
+    found = revision.of(project)
     assert (found.commit, found.source) == (revision.UNKNOWN, revision.UNPUBLISHED)
     assert found.created == "1980-01-01T00:00:00Z"
     monkeypatch.setenv("PATH", "")
-    assert revision.current() == found
+    assert revision.of(project) == found
 
 
 def test_package_sources_are_the_machine_s_mirror() -> None:
@@ -314,7 +314,7 @@ def test_sigterm_ends_the_group_too() -> None:
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        cwd=catalogue.ROOT,
+        cwd=ROOT,
         text=True,
     )
     assert parent.stdout
@@ -403,7 +403,7 @@ def test_the_classic_store_is_refused() -> None:
 
 
 def test_what_is_kept_reads_back_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(store, "_KEPT", tmp_path / "store")
+    monkeypatch.setattr(store, "current", lambda: Project(tmp_path, None, tmp_path))
     found = store._interpret("r/x:latest", DOCUMENTS)
     assert store.recall([MANIFEST]) is None
     store._keep(found)
@@ -416,7 +416,7 @@ def test_what_is_kept_reads_back_the_same(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_record_is_written_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(record, "FOLDER", tmp_path / "builds")
+    monkeypatch.setattr(record, "current", lambda: Project(tmp_path, None, tmp_path))
     made = record.Made("custom", "r/custom:latest", INDEX, ARM, MANIFEST, 35, False, 1.5, True)  # noqa: FBT003
     written = record.write(
         record.BuildRecord("2026-01-02T03:04:05+00:00", 2.0, ENGINE, "abc", {}, {}, [made])

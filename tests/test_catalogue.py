@@ -6,6 +6,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from repository import PROJECT, ROOT
 
 from seatrial import catalogue
 from seatrial.catalogue.model import Catalogue, Image
@@ -163,10 +164,11 @@ def test_missing_docker_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def image(name: str, dependencies: tuple[str, ...] = ()) -> Image:
-    return Image(name, (f"r/{name}:latest",), ("linux/amd64",), catalogue.ROOT, {}, dependencies)
+    return Image(name, (f"r/{name}:latest",), ("linux/amd64",), ROOT, {}, dependencies)
 
 
 SMALL = Catalogue(
+    project=PROJECT,
     variants={"a": image("a", ("base",)), "b": image("b", ("a",))},
     services={"db": image("db")},
     bases={"base": image("base")},

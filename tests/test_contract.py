@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from repository import ROOT
 
-from seatrial.catalogue import ROOT
 from seatrial.contract import DEFAULT_CONTRACT, Contract, Promise, load, promises_of
 from seatrial.errors import UserError
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from repository import ROOT
 
-from seatrial.catalogue import ROOT
 from seatrial.contract import BUILT_IN, load, promises_of, toml_file
 from seatrial.contract.inheritance import inherited, merged, without
 from seatrial.contract.loading import MOST_EXTENDED

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from markdown_it import MarkdownIt
+from repository import ROOT
 from rich.console import Console
 
-from seatrial.catalogue import ROOT
 from seatrial.contract import listing, load, page, promises_of
 from seatrial.contract.declarations import declarations
 

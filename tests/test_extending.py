@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
-
-from seatrial.catalogue import ROOT
+from repository import ROOT
 
 PAGE = ROOT / "docs" / "extending.md"
 

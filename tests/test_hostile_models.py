@@ -16,8 +16,8 @@ import pytest
 from hostile_models import OF_FOLDERS, VARIABLE, Attack, Trap
 from hostile_server import MISDEEDS, Misdeed, serve
 from mlflow.models import infer_signature
+from repository import ROOT
 
-from seatrial.catalogue import ROOT
 from seatrial.errors import UserError
 from seatrial.model import description, image
 from seatrial.model.fetching import fetch

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def test_a_layer_is_kept_until_the_rules_change(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(image, "_KEPT", tmp_path)
+    monkeypatch.setattr(image, "_folder", lambda: tmp_path)
     read = layer(Member("bin/sh", b"#!/bin/sh\n", 0o755))
     image._keep(read)
     assert image._recall(read.digest) == read

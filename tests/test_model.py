@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.models import infer_signature
+from repository import ROOT
 
 from seatrial.build import build
 from seatrial.build.builder import Builder
-from seatrial.catalogue import ROOT
 from seatrial.errors import UserError, without_password
 from seatrial.model import copying, description, image, locking, requirements
 from seatrial.model.fetching import fetch, hide_passwords

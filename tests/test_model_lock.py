@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import mlflow
 import pytest
+from repository import ROOT
 
 from seatrial.build.builder import Builder
-from seatrial.catalogue import ROOT
 from seatrial.errors import UserError
 from seatrial.model import locking, requirements
 

@@ -16,8 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
-
-from seatrial.catalogue import ROOT
+from repository import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -93,7 +93,7 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     """No registry, an empty engine, and a stand-in with Python 3.13.5."""
     there = World()
-    monkeypatch.setattr(stock, "_MACHINE", tmp_path / "machine")
+    monkeypatch.setattr(stock, "_machine", lambda: tmp_path / "machine")
     monkeypatch.setattr(registries, "resolve", lambda _: there.registry)
     monkeypatch.setattr(connection, "connect", lambda: there.engine)
     monkeypatch.setattr(stock, "_make", lambda *_: there.made)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from repository import ROOT
 
 from seatrial import catalogue
-from seatrial.catalogue import ROOT
 from seatrial.contract import Claim
 from seatrial.errors import UserError
 from seatrial.mutants import command, coverage, judging, reading

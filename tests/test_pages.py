@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from markdown_it import MarkdownIt
+from repository import ROOT
 
-from seatrial.catalogue import ROOT
 from seatrial.contract import BUILT_IN, load, promises_of
 from seatrial.contract.schema import Start
 

@@ -7,8 +7,7 @@ import subprocess
 import sys
 
 import pytest
-
-from seatrial.catalogue import ROOT
+from repository import ROOT
 
 
 @pytest.mark.parametrize(

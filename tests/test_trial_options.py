@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from invoke.parser.context import ParserContext
 from invoke.parser.parser import Parser
+from repository import ROOT
 
-import tasks
-from seatrial.catalogue import ROOT
+from seatrial import tasks
 from seatrial.trial import options
 from seatrial.trial.options import OPTIONS, TrialOptions
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from repository import ROOT
 
-from seatrial.catalogue import ROOT
 from seatrial.contract import BUILT_IN, Claim, Contract, Promise, load
 from seatrial.errors import UserError
 from seatrial.trial.options import TrialOptions

@@ -7,8 +7,7 @@ import subprocess
 import sys
 
 import pytest
-
-from seatrial.catalogue import ROOT
+from repository import ROOT
 
 pytest_plugins = ["pytester"]
 
@@ -80,9 +79,9 @@ def assert_one_line(result: pytest.RunResult, line: str) -> None:
         (["--model-image", "x"], "ERROR: --model-image and --model-uri go together: give both"),
         (
             ["--promise", "server.colour"],
-            "ERROR: unknown promise 'server.colour': `invoke promises` shows those that there are",
+            "ERROR: unknown promise 'server.colour': `seatrial promises` shows those *",
         ),
-        (["--variant", "nowhere"], "ERROR: unknown variant 'nowhere': known are *"),
+        (["--variant", "nowhere"], "ERROR: there is no catalogue in *"),
         (["--image", "x", "--contract", "nowhere.toml"], "ERROR: nowhere.toml: no such contract*"),
         ([*MINE, "--platform", "arm65"], "ERROR: unknown platform 'arm65': known are *"),
         (
@@ -100,7 +99,7 @@ def test_bad_input_is_one_line(project: pytest.Pytester, arguments: list[str], l
     ("arguments", "line"),
     [
         (["--stack", "half"], "ERROR: unknown stack 'half': known are full and embedded"),
-        (["--variant", "nowhere"], "ERROR: unknown variant 'nowhere': known are *"),
+        (["--variant", "nowhere"], "ERROR: there is no catalogue in *"),
         (MINE, NO_ENGINE),
     ],
 )

@@ -9,8 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-
-from seatrial.catalogue import ROOT
+from repository import ROOT
 
 pytest_plugins = ["pytester"]
 

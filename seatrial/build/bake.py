@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from seatrial.build import pins, process
 from seatrial.build.progress import KEPT_LINES, Build, Step, events
-from seatrial.catalogue import BAKE_FILE, ROOT
+from seatrial.catalogue.reading import STATE_VARIABLE
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rich.console import Console
+
+    from seatrial.project import Project
 
 _SHOWN_ACTION = 90
 
@@ -49,7 +51,8 @@ def run(
     builder: str | None,
     no_cache: bool,
     console: Console,
-    file: Path = BAKE_FILE,
+    project: Project,
+    file: Path | None = None,
 ) -> Baked:
     """Build targets.
 
@@ -60,7 +63,8 @@ def run(
         builder: one that `docker buildx ls` lists; None for the one in use.
         no_cache: build every layer anew.
         console: where the progress goes.
-        file: the bake file.
+        project: contexts are relative to its folder.
+        file: the bake file; None for the project's catalogue.
 
     Raises:
         UserError: a step failed; its last lines of output are on the console.
@@ -68,7 +72,8 @@ def run(
     with tempfile.TemporaryDirectory(prefix="seatrial-build-") as folder:
         metadata = Path(folder) / "metadata.json"
         command = [
-            *("docker", "buildx", "bake", "--file", str(file), "--progress", "rawjson"),
+            *("docker", "buildx", "bake", "--file", str(file or project.require_bake_file())),
+            *("--progress", "rawjson"),
             *("--metadata-file", str(metadata)),
             *(("--builder", builder) if builder else ()),
             *(("--no-cache",) if no_cache else ()),
@@ -78,6 +83,7 @@ def run(
         environment = {
             **os.environ,
             **variables,
+            STATE_VARIABLE: str(project.state),
             # Only what was asked for goes into the store, not the parts that it is made from.
             "BUILDX_NO_DEFAULT_LOAD": "1",
             # The bake file is ours: newer versions ask before it reads the authorities' file.
@@ -85,7 +91,7 @@ def run(
         }
         build, texts = Build(), []
         shown: set[tuple[str, str, str]] = set()
-        with process.group(command, environment, ROOT) as running:
+        with process.group(command, environment, project.root) as running:
             assert running.stdout
             for event in events(io.TextIOWrapper(running.stdout, "utf-8", errors="replace")):
                 if isinstance(event, str):

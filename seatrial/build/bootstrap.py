@@ -8,20 +8,17 @@ import os
 import subprocess
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from filelock import FileLock
 
 from seatrial.build import process
-from seatrial.catalogue import ROOT
 from seatrial.errors import UserError
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from seatrial.project import builtin, command
 
 SUITE = "trixie"
-# A context of the bake file, which knows it by this path.
-FOLDER = ROOT / ".seatrial" / "bases" / "debian"
+FOLDER = Path("bases/debian")
+"""Below the project's state: a context of its bake file."""
 
 # What Debian's "slim" images leave out as well.
 _LEFT_OUT = (
@@ -57,11 +54,11 @@ def ensure(architecture: str, *, renew: bool = False) -> Bootstrapped:
     Raises:
         UserError: mmdebstrap is missing or failed.
     """
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    archive = FOLDER / f"{architecture}.tar"
+    folder = builtin().kept(FOLDER)
+    archive = folder / f"{architecture}.tar"
     notes = archive.with_suffix(".json")
     asked = datetime.now(UTC)
-    with FileLock(FOLDER / f"{architecture}.lock"):
+    with FileLock(folder / f"{architecture}.lock"):
         if archive.is_file() and notes.is_file():
             held = Bootstrapped(**json.loads(notes.read_text(encoding="utf-8")))
             # Whoever waited for another build's renewal takes its result.
@@ -78,7 +75,7 @@ def ensure(architecture: str, *, renew: bool = False) -> Bootstrapped:
 
 
 def _make(architecture: str, target: Path) -> None:
-    command = [
+    words = [
         "mmdebstrap",
         "--variant=minbase",
         "--format=tar",
@@ -90,12 +87,12 @@ def _make(architecture: str, target: Path) -> None:
     ]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": _EPOCH}
     try:
-        with process.group(command, environment) as running:
+        with process.group(words, environment) as running:
             output, _ = running.communicate()
     except FileNotFoundError as error:
         raise UserError(
             "no image registry gives debian:trixie-slim, and mmdebstrap, which would make it from "
-            "Debian's packages, is not installed: run `invoke setup`"
+            f"Debian's packages, is not installed: run {command('setup')}"
         ) from error
     if running.returncode:
         lines = output.decode(errors="replace").splitlines()

@@ -16,6 +16,7 @@ from seatrial.build.builder import Builder, find
 from seatrial.catalogue.reading import environment
 from seatrial.engine import connection, registries
 from seatrial.errors import UserError
+from seatrial.project import current
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from seatrial.catalogue import Catalogue, Image
 
+COMPRESSION = "zstd"
+"""Of the layers of other repositories' images."""
 DEBIAN = "debian:trixie-slim"
 OFFICIAL = "ghcr.io/mlflow/mlflow"
 
@@ -75,6 +78,7 @@ def run(
         UserError: an option is wrong, or a step failed.
     """
     given = parse(arguments)
+    current().require_bake_file()
     host = find(builder)
     chosen = catalogue.load(given, {"BUILD_PLATFORM": host.platform})
     images = chosen.select(variants)
@@ -139,7 +143,8 @@ def make(order: Order) -> list[record.Made]:
     chosen, images, host = order.chosen, order.images, order.host
     platforms = spread(chosen, images, order.platforms, host, push=order.push)
     bases = find_bases(chosen, images, platforms, host, renew=order.no_cache, console=console)
-    source = revision.current()
+    source = revision.of(chosen.project)
+    compression = chosen.arguments.get("COMPRESSION", COMPRESSION)
     with network.secrets() as secrets:
         variables = environment(
             chosen.arguments,
@@ -156,11 +161,12 @@ def make(order: Order) -> list[record.Made]:
         )
         baked = bake.run(
             [image.name for image in images],
-            settings(platforms, images, host, chosen.arguments["COMPRESSION"], push=order.push),
+            settings(platforms, images, host, compression, push=order.push),
             variables,
             builder=order.builder,
             no_cache=order.no_cache,
             console=console,
+            project=chosen.project,
         )
     made = [each for image in images for each in _made(order, image, platforms[image.name], baked)]
     seconds = time.monotonic() - clock
@@ -176,7 +182,7 @@ def make(order: Order) -> list[record.Made]:
         )
     )
     console.print(table.of_build(made, seconds))
-    if any(each.stand_in for each in made):
+    if chosen.project.has_services and any(each.stand_in for each in made):
         console.print(f"{OFFICIAL} does not answer: a stand-in of the same version took its place")
     return made
 
@@ -285,6 +291,8 @@ def find_bases(
     Raises:
         UserError: Debian can be had in neither way.
     """
+    if not chosen.project.has_services:
+        return Bases("", "", "")  # a repository's own images stand on what they name
     needed = chosen.needed(images)
     version = chosen.arguments["MLFLOW_VERSION"]
     official = registries.resolve(f"{OFFICIAL}:v{version}") if "upstream" in needed else None

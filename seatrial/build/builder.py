@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from seatrial.engine import connection
 from seatrial.errors import UserError
+from seatrial.project import command
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ def find(name: str | None) -> Builder:
             check=False,
         )
     except FileNotFoundError as error:
-        raise UserError("there is no docker client on this machine: run `invoke setup`") from error
+        raise UserError(
+            f"there is no docker client on this machine: run {command('setup')}"
+        ) from error
     if done.returncode:
         why = done.stderr.strip().splitlines()[-1].removeprefix("ERROR: ")
         raise UserError(

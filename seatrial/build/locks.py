@@ -13,8 +13,8 @@ from rich.console import Console
 from uv import find_uv_bin
 
 from seatrial import catalogue
-from seatrial.catalogue import ROOT
 from seatrial.errors import UserError
+from seatrial.project import current
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +34,8 @@ class Lock:
     target: Path
     python: str
     constraints: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    """Dependency groups of a pyproject.toml that are locked with its dependencies."""
 
     @property
     def overrides(self) -> Path | None:
@@ -49,13 +51,21 @@ def refresh() -> None:
         UserError: a resolution failed; says which and why.
     """
     console = Console()
-    docker = ROOT / "docker"
+    project = current()
+    if not project.has_services:
+        raise UserError(f"there are no locks of Seatrial's images in {project.root}")
+    root, docker = project.root, project.root / "docker"
     chosen = catalogue.load()
     mlflow = f"mlflow=={chosen.arguments['MLFLOW_VERSION']}"
     upstream = docker / "upstream" / "requirements.txt"
     _refresh(
         console,
-        Lock(ROOT / "pyproject.toml", ROOT / "requirements.txt", _DEVELOPMENT_PYTHON),
+        Lock(
+            root / "pyproject.toml",
+            root / "requirements.txt",
+            _DEVELOPMENT_PYTHON,
+            groups=("dev",),
+        ),
         Lock(_in(docker / "bases" / "tools"), _out(docker / "bases" / "tools"), IMAGE_PYTHON),
         Lock(_in(docker / "model-wheels"), _out(docker / "model-wheels"), IMAGE_PYTHON),
         Lock(_in(upstream.parent), upstream, IMAGE_PYTHON, (mlflow,)),
@@ -101,7 +111,7 @@ def _refresh(console: Console, *locks: Lock) -> None:
             constraints.write_text("\n".join([*lock.constraints, ""]), encoding="utf-8")
             overrides = ["--override", str(lock.overrides)] if lock.overrides else []
             _compile(lock, ["--constraint", str(constraints), *overrides])
-        console.print(f"{lock.target.relative_to(ROOT)}: {len(_held(lock))} packages")
+        console.print(f"{current().shown(lock.target)}: {len(_held(lock))} packages")
 
 
 def _held(lock: Lock) -> list[str]:
@@ -114,9 +124,9 @@ def _compile(lock: Lock, options: Sequence[str]) -> None:
         *("--upgrade", "--universal", "--python-version", lock.python, "--generate-hashes"),
         # No addresses: whoever installs takes the index of the machine.
         *("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"),
-        *("--quiet", *options),
+        *("--quiet", *(word for group in lock.groups for word in ("--group", group)), *options),
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=current().root, capture_output=True, text=True, check=False)
     if done.returncode:
         why = " ".join(done.stderr.split())
-        raise UserError(f"{lock.source.relative_to(ROOT)} cannot be locked: {why}")
+        raise UserError(f"{current().shown(lock.source)} cannot be locked: {why}")

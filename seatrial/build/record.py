@@ -7,15 +7,13 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from seatrial.catalogue import ROOT
+from seatrial.project import current
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from seatrial.build.builder import Builder
-
-FOLDER = ROOT / ".seatrial" / "builds"
 
 
 @dataclass(frozen=True)
@@ -53,15 +51,20 @@ class BuildRecord:
     images: Sequence[Made]
 
 
+def folder() -> Path:
+    """Where the current project's records are."""
+    return current().kept("builds")
+
+
 def write(build: BuildRecord) -> Path:
-    """Write a record into `.seatrial/builds/`.
+    """Write a record into `.seatrial/builds/`, or where else the project keeps its state.
 
     Returns:
         Its path.
     """
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    place = folder()
     stamp = build.started.replace(":", "").replace("+0000", "Z")
-    path = FOLDER / f"{stamp}-{os.getpid()}.json"
+    path = place / f"{stamp}-{os.getpid()}.json"
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(asdict(build), indent=2), encoding="utf-8")
     partial.replace(path)

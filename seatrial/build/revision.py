@@ -6,8 +6,13 @@ import re
 import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from seatrial.catalogue import ROOT
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from seatrial.project import Project
+
 
 _NO_COMMIT = datetime(1980, 1, 1, tzinfo=UTC)
 UNPUBLISHED = "urn:seatrial:unpublished"
@@ -38,18 +43,23 @@ class Revision:
         return self.moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def current() -> Revision:
-    """Read the revision of the working tree.
+def of(project: Project) -> Revision:
+    """Read the revision of a repository's working tree.
 
     Without git, or without a commit, the moment is a fixed one: a clock would make every build
     another image.
     """
-    commit = _git("rev-parse", "HEAD")
+
+    def git(*arguments: str) -> str:
+        return _git(project.root, *arguments)
+
+    # What is installed may lie in somebody's repository.
+    commit = "" if project.packaged else git("rev-parse", "HEAD")
     if not commit:
         return Revision(UNKNOWN, UNPUBLISHED, _NO_COMMIT)
-    dirty = _git("status", "--porcelain")
-    moment = datetime.fromtimestamp(int(_git("log", "-1", "--format=%ct")), UTC)
-    source = public_address(_git("config", "--get", "remote.origin.url")) or UNPUBLISHED
+    dirty = git("status", "--porcelain")
+    moment = datetime.fromtimestamp(int(git("log", "-1", "--format=%ct")), UTC)
+    source = public_address(git("config", "--get", "remote.origin.url")) or UNPUBLISHED
     return Revision(f"{commit}-dirty" if dirty else commit, source, moment)
 
 
@@ -67,11 +77,11 @@ def public_address(remote: str) -> str:
     return f"https://{match[1]}/{match[2]}" if match else ""
 
 
-def _git(*arguments: str) -> str:
+def _git(root: Path, *arguments: str) -> str:
     """Ask git about the repository; empty where git or the answer is missing."""
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+            ["git", *arguments], cwd=root, capture_output=True, text=True, check=False
         )
     except OSError:
         return ""

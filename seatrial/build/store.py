@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from docker.errors import ImageNotFound
 
-from seatrial.catalogue import ROOT
 from seatrial.engine import connection
 from seatrial.errors import UserError
+from seatrial.project import command, current
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-_KEPT = ROOT / ".seatrial" / "platforms"
 # Manifests, configurations and attestations are small; everything above is a layer.
 _LARGEST_DOCUMENT = 8 * 1024 * 1024
 _INDEX_TYPES = (
@@ -128,7 +127,7 @@ def recall(digests: Sequence[str]) -> tuple[StoredPlatform, ...] | None:
 
 
 def _path(digest: str) -> Path:
-    return _KEPT / f"{digest.replace(':', '-')}.json"
+    return current().kept("platforms") / f"{digest.replace(':', '-')}.json"
 
 
 def _keep(image: StoredImage) -> None:
@@ -138,7 +137,6 @@ def _keep(image: StoredImage) -> None:
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Of this process alone: others may read the same image at the same time.
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(json.dumps(document), encoding="utf-8")
@@ -190,7 +188,7 @@ def _interpret(reference: str, documents: Mapping[str, Any]) -> StoredImage:
     if "index.json" not in documents:
         raise UserError(
             f"{reference} was exported without an index: the engine does not use the containerd "
-            "image store, run `invoke doctor`"
+            f"image store, run {command('doctor')}"
         )
     (root,) = documents["index.json"]["manifests"][:1]
     digest = root["digest"]

@@ -11,6 +11,7 @@ from seatrial import catalogue
 from seatrial.build import store
 from seatrial.contract import load, promises_of
 from seatrial.engine import connection
+from seatrial.project import current
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +41,7 @@ def of_build(made: Sequence[Made], seconds: float) -> Table:
 
 def show() -> None:
     """Print the catalogue, with what of it is in the engine's store (`invoke catalogue`)."""
+    current().require_bake_file()
     chosen = catalogue.load({}, {"BUILD_PLATFORM": connection.native_platform()})
     table = Table(title="the catalogue", title_justify="left")
     for column in ("name", "reference", "platform", "size", "digest", "revision", "promises"):

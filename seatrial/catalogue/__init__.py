@@ -1,6 +1,6 @@
-"""The images that exist: read from `docker/docker-bake.hcl`, of which there is no second list."""
+"""The images that exist: read from a bake file, of which there is no second list."""
 
 from seatrial.catalogue.model import Catalogue, Image
-from seatrial.catalogue.reading import BAKE_FILE, ROOT, load
+from seatrial.catalogue.reading import load, load_builtin
 
-__all__ = ["BAKE_FILE", "ROOT", "Catalogue", "Image", "load"]
+__all__ = ["Catalogue", "Image", "load", "load_builtin"]

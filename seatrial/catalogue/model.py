@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from seatrial.project import Project
+
 
 @dataclass(frozen=True)
 class Image:
@@ -41,6 +43,8 @@ class Image:
 class Catalogue:
     """All images, by name, for one set of arguments."""
 
+    project: Project
+    """Where the bake file is from, and its contexts."""
     variants: Mapping[str, Image]
     services: Mapping[str, Image]
     bases: Mapping[str, Image]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
 from seatrial.contract.declaring import Needs, Section, Trait
 from seatrial.contract.schema import Contract
 from seatrial.errors import UserError, printable
+from seatrial.project import command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -174,8 +175,6 @@ def declaration(key: str) -> Declaration:
     if found is None:
         near = difflib.get_close_matches(key, declarations(), n=1, cutoff=0.8)
         hint = f"did you mean '{near[0]}'? " if near else ""
-        raise UserError(
-            f"unknown promise '{printable(key)}': {hint}`invoke promises` shows those that there"
-            " are"
-        )
+        shown = f"{command('promises')} shows those that there are"
+        raise UserError(f"unknown promise '{printable(key)}': {hint}{shown}")
     return found

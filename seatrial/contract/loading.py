@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,8 @@ from seatrial.errors import UserError, printable
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-BUILT_IN = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.toml"))}
+_FOLDER = Path(str(resources.files("seatrial.contract")))
+BUILT_IN = {path.stem: path for path in sorted(_FOLDER.glob("*.toml"))}
 """The contracts that come with Seatrial, by name."""
 DEFAULT_CONTRACT = BUILT_IN["default"]
 """For an image that comes without a contract: an MLflow server that speaks PostgreSQL and S3."""

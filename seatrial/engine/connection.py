@@ -20,6 +20,7 @@ from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 from seatrial.errors import UserError
+from seatrial.project import command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +118,7 @@ def _unreachable(target: Endpoint) -> str:
         )
     if target.configured:
         return f"no container engine answers at {target}: start it, or unset {target.source}"
-    return f"no container engine answers at {target}: run `invoke setup`"
+    return f"no container engine answers at {target}: run {command('setup')}"
 
 
 def native_platform() -> str:
@@ -180,7 +181,7 @@ def require_platform(platform: str) -> None:
     if platform not in runnable_platforms():
         raise UserError(
             f"{platform} does not run on this engine ({native_platform()}): "
-            "run `invoke setup` as root on the engine's machine to register emulation"
+            f"run {command('setup')} as root on the engine's machine to register emulation"
         )
 
 

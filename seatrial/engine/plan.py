@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from seatrial.engine.connection import PLATFORMS
 from seatrial.engine.packages import Family, family
+from seatrial.project import command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,7 +160,7 @@ def _engine(facts: Facts) -> Finding:
     if _major(facts.engine.version) < OLDEST_ENGINE:
         mend = f"upgrade it to {OLDEST_ENGINE} or newer"
         if "docker.io" in facts.system.packages:
-            mend = "`apt-get remove docker.io`, then `invoke setup` installs a newer one"
+            mend = f"`apt-get remove docker.io`, then {command('setup')} installs a newer one"
         return Finding(subject, State.FAULT, f"{detail} is too old", mend)
     return Finding(subject, State.FINE, detail)
 
@@ -170,24 +171,24 @@ def _silence(facts: Facts) -> tuple[str, str]:
     if is_left_alone(facts):
         kept = " and ".join(map(str, facts.data))
         state = f"{facts.dockerd} is installed, not running" if facts.dockerd else "missing"
-        mend = "start it, or `invoke setup --start` does so, with its image store as it is"
+        mend = f"start it, or {command('setup --start')} does so, with its image store as it is"
         return f"{state}, and it has left {kept}", mend
     if plan(facts).start:
         state = f"{facts.dockerd} is installed, not running" if facts.dockerd else "missing"
-        return state, "run `invoke setup`"
-    if not facts.silence.endswith("`invoke setup`"):
+        return state, f"run {command('setup')}"
+    if not facts.silence.endswith(command("setup")):
         return facts.silence, ""
     if facts.dockerd:
         return (
             f"{facts.dockerd} is installed, not running",
-            "start it, or run `invoke setup` as root",
+            f"start it, or run {command('setup')} as root",
         )
     return "missing", _advice(facts)
 
 
 def _advice(facts: Facts) -> str:
     if family(facts.system) is not None:
-        return "run `invoke setup` as root, or install docker.io and docker-buildx"
+        return f"run {command('setup')} as root, or install docker.io and docker-buildx"
     if facts.system.name == "macOS":
         return "install and start Docker Desktop, or colima with docker and docker-buildx"
     if facts.system.name == "Windows":
@@ -231,7 +232,7 @@ def _client(facts: Facts) -> Iterator[Finding]:
 
 def _mend(facts: Facts, otherwise: str) -> str:
     if plan(facts).packages:
-        return "run `invoke setup`"
+        return f"run {command('setup')}"
     return otherwise
 
 
@@ -273,13 +274,13 @@ def _platforms(facts: Facts) -> Iterator[Finding]:
 
 def _emulation(facts: Facts) -> str:
     if name := ", ".join(plan(facts).register):
-        return f"`invoke setup` registers an emulator for {name}"
+        return f"{command('setup')} registers an emulator for {name}"
     if facts.endpoint.configured:
         return "register an emulator on the engine's machine (Debian: qemu-user-binfmt)"
     if facts.emulated:
         return "restart the engine: the kernel emulates it, but the engine doesn't list it"
     if family(facts.system) is not None:
-        return "run `invoke setup` as root"
+        return f"run {command('setup')} as root"
     return "install and register QEMU's user emulation, statically linked"
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from seatrial.engine import daemon, emulation, journal, packages
 from seatrial.errors import UserError
+from seatrial.project import command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ def show(facts: Facts, steps: Plan, console: Console) -> None:
 
 def _lines(facts: Facts, steps: Plan) -> Iterator[str]:
     yield "setup would change this machine as follows; nothing has been changed:"
-    yield f"record: {journal.FOLDER}, for `invoke setup --undo`"
+    yield f"record: {journal.FOLDER}, for {command('setup --undo')}"
     if steps.configure:
         yield from _file(facts.configuration.path, daemon.configuration())
     if steps.packages:

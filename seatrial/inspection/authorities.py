@@ -9,6 +9,7 @@ import re
 import warnings
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _BLOCK = re.compile(
     rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+)-----END"
 )
-_PUBLISHED = Path(__file__).with_name("public-authorities.txt")
+_PUBLISHED = resources.files("seatrial.inspection").joinpath("public-authorities.txt")
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Literal
 from filelock import FileLock
 
 from seatrial import scratch
-from seatrial.catalogue import ROOT
 from seatrial.errors import UserError
 from seatrial.inspection.image import described, exported
+from seatrial.project import current
 
 if TYPE_CHECKING:
     from seatrial.build.store import StoredPlatform
 
-_KEPT = ROOT / ".seatrial" / "bills"
 _LARGEST_DOCUMENT = 8 * 1024 * 1024
 """Bytes: manifests and configurations are smaller."""
 
@@ -55,13 +54,13 @@ def bill_of(reference: str, platform: str) -> tuple[Package, ...]:
         UserError: the engine has no such image, or syft fails.
     """
     stored = described(reference, platform)
-    _KEPT.mkdir(parents=True, exist_ok=True)
-    kept = _KEPT / f"{stored.digest.replace(':', '-')}.json"
+    folder = current().kept("bills")
+    kept = folder / f"{stored.digest.replace(':', '-')}.json"
     with FileLock(kept.with_suffix(".lock")):
         if not kept.is_file():
-            with scratch.folder(_KEPT) as folder:
-                _lay_out(reference, stored, folder)
-                packages = _scanned(reference, folder)
+            with scratch.folder(folder) as layout:
+                _lay_out(reference, stored, layout)
+                packages = _scanned(reference, layout)
             partial = kept.with_suffix(".partial")
             partial.write_text(json.dumps([asdict(one) for one in packages]), encoding="utf-8")
             partial.replace(kept)

@@ -13,24 +13,24 @@ import subprocess
 import tarfile
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from pathlib import Path
+from importlib import resources
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from filelock import FileLock
 
 from seatrial.build import store
-from seatrial.catalogue import ROOT
 from seatrial.errors import UserError
 from seatrial.inspection import layer as layers
 from seatrial.inspection.filesystem import FileSystem
+from seatrial.project import current
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from seatrial.build.store import StoredPlatform
     from seatrial.inspection.layer import Layer
 
-_KEPT = ROOT / ".seatrial" / "layers"
 _READERS = ("layer", "content", "programs", "authorities", "secrets")
 """The modules that decide what is kept of a layer."""
 _BLOBS = "blobs/sha256/"
@@ -71,8 +71,7 @@ def lay_open(reference: str, platform: str) -> Image:
         UserError: the engine has no such image, or can't export it.
     """
     stored = described(reference, platform)
-    _KEPT.mkdir(parents=True, exist_ok=True)
-    with FileLock(_KEPT / f"{_plain(stored.digest)}.lock"):
+    with FileLock(_folder() / f"{_plain(stored.digest)}.lock"):
         unread = {digest for digest in stored.layers if not _path(digest).is_file()}
         for blob in exported(reference) if unread else ():
             if blob.digest in unread:
@@ -124,15 +123,20 @@ def _plain(digest: str) -> str:
     return digest.replace(":", "-")
 
 
+def _folder() -> Path:
+    return current().kept("layers")
+
+
 def _path(digest: str) -> Path:
-    return _KEPT / f"{_plain(digest)}.{_rules()}.json"
+    return _folder() / f"{_plain(digest)}.{_rules()}.json"
 
 
 @cache
 def _rules() -> str:
     """What was read by other rules than today's is read again."""
-    sources = [Path(__file__).with_name(f"{name}.py") for name in _READERS]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+    package = resources.files("seatrial.inspection")
+    sources = [package.joinpath(f"{name}.py").read_bytes() for name in _READERS]
+    return hashlib.sha256(b"".join(sources)).hexdigest()[:12]
 
 
 def _keep(layer: Layer) -> None:
@@ -140,7 +144,7 @@ def _keep(layer: Layer) -> None:
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(json.dumps(layer.as_json()), encoding="utf-8")
     partial.replace(path)
-    for outdated in _KEPT.glob(f"{_plain(layer.digest)}.*.json"):
+    for outdated in _folder().glob(f"{_plain(layer.digest)}.*.json"):
         if outdated != path:
             outdated.unlink(missing_ok=True)
 

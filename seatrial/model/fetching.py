@@ -8,11 +8,11 @@ import os
 import re
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import url2pathname
 
-from seatrial.catalogue import ROOT
 from seatrial.errors import UserError, printable, without_password
 from seatrial.model import description
 from seatrial.model.copying import copy
@@ -98,7 +98,8 @@ def _downloaded(uri: str, tracking_uri: str, target: Path, max_gib: int) -> None
         "target": str(target),
         "max_gib": max_gib,
     }
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    here = str(Path(str(resources.files("seatrial"))).parent)
+    path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
     try:
         done = subprocess.run(
             [sys.executable, "-m", "seatrial.model.download"],

@@ -16,20 +16,21 @@ from seatrial.build import build
 from seatrial.build.bake import StepError
 from seatrial.build.builder import find
 from seatrial.build.network import indexes
-from seatrial.catalogue import ROOT
 from seatrial.engine import connection
 from seatrial.errors import UserError, without_password
 from seatrial.model import description, locking, requirements
 from seatrial.model.fetching import MAX_GIB, fetch, hide_passwords
+from seatrial.project import current
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from seatrial.build.record import Made
 
-LOCKS = ROOT / ".seatrial" / "models"
-"""What the environments of models' images were locked to, by the reference without its tag: the
-next version of a model gets the environment of the one before, wherever its requirements allow."""
+LOCKS = "models"
+"""The folder of what the environments of models' images were locked to, by the reference without
+its tag: the next version of a model gets the environment of the one before, wherever its
+requirements allow."""
 
 _CHECK = '/mlflow-model-server", "check"]'
 """The step of the build in which the model loads and answers, and how its words begin."""
@@ -122,7 +123,7 @@ def run(
                 "MODEL_SIGNATURE": model.signature,
                 "MODEL_MLFLOW": model.mlflow,
             }
-            chosen = catalogue.load({}, variables)
+            chosen = catalogue.load_builtin(variables)
             order = build.Order(
                 chosen=chosen,
                 images=list(chosen.models.values()),
@@ -140,8 +141,7 @@ def run(
 def _lists(tag: str) -> Iterator[Path]:
     """Give the folder of the lists for a reference, to one run at a time: a build reads them."""
     name = tag.rpartition(":")[0] if ":" in tag.rpartition("/")[2] else tag
-    folder = LOCKS / re.sub(r"[^A-Za-z0-9.-]", "_", name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder = current().kept(LOCKS) / re.sub(r"[^A-Za-z0-9.-]", "_", name)
     # No reference begins with a dot: the file is at no other's place.
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         yield folder

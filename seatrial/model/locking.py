@@ -26,10 +26,10 @@ from seatrial.build import bake, table
 from seatrial.build.build import find_bases, spread
 from seatrial.build.locks import IMAGE_PYTHON, addresses, versions
 from seatrial.build.network import indexes, secrets
-from seatrial.catalogue import ROOT
 from seatrial.catalogue.reading import environment
 from seatrial.errors import UserError, without_password
 from seatrial.model import requirements
+from seatrial.project import builtin
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from seatrial.model.description import Description
     from seatrial.model.requirements import Requirements
 
-SERVER = ROOT / "docker" / "model-server" / "server.in"
 TARGET = "model-lock"
 WANTED = "wanted.in"
 CONSTRAINTS = "constraints.in"
@@ -157,6 +156,7 @@ def _require_wheels(wanted: Requirements, *, allowed: bool) -> None:
 
 def _write(wanted: Requirements, mlflow: str, target: Path, *, build_sources: bool) -> str:
     """Write what the resolution reads; what it depends on, as a digest."""
+    server = builtin().root / "docker" / "model-server" / "server.in"
     lines = list(wanted.wanted)
     if not requirements.names(lines).intersection(_MLFLOW):
         # Nothing serves a model without it, and log_model's pip_requirements may leave it out.
@@ -164,7 +164,7 @@ def _write(wanted: Requirements, mlflow: str, target: Path, *, build_sources: bo
     lists = {
         # The version of what is built is known when it is: the resolution gets the name.
         WANTED: [Requirement(line).name if _is_source(line) else line for line in lines]
-        + SERVER.read_text(encoding="utf-8").splitlines(),
+        + server.read_text(encoding="utf-8").splitlines(),
         CONSTRAINTS: wanted.constraints,
         INDEX: wanted.sources,
     }
@@ -232,7 +232,7 @@ def _run(
         "MODEL_LISTS": str(lists),
         "MODEL_SOURCES": "yes" if build else "",
     }
-    chosen = catalogue.load({}, variables)
+    chosen = catalogue.load_builtin(variables)
     images = [chosen.images[TARGET]]
     wanted_platforms = [f"linux/{each}" for each in architectures]
     # Nothing is loaded into the engine, so no builder is limited to one platform.
@@ -252,6 +252,7 @@ def _run(
             builder=resolver.builder,
             no_cache=False,
             console=console,
+            project=chosen.project,
         )
     # BuildKit makes a folder for each platform where there are several.
     return {

@@ -25,10 +25,10 @@ from filelock import FileLock
 
 from seatrial import catalogue, private
 from seatrial.build import bake, bootstrap, builder, docker_cli, network, process
-from seatrial.catalogue import ROOT
 from seatrial.catalogue.reading import environment
 from seatrial.engine import authority, connection, registries
 from seatrial.errors import UserError, without_password
+from seatrial.project import builtin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 TARGET = "python-slim"
 _STAND_IN_LABEL = "io.seatrial.stand-in"
-# A context of the bake file, which knows it by this path.
-_MACHINE = ROOT / ".seatrial" / "bases" / TARGET
 _AUTHORITIES = "ssl/host-authorities.pem"
 _KEPT_LINES = 60
 _OUTPUT = re.compile(r"(#\d+ )?\d+\.\d+ (.*)")
@@ -106,8 +104,9 @@ def find_base(version: str, stand_in: str, console: Console) -> Base:
             return Base(reference, pinned.partition("@")[2])
         if held:
             return Base(reference, str(held.id))
-        _MACHINE.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(_MACHINE.with_suffix(".lock")):
+        machine = _machine()
+        machine.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(machine.with_suffix(".lock")):
             made = _held(engine, stand_in) or _make(engine, stand_in, console)
         found = _python_of(made)
         if found != version:
@@ -178,18 +177,23 @@ def _is_stand_in(image: Image) -> bool:
     return image.labels.get(_STAND_IN_LABEL) == "true"
 
 
+def _machine() -> Path:
+    """Where what the stand-in takes from this machine is written: a context of the bake file."""
+    return builtin().state / "bases" / TARGET
+
+
 def _make(engine: DockerClient, reference: str, console: Console) -> Image:
     host = builder.find(None)
-    chosen = catalogue.load({}, {"BUILD_PLATFORM": host.platform})
+    chosen = catalogue.load_builtin({"BUILD_PLATFORM": host.platform})
     # Where a registry gave Debian, it would give the official image as well.
     debian = bootstrap.ensure(host.platform.partition("/")[2])
+    machine = _machine()
     # An index's address may hold a password.
-    _MACHINE.mkdir(exist_ok=True)
-    _MACHINE.chmod(0o700)
+    private.make_folder(machine)
     # Docker's own media types know no zstd, and the engine does not list what has them.
     compression = chosen.arguments["COMPRESSION"]
     output = f"type=docker,oci-mediatypes=true,compression={compression}"
-    settings = _MACHINE / "etc"
+    settings = machine / "etc"
     try:
         write_settings(settings, authority.bundle(), network.indexes(os.environ))
         with network.secrets() as secrets:
@@ -210,6 +214,7 @@ def _make(engine: DockerClient, reference: str, console: Console) -> Image:
                 builder=None,
                 no_cache=False,
                 console=console,
+                project=chosen.project,
             )
     finally:
         shutil.rmtree(settings, ignore_errors=True)

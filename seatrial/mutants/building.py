@@ -11,6 +11,7 @@ from seatrial.build import bake, network
 from seatrial.engine.connection import connect
 from seatrial.errors import UserError
 from seatrial.mutants.reading import BAKE_FILE
+from seatrial.project import command, current
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,9 +41,8 @@ def require(mutants: Iterable[Mutant], variants: Iterable[Image]) -> None:
             try:
                 client.images.get(image.reference)
             except ImageNotFound:
-                raise UserError(
-                    f"{image.reference} is not there: run `invoke build --variant {image.name}`"
-                ) from None
+                build = command(f"build --variant {image.name}")
+                raise UserError(f"{image.reference} is not there: run {build}") from None
 
 
 def build(mutants: Sequence[Mutant], console: Console) -> None:
@@ -61,5 +61,6 @@ def build(mutants: Sequence[Mutant], console: Console) -> None:
                 builder=None,
                 no_cache=False,
                 console=console,
+                project=current(),
                 file=BAKE_FILE,
             )

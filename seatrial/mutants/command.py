@@ -15,6 +15,7 @@ from seatrial.errors import UserError
 from seatrial.mutants import building, coverage, judging, reading
 from seatrial.mutants.judging import Verdict
 from seatrial.mutants.running import LOGS, Runner
+from seatrial.project import current
 from seatrial.trial.command import PARALLEL
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
     if left:
         console.print(
             f"{len(left)} of {len(verdicts)} not refused for their promise: {', '.join(left)};"
-            f" what was run stands in {LOGS.relative_to(catalogue.ROOT)}/",
+            f" what was run stands in {current().shown(LOGS)}/",
             highlight=False,
         )
         return 1

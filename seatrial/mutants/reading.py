@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from seatrial.catalogue import ROOT
 from seatrial.catalogue.reading import evaluate
 from seatrial.contract import Claim
 from seatrial.errors import UserError
 from seatrial.mutants.model import Mutant
+from seatrial.project import current
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-BAKE_FILE = ROOT / "docker" / "mutants" / "docker-bake.hcl"
+BAKE_FILE = current().root / "docker" / "mutants" / "docker-bake.hcl"
 GROUP = "mutants"
 
 _LABEL = "io.seatrial.mutant."
@@ -26,7 +26,7 @@ def load() -> dict[str, Mutant]:
     Raises:
         UserError: bake refuses the file, or a mutant doesn't say what it breaks.
     """
-    targets = evaluate([GROUP], {}, BAKE_FILE)["target"]
+    targets = evaluate(current(), [GROUP], {}, BAKE_FILE)["target"]
     return {name: mutant(name, target) for name, target in sorted(targets.items())}
 
 

@@ -13,15 +13,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from seatrial.catalogue import ROOT
 from seatrial.mutants.judging import Run, read
+from seatrial.project import current
 from seatrial.trial.signals import PARENT_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
-LOGS = ROOT / ".seatrial" / "mutants"
+LOGS = current().state / "mutants"
 """What pytest has printed about each image in the last run."""
 
 
@@ -66,7 +66,7 @@ class Runner:
                 raise KeyboardInterrupt
             process = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=current().root,
                 env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from importlib import resources
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from seatrial.catalogue import ROOT
 from seatrial.engine.connection import connect
 from seatrial.errors import UserError, plain
+from seatrial.project import builtin, current
 from seatrial.stack.ownership import sweep
 from seatrial.trial.signals import PARENT_VARIABLE
 
@@ -42,13 +44,14 @@ def run(arguments: Sequence[str]) -> None:
         UserError: pytest says that something is wrong that the user can mend, or something has
             killed it.
     """
-    command = [sys.executable, "-m", "pytest", "acceptance", *PARALLEL, *arguments]
+    tests, folder = _acceptance()
+    command = [sys.executable, "-m", "pytest", *tests, *PARALLEL, *arguments]
     environment = {**os.environ, PARENT_VARIABLE: str(os.getpid())}
     interrupted = False
     # A session of its own: a Ctrl-C at the terminal reaches pytest once, from here, not twice.
     with subprocess.Popen(
         command,
-        cwd=ROOT,
+        cwd=folder,
         env=environment,
         start_new_session=True,
         stderr=subprocess.PIPE,
@@ -86,6 +89,25 @@ def run(arguments: Sequence[str]) -> None:
         )
     if code:
         raise SystemExit(code)
+
+
+def _acceptance() -> tuple[list[str], Path]:
+    """The words that give pytest the acceptance tests, and the folder to run it in.
+
+    Settings and conftests of the repository that the packaged tests run beside are its own tests'.
+    """
+    project = current()
+    if project.acceptance.is_dir() and project.has_services:
+        return ["acceptance"], project.root
+    package = Path(str(resources.files("seatrial")))
+    # A package that is used out of a checkout has the tests beside it.
+    tests = next(filter(Path.is_dir, (package / "acceptance", builtin().acceptance)))
+    words = [
+        str(tests),
+        *("-c", str(package / "trial" / "acceptance.ini"), "--rootdir", str(package.parent)),
+        *("-p", "no:cacheprovider", "-p", "seatrial.trial.plugin"),
+    ]
+    return words, Path.cwd()
 
 
 class _Errors(threading.Thread):

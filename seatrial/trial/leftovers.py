@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 import psutil
 
 from seatrial import scratch
-from seatrial.catalogue import ROOT
 from seatrial.engine.connection import connect
 from seatrial.errors import UserError
+from seatrial.project import current
 from seatrial.stack.ownership import SESSION_LABEL, is_abandoned, session_of
 
 if TYPE_CHECKING:
@@ -146,11 +146,12 @@ def snapshot(client: DockerClient, *, abandoned: bool = False) -> Snapshot:
         client: of the engine.
         abandoned: with what ended sessions left. Before the run that is what it will remove.
     """
+    root = current().root
     return {
         **_of_engine(client, abandoned=abandoned),
         # This environment may be in one of them: what Python compiles in it is no leftover.
-        **files((Path(folder) for folder in _TEMPORARY), without=(ROOT, Path(sys.prefix))),
-        **files((ROOT,), names=KEPT),
+        **files((Path(folder) for folder in _TEMPORARY), without=(root, Path(sys.prefix))),
+        **files((root,), names=KEPT),
         **_cgroups(client),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,6 +12,7 @@ from seatrial import catalogue
 from seatrial.engine.connection import native_platform
 from seatrial.errors import UserError
 from seatrial.model import image as model_image
+from seatrial.project import command
 from seatrial.stack import oneoff
 from seatrial.stack.image_under_test import ImageUnderTest, configuration_of
 from seatrial.stack.model_server import MODEL_PATH
@@ -26,7 +28,7 @@ SERVER = "model-server"
 """The variant that takes any model."""
 TRAINER = "custom"
 """The variant in which models are trained that are logged: it holds scikit-learn."""
-_TRAIN_MODELS = Path(__file__).parent / "inside" / "train_models.py"
+_TRAIN_MODELS = Path(str(resources.files("seatrial.trial.inside"))) / "train_models.py"
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def log(trial: TrialSession, server: Server) -> dict[str, ModelCase]:
     Raises:
         UserError: the models can't be made.
     """
-    variant = catalogue.load().variant(TRAINER)
+    variant = catalogue.load_builtin().variant(TRAINER)
     trainer = _native_image(trial, variant.name, variant.reference, variant.contract)
     argument = {
         "server": f"http://localhost:{server.image.contract.start.port}",
@@ -116,7 +118,7 @@ def describe(trial: TrialSession, uri: str) -> dict[str, ModelCase]:
     """
     tag = trial.image_tag("given")
     model_image.run(model_uri=uri, tag=tag, allow_unsigned=True)
-    own = _native_image(trial, "given", tag, catalogue.load().variant(SERVER).contract)
+    own = _native_image(trial, "given", tag, catalogue.load_builtin().variant(SERVER).contract)
     place = Workspace(trial.client, trial.session, own, trial.fresh_name("given"))
     place.prepare()
     work = place.python(_script(), json.dumps({"given": MODEL_PATH}))
@@ -128,7 +130,9 @@ def _native_image(trial: TrialSession, name: str, reference: str, contract: Path
     native = native_platform()
     configuration = configuration_of(trial.client, trial.session, reference, native)
     if configuration is None:
-        raise UserError(f"{reference} is not there for {native}: run `invoke build --platform all`")
+        raise UserError(
+            f"{reference} is not there for {native}: run {command('build --platform all')}"
+        )
     return ImageUnderTest.of(name, reference, native, contract, configuration)
 
 

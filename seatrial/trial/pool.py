@@ -17,6 +17,7 @@ from docker.errors import APIError
 from seatrial import catalogue
 from seatrial.contract import Promise
 from seatrial.errors import UserError
+from seatrial.project import command
 from seatrial.stack.ownership import remove_containers
 from seatrial.stack.server import (
     Server,
@@ -295,9 +296,11 @@ class ServerPool:
             raise UserError(f"a service did not start: {reason}") from None
 
     def _services_of(self, *names: str) -> Services:
-        trial, known = self._trial, catalogue.load().services
+        trial, known = self._trial, catalogue.load_builtin().services
         images = {name: known[name].reference for name in names}
         for name, reference in images.items():
             if not trial.client.images.list(reference):
-                raise UserError(f"{reference} is not there: run `invoke build --variant {name}`")
+                raise UserError(
+                    f"{reference} is not there: run {command(f'build --variant {name}')}"
+                )
         return Services(trial.client, trial.session, images)

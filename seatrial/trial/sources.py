@@ -23,6 +23,7 @@ from seatrial.contract import (
 )
 from seatrial.engine.connection import PLATFORMS, native_platform, resolve_platforms
 from seatrial.errors import UserError
+from seatrial.project import command, current
 from seatrial.stack.image_under_test import (
     NOT_BUILT,
     ImageConfiguration,
@@ -129,10 +130,9 @@ class CatalogueImage(ImageSource):
         """Look into the engine's store; a variant is never pulled."""
         found = configuration_of(client, session, self.reference, self.platform)
         if found is None:
-            raise UserError(
-                f"{self.reference} is not there for {self.platform}: run `invoke build --variant"
-                f" {self.name} --platform {self.platform.removeprefix('linux/')}`"
-            )
+            architecture = self.platform.removeprefix("linux/")
+            build = command(f"build --variant {self.name} --platform {architecture}")
+            raise UserError(f"{self.reference} is not there for {self.platform}: run {build}")
         return found
 
 
@@ -181,7 +181,8 @@ def plan(options: TrialOptions) -> list[ImageSource]:
         for source, name, reference, contract in _candidates(options)
         for platform in platforms
     ]
-    if not (options.image or options.model_image or options.variants):
+    named = options.image or options.model_image or options.variants
+    if not named and current().has_services:
         sources += [
             ModelImage.of(OWN, f"built by the trial: {OWN}", platform, native, OWN_CONTRACT)
             for platform in platforms

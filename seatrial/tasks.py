@@ -1,0 +1,226 @@
+"""The commands that people and CI type: each a thin front for one function of the library.
+
+`invoke` finds them through the repository's tasks.py; `seatrial` is a program of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from invoke.collection import Collection
+from invoke.exceptions import Exit
+from invoke.program import Program
+from invoke.tasks import Task, task
+
+from seatrial import __version__, scratch
+from seatrial.errors import UserError, printable
+from seatrial.trial import options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from invoke.context import Context
+
+
+def command(
+    *,
+    iterable: list[str] | None = None,
+    help: dict[str, str] | None = None,
+    outlived: bool = False,
+) -> Callable[..., Any]:
+    """Make an invoke task whose user errors are one line and exit code 2.
+
+    Args:
+        iterable: options that may be given more than once.
+        help: on each option.
+        outlived: whether it starts programs that go on after it, so that the temporary files of
+            what it starts do not go with it.
+    """
+
+    def decorate(function: Callable[..., None]) -> Any:  # noqa: ANN401
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+            try:
+                with nullcontext() if outlived else scratch.for_temporary_files():
+                    function(*args, **kwargs)
+            except UserError as error:
+                # Part of it may be the words of a server, or of a program in a container.
+                raise Exit(f"seatrial: {printable(str(error))}", code=2) from None
+            except KeyboardInterrupt:
+                raise Exit("seatrial: interrupted", code=130) from None
+
+        return task(run, iterable=iterable or [], help=help or {}, auto_shortflags=False)
+
+    return decorate
+
+
+@command(
+    outlived=True,
+    help={
+        "check": "report only, change nothing",
+        "dry-run": "print what would be done, change nothing; goes with --start and --undo",
+        "start": "also start an engine that has been stopped and has images, as it is configured",
+        "undo": "take back what setup has changed",
+        "keep-packages": "undo: leave the packages that setup has installed",
+    },
+)
+def setup(
+    context: Context,
+    check: bool = False,
+    dry_run: bool = False,
+    start: bool = False,
+    undo: bool = False,
+    keep_packages: bool = False,
+) -> None:
+    """Make this machine able to build and run the images."""
+    from seatrial.engine import setup as engine_setup
+
+    if (check and (dry_run or start or undo)) or (start and undo) or (keep_packages and not undo):
+        raise UserError(
+            "--check, --start and --undo exclude each other; --keep-packages goes with"
+            " --undo, and --dry-run with --start or --undo or alone"
+        )
+    if check:
+        engine_setup.check()
+    elif undo:
+        engine_setup.take_back(keep_packages=keep_packages, dry_run=dry_run)
+    else:
+        engine_setup.run(start=start, dry_run=dry_run)
+
+
+@command()
+def doctor(context: Context) -> None:
+    """Say what is wrong with this machine and how to mend it."""
+    from seatrial.engine import setup as engine_setup
+
+    engine_setup.check()
+
+
+@command(
+    iterable=["variant", "arg"],
+    help={
+        "variant": "a variant of the catalogue; may be given more than once",
+        "platform": "native, amd64, arm64 or all",
+        "arg": "NAME=VALUE: a variable of the catalogue; may be given more than once",
+        "builder": "a builder that `docker buildx ls` lists",
+        "no-cache": "build every layer anew",
+        "push": "push the images to the registry that their tags name",
+    },
+)
+def build(
+    context: Context,
+    variant: list[str],
+    arg: list[str],
+    platform: str = "native",
+    builder: str = "",
+    no_cache: bool = False,
+    push: bool = False,
+) -> None:
+    """Build the images of the catalogue."""
+    from seatrial.build import build as build_images
+
+    build_images.run(
+        variants=variant,
+        arguments=arg,
+        platform=platform,
+        builder=builder or None,
+        no_cache=no_cache,
+        push=push,
+    )
+
+
+@command(
+    iterable=["allow_index"],
+    help={
+        "model-uri": "models:/NAME@alias, runs:/RUN/model, s3://BUCKET/PATH or a folder",
+        "tag": "the image's reference",
+        "platform": "native, amd64, arm64 or all",
+        "tracking-uri": "the tracking server (default: what MLflow's own variables say)",
+        "builder": "a builder that `docker buildx ls` lists",
+        "push": "push the image to the registry that the tag names",
+        "allow-emulated-build": "build requirements that have no wheel, under emulation if need be",
+        "allow-index": "an address beside this machine's package indexes that the model's"
+        " requirements may name; may be given more than once",
+        "allow-unsigned": "take a model that has no signature",
+        "max-gib": "the most that the model's files may have, in GiB",
+    },
+)
+def model(
+    context: Context,
+    model_uri: str,
+    tag: str,
+    allow_index: list[str],
+    platform: str = "native",
+    tracking_uri: str = "",
+    builder: str = "",
+    push: bool = False,
+    allow_emulated_build: bool = False,
+    allow_unsigned: bool = False,
+    max_gib: int = 16,
+) -> None:
+    """Build the image that serves one logged model."""
+    from seatrial.model import image
+
+    image.run(
+        model_uri=model_uri,
+        tag=tag,
+        platform=platform,
+        tracking_uri=tracking_uri,
+        builder=builder,
+        push=push,
+        allow_emulated_build=allow_emulated_build,
+        allow_index=allow_index,
+        allow_unsigned=allow_unsigned,
+        max_gib=max_gib,
+    )
+
+
+@command()
+def catalogue(context: Context) -> None:
+    """Show the variants, their platforms, sizes and promises."""
+    from seatrial.build import table
+
+    table.show()
+
+
+@command(help={"contract": "a contract's file: show what it promises"})
+def promises(context: Context, contract: str = "") -> None:
+    """Show what contracts can promise, or what one of them does."""
+    from pathlib import Path
+
+    from seatrial.build.table import console
+    from seatrial.contract import listing
+
+    console().print(listing.of_contract(Path(contract)) if contract else listing.of_schema())
+
+
+@command(iterable=options.iterable_parameters(), help=options.task_help())
+@options.as_task
+def test(context: Context, **given: Any) -> None:  # noqa: ANN401
+    """Try built or foreign images against real services."""
+    from seatrial.trial import command as trial_command
+
+    trial_command.run(options.as_words(given, flags=()))
+
+
+@command()
+def clean(context: Context) -> None:
+    """Remove every container, network, volume and image that Seatrial made, and nothing else."""
+    from seatrial.stack import cleaning
+
+    cleaning.run()
+
+
+@command()
+def lock(context: Context) -> None:
+    """Renew every lock: this environment's, and those of the images."""
+    from seatrial.build import locks
+
+    locks.refresh()
+
+
+collection = Collection(*(value for value in list(globals().values()) if isinstance(value, Task)))
+program = Program(name="seatrial", binary="seatrial", namespace=collection, version=__version__)
+"""What the package installs as the command `seatrial`."""
