@@ -50,13 +50,13 @@ def types(session: nox.Session) -> None:
 @nox.session
 def units(session: nox.Session) -> None:
     """The tests of seatrial itself; they need no engine."""
-    session.run("pytest", "tests", *session.posargs)
+    session.run("pytest", "tests", "packages", *session.posargs)
 
 
 @nox.session
 def search(session: nox.Session) -> None:
     """The tests with generated examples, with other examples in each run."""
-    session.run("pytest", "tests", "-m", "hypothesis", "--hypothesis-profile", "search")
+    session.run("pytest", "tests", "packages", "-m", "hypothesis", "--hypothesis-profile", "search")
 
 
 @nox.session

@@ -292,8 +292,9 @@ target "hardened" {
     minimal    = "target:minimal"
     tools      = "target:tools"
     scripts    = "docker/bases/scripts"
-    entrypoint = "docker/entrypoint"
     pruning    = "docker/hardened"
+
+    mlflow-entrypoint = "packages/mlflow-entrypoint"
   }
   platforms = ["linux/amd64", "linux/arm64"]
   tags      = tags("hardened", version())
@@ -333,7 +334,9 @@ target "serving" {
     minimal    = "target:minimal"
     tools      = "target:tools"
     scripts    = "docker/bases/scripts"
-    entrypoint = "docker/entrypoint"
+
+    mlflow-entrypoint   = "packages/mlflow-entrypoint"
+    mlflow-model-server = "packages/mlflow-model-server"
   }
   platforms = ["linux/amd64", "linux/arm64"]
   args      = { MLFLOW_VERSION = version() }

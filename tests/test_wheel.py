@@ -25,7 +25,14 @@ PLACES = {
     "acceptance": "seatrial/acceptance",
     "docker/bases": "seatrial/packaged/docker/bases",
     "docker/services": "seatrial/packaged/docker/services",
-    "docker/entrypoint": "seatrial/packaged/docker/entrypoint",
+    **{
+        f"packages/{name}/{folder}": f"seatrial/packaged/packages/{name}/{folder}"
+        for name, module in (
+            ("mlflow-entrypoint", "mlflow_entrypoint"),
+            ("mlflow-model-server", "mlflow_model_server"),
+        )
+        for folder in ("bin", module)
+    },
     "docker/model-server": "seatrial/packaged/docker/model-server",
 }
 

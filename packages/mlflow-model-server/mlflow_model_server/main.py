@@ -12,16 +12,13 @@ from mlflow_entrypoint.supervisor import supervise
 from mlflow_model_server import check, ending, manager, settings
 
 
-def main(arguments: list[str]) -> int:
+def main() -> int:
     """Serve the model until a signal comes.
-
-    Args:
-        arguments: of this process, the program first.
 
     Returns:
         the exit code.
     """
-    said = arguments[1:]
+    said = sys.argv[1:]
     if said in (["--help"], ["-h"]):
         print(settings.HELP, end="")
         return 0
@@ -40,4 +37,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(main())

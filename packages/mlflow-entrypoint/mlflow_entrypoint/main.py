@@ -25,16 +25,13 @@ _ENVIRONMENT_FILE_LIMIT = 1024 * 1024
 """Bytes of a file of variables."""
 
 
-def main(arguments: list[str]) -> int:
+def main() -> int:
     """Run what the container was told to.
-
-    Args:
-        arguments: of this process, the program first.
 
     Returns:
         the exit code.
     """
-    program, *said = arguments
+    program, *said = sys.argv
     hidden, environment = secrecy.hide(said, os.environ)
     if hidden != said:
         # The process list shows what a process was started with: start anew, without the secret.

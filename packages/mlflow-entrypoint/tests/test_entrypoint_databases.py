@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -12,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy
+from anyio.pytest_plugin import FreePortFactory
 from mlflow.store.db.utils import _get_latest_schema_revision
 from mlflow_entrypoint import databases, readiness, schema, server
 from mlflow_entrypoint.databases import Database
 from mlflow_entrypoint.errors import EntrypointError
 from mlflow_entrypoint.locks import lock_of
 from mlflow_entrypoint.schema import REGISTRY, TRACKING, USERS, State
-from ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+free_port = FreePortFactory(socket.SOCK_STREAM)
 OLDER = "0584bdc529eb"
 
 

@@ -23,15 +23,16 @@ import pandas as pd
 import psutil
 import pytest
 import requests
+from anyio.pytest_plugin import FreePortFactory
 from mlflow.models import infer_signature
-from ports import free_port
 from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ROOT = Path(__file__).parents[1]
-FOLDERS = [ROOT / "docker" / "entrypoint", ROOT / "docker" / "model-server"]
+free_port = FreePortFactory(socket.SOCK_STREAM)
+PACKAGE = Path(__file__).parents[1]
+FOLDERS = [PACKAGE, PACKAGE.with_name("mlflow-entrypoint")]
 JSON = {"content-type": "application/json"}
 MARKER = "do-not-repeat-4711"
 
@@ -391,7 +392,7 @@ def test_the_front_stays_small(server: Server) -> None:
 
 
 def test_health_program(server: Server) -> None:
-    program = FOLDERS[1] / "bin" / "mlflow-model-health"
+    program = PACKAGE / "bin" / "mlflow-model-health"
     for port, code, said in ((server.port, 0, "healthy: "), (free_port(), 1, "unhealthy: ")):
         environment = _environment(MLFLOW_MODELS_PORT=str(port))
         asked = subprocess.run(
@@ -923,7 +924,7 @@ def test_workers_that_keep_dying(model: Path, tmp_path: Path) -> None:
 )
 def test_arguments(words: list[str], variables: dict[str, str], code: int, message: str) -> None:
     ended = subprocess.run(
-        [sys.executable, FOLDERS[1] / "bin" / "mlflow-model-server", *words],
+        [sys.executable, PACKAGE / "bin" / "mlflow-model-server", *words],
         env=_environment(**variables),
         capture_output=True,
         text=True,

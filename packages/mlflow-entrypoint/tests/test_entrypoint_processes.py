@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from anyio.pytest_plugin import FreePortFactory
 from mlflow_entrypoint import health
 from mlflow_entrypoint.health import Address
 from mlflow_entrypoint.processes import announced
-from ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "docker" / "entrypoint"
+free_port = FreePortFactory(socket.SOCK_STREAM)
+PACKAGE = Path(__file__).parents[1]
 SUPERVISE = """
 import os, signal, subprocess, sys, time
 from mlflow_entrypoint.supervisor import supervise
@@ -37,7 +37,7 @@ sys.exit(supervise(run, server={server}, stop_wait={wait}))
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(FOLDER)}
+    return {**os.environ, "PYTHONPATH": str(PACKAGE)}
 
 
 @contextmanager
@@ -281,7 +281,7 @@ def test_address_of_the_running_server(
 
 def _mlflow(*words: str, cwd: Path, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, str(FOLDER / "bin" / "mlflow"), *words],
+        [sys.executable, str(PACKAGE / "bin" / "mlflow"), *words],
         cwd=cwd,
         env={**_environment(), **variables},
         stdout=subprocess.PIPE,

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from ports import free_port
+from anyio.pytest_plugin import FreePortFactory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ROOT = Path(__file__).parents[1]
+free_port = FreePortFactory(socket.SOCK_STREAM)
+PACKAGE = Path(__file__).parents[1]
 APP = """
 import asyncio, json, time
 async def app(scope, receive, send):
@@ -72,7 +73,7 @@ class Front:
         self.port = free_port()
         self.log = folder / "log"
         variables = {
-            "PYTHONPATH": f"{ROOT / 'docker' / 'entrypoint'}:{folder}",
+            "PYTHONPATH": f"{PACKAGE}:{folder}",
             "MLFLOW_MAX_REQUEST_BYTES": str(LIMIT),
             "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "1",
             "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "1",

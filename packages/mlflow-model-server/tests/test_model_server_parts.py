@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-FOLDERS = [Path(__file__).parents[1] / "docker" / name for name in ("entrypoint", "model-server")]
+PACKAGE = Path(__file__).parents[1]
+FOLDERS = [PACKAGE, PACKAGE.with_name("mlflow-entrypoint")]
 
 
 @pytest.mark.parametrize(
