@@ -183,14 +183,19 @@ def test_undo_keeps_images_and_says_where_they_are(stopped: Machine) -> None:
     assert stopped.images == {"mine"}
 
 
-def test_undo_of_a_setup_that_was_killed(fresh: Machine) -> None:
+@pytest.mark.parametrize("moment", ["Unpacking containerd", "Unpacking docker.io", "Setting up"])
+@pytest.mark.parametrize("journal", [False, True])
+def test_undo_of_a_setup_that_was_killed(fresh: Machine, moment: str, *, journal: bool) -> None:
+    """At several moments, and with what dpkg leaves when it is killed as it notes a state."""
     before = fresh.state()
     fresh.do("mkdir -p /run/test")
     work = f"echo $$ > /run/test/pid; exec {INVOKE} setup"
     fresh.do(f"(setsid sh -c '{work}' > /run/test/log 2>&1 &)")
-    fresh.wait("grep -q 'Unpacking docker.io' /var/log/apt/term.log")
+    fresh.wait(f"grep -q '{moment}' /var/log/apt/term.log")
     fresh.do("kill -9 $(cat /run/test/pid)")
     fresh.do("pkill -9 apt-get; pkill -9 dpkg; sleep 1")
+    if journal:
+        fresh.do("dpkg --status containerd > /var/lib/dpkg/updates/0000")
     undone = fresh.setup("--undo")
     assert undone.code == 0, undone.output
     assert differences(before, fresh.state()) == []

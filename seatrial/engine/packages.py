@@ -13,6 +13,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from seatrial.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from seatrial.engine.facts import System
     from seatrial.engine.journal import Layer
@@ -38,6 +40,8 @@ _LISTS = Path("/var/lib/apt/lists")
 _PRIORITY = 100
 _ABSENT = ("not-installed", "config-files")
 _TAIL = 5
+_APT_WORK = "apt-dpkg-install-*"
+"""Folders that apt makes for the time of an installation, with links to the packages."""
 
 
 @dataclass(frozen=True)
@@ -291,22 +295,35 @@ def needed_by(packages: Sequence[str]) -> list[str]:
     return sorted(set(removed) - set(packages))
 
 
-def purge(packages: Sequence[str], data_roots: Iterable[Path]) -> None:
+def purge(packages: Sequence[str], data_roots: Iterable[Path], begun: datetime) -> None:
     """Remove packages and their settings, and never the data of an engine.
 
     Args:
         packages: installed ones, which no other needs.
         data_roots: where engines keep their images.
+        begun: when the setup began that installed them.
 
     Source:
         docker.io's prerm puts a script into /var/lib/docker, with which its postrm removes that
         folder when the package is purged.
     """
     apt = Apt()
-    apt.get("remove", "--yes", *packages)
+    # A dpkg that was killed leaves a journal, which apt refuses and any dpkg that writes takes
+    # over, and half-unpacked packages. Nothing is configured: that would start the engine.
+    apt.run("dpkg", "--set-selections")
+    broken_too = "--force-remove-reinstreq"
+    # An apt that is at work has the lock that `remove` waits for: these are of one that was killed.
+    abandoned = [
+        folder
+        for folder in Path(tempfile.gettempdir()).glob(_APT_WORK)
+        if folder.stat().st_mtime >= begun.timestamp()
+    ]
+    apt.get("remove", "--yes", "-o", f"Dpkg::Options::={broken_too}", *packages)
+    for folder in abandoned:
+        shutil.rmtree(folder, ignore_errors=True)
     for folder in data_roots:
         (folder / "nuke-graph-directory.sh").unlink(missing_ok=True)
-    apt.run("dpkg", "--purge", *packages)
+    apt.run("dpkg", broken_too, "--purge", *packages)
 
 
 def refusal(simulation: str) -> str:
@@ -403,7 +420,12 @@ class Apt:
         """
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
         result = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=environment
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
         )
         if self.log:
             with self.log.open("a") as log:

@@ -10,6 +10,7 @@ import os
 import subprocess
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -205,7 +206,7 @@ def _undo(steps: Steps, console: Console) -> None:
         emulation.unregister(name)
     if steps.purge:
         folders = [kept.folder for kept in data.find(probe.configuration().settings)]
-        packages.purge(steps.purge, folders)
+        packages.purge(steps.purge, folders, datetime.fromisoformat(layer.changes.begun))
     now = tree.capture(layer.etc, without=journal.VOLATILE)
     found = difference(before, after, earlier, now)
     tree.put_back(layer.etc, _chosen(steps, found.back), layer.contents)
