@@ -63,6 +63,9 @@ class Option:
         ]
 
 
+SERVICES = {"postgres": "PostgreSQL", "minio": "MinIO", "mysql": "MySQL"}
+"""The services of the trial by the catalogue's names, as people know them."""
+
 OPTIONS = (
     Option(
         "variant",
@@ -85,6 +88,15 @@ OPTIONS = (
         "NAME",
         "`full` (PostgreSQL and MinIO) or `embedded` (SQLite and a volume)",
         default="full",
+    ),
+    *(
+        Option(
+            f"{name}-image",
+            "REF",
+            f"an image of {service} in the place of the one that is built here, such as that of a"
+            " registry; it is pulled if the engine does not have it",
+        )
+        for name, service in SERVICES.items()
     ),
     Option(
         "promise",
@@ -152,6 +164,10 @@ def as_words(values: Mapping[str, Any], *, flags: Collection[str] | None = None)
     ]
 
 
+def _service_parameter(name: str) -> str:
+    return f"{name}_image"
+
+
 def _is_known(option: Option, flags: Collection[str] | None) -> bool:
     return option.of_pytest or flags is None or option.flag in flags
 
@@ -167,6 +183,8 @@ class TrialOptions:
     stack: Literal["full", "embedded"] = "full"
     model_image: str | None = None
     model_uri: str | None = None
+    service_images: Mapping[str, str] = field(default_factory=dict)
+    """References in the place of the images that are built here, by the service's name."""
     promises: tuple[Claim, ...] = ()
     """Only tests that try one of these; all tests where there is none."""
     flags: frozenset[str] | None = field(default=None, compare=False)
@@ -193,6 +211,11 @@ class TrialOptions:
             stack=given["stack"],
             model_image=given["model_image"] or None,
             model_uri=given["model_uri"] or None,
+            service_images={
+                name: reference
+                for name in SERVICES
+                if (reference := given[_service_parameter(name)])
+            },
             promises=tuple(map(Claim.parse, given["promise"])),
             flags=None if flags is None else frozenset(flags),
         )
@@ -219,5 +242,6 @@ class TrialOptions:
             "model_uri": self.model_uri,
             "stack": self.stack,
             "promise": [str(claim) for claim in self.promises],
+            **{_service_parameter(name): value for name, value in self.service_images.items()},
         }
         return as_words(values, flags=self.flags)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from seatrial import scratch
 from seatrial.errors import UserError
 from seatrial.trial import pytest_options, signals, temporary_files
 from seatrial.trial.shared_state import SharedState
+from seatrial.trial.sharing import kinds_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -29,8 +30,8 @@ pytest_plugins = ["seatrial.trial.fixtures"]
 PACKAGED = "seatrial.acceptance"
 """The acceptance tests, where a repository has none of its own."""
 WORKER_PAYLOAD = "seatrial_run"
-NEEDED = "needed"
-"""The sign of a worker whose tests need images."""
+NEEDED, SERVICES = "needed", "services"
+"""The signs of a worker whose tests need images, and of one whose tests need services too."""
 LEFT_OUT, FAILED_START = "seatrial_left_out", "seatrial_failed_start"
 """What a worker tells the controller."""
 RUN_KEY = pytest.StashKey["Run"]()
@@ -132,9 +133,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Tell the controller that tests of this worker need images."""
-    if _is_worker(session.config) and any(map(_needs_images, session.items)):
+    """Note what the tests need, for the process that a person has started."""
+    if any(map(_needs_images, session.items)):
         _shared(session.config).note(NEEDED)
+    if any(map(_needs_services, session.items)):
+        _shared(session.config).note(SERVICES)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -238,8 +241,13 @@ def pytest_terminal_summary(
 
 
 def _begin(config: pytest.Config) -> None:
+    run, capture = _run(config), config.pluginmanager.getplugin("capturemanager")
     try:
-        _run(config).trial.begin()
+        run.trial.begin()
+        if _shared(config).is_noted(SERVICES):
+            # Minutes, where they are built: that is shown.
+            with capture.global_and_fixture_disabled() if capture else nullcontext():
+                run.servers.build_services()
     except UserError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -278,6 +286,11 @@ def _is_worker(config: pytest.Config) -> bool:
 def _needs_images(item: pytest.Item) -> bool:
     names = getattr(item, "fixturenames", ())
     return "seatrial_run" in names or "seatrial_case" in names
+
+
+def _needs_services(item: pytest.Item) -> bool:
+    names = getattr(item, "fixturenames", ())
+    return "seatrial_services" in names or "tracking" in kinds_of(names)
 
 
 def _case_of(item: pytest.Item) -> Case | None:

@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError
 
-from seatrial import catalogue
 from seatrial.contract import Promise
 from seatrial.errors import UserError
-from seatrial.project import command
 from seatrial.stack.ownership import remove_containers
 from seatrial.stack.server import (
     Server,
@@ -30,6 +28,7 @@ from seatrial.stack.server import (
 from seatrial.stack.services import ALWAYS, SecureStore, ServiceAddresses, Services
 from seatrial.stack.settings import EMBEDDED, PROXIED
 from seatrial.stack.waiting import ContainerError
+from seatrial.trial import service_images
 from seatrial.trial.once import Once
 from seatrial.trial.parametrize import is_wanted
 
@@ -70,8 +69,6 @@ class ServerPool:
         Raises:
             StartError: one of them does not start.
         """
-        if self._trial.options.stack == "embedded":
-            return None
         try:
             found = self._trial.shared.get("services", self._start_services)
         except UserError as error:
@@ -282,25 +279,50 @@ class ServerPool:
             remove_containers(self._trial.client, self._trial.session)
             wait(unfinished, timeout=1)
 
-    def _start_services(self) -> dict[str, Any] | None:
-        if not self._trial.tracking:
-            return None
-        promised = [source.contract.server.databases or [] for source in self._trial.sources]
+    @property
+    def needed_services(self) -> tuple[str, ...]:
+        """The services that the images under test promise to work with."""
+        trial = self._trial
+        servers = [source for source in trial.sources if not source.contract.serves_models]
+        if trial.options.stack == "embedded" or not servers:
+            return ()
+        promised = [source.contract.server.databases or [] for source in servers]
         mysql = any("mysql" in databases for databases in promised) and is_wanted(
-            Promise("server.databases", "mysql"), options=self._trial.options
+            Promise("server.databases", "mysql"), options=trial.options
         )
+        return (*ALWAYS, *(["mysql"] if mysql else []))
+
+    def build_services(self) -> None:
+        """Build the services that are missing and that nobody builds beforehand.
+
+        Raises:
+            UserError: one can't be built.
+        """
+        trial = self._trial
+        service_images.build_missing(
+            trial.client, self.needed_services, trial.options.service_images
+        )
+
+    def _start_services(self) -> dict[str, Any] | None:
+        if not self.needed_services:
+            return None
         try:
-            return self._services_of(*ALWAYS, *(["mysql"] if mysql else [])).start().as_json()
+            return self._services_of(*self.needed_services).start().as_json()
         except (ContainerError, APIError) as failure:
             reason = failure.explanation if isinstance(failure, APIError) else failure
             raise UserError(f"a service did not start: {reason}") from None
 
+    def service_image(self, name: str) -> str:
+        """The reference of a service's image, for a test that starts one of its own.
+
+        Raises:
+            UserError: it is not there.
+        """
+        trial = self._trial
+        found = service_images.references(trial.client, [name], trial.options.service_images)
+        return found[name]
+
     def _services_of(self, *names: str) -> Services:
-        trial, known = self._trial, catalogue.load_builtin().services
-        images = {name: known[name].reference for name in names}
-        for name, reference in images.items():
-            if not trial.client.images.list(reference):
-                raise UserError(
-                    f"{reference} is not there: run {command(f'build --variant {name}')}"
-                )
+        trial = self._trial
+        images = service_images.references(trial.client, names, trial.options.service_images)
         return Services(trial.client, trial.session, images)

@@ -60,11 +60,14 @@ class SharedState:
 
     def note(self, name: str) -> None:
         """Set a sign that `is_noted` finds in every process."""
-        self._path(name).touch()
+        self._sign(name).touch()
 
     def is_noted(self, name: str) -> bool:
         """Whether a process has set that sign."""
-        return self._path(name).exists()
+        return self._sign(name).exists()
+
+    def _sign(self, name: str) -> Path:
+        return self._path(name).with_suffix(".sign")
 
     def _path(self, name: str) -> Path:
         # A label may be an image's reference.
