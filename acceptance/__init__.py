@@ -1,1 +1,1 @@
-"""The trial: what an MLflow image promises, tried against real services."""
+"""The acceptance tests: promises of an MLflow image, tried against real services."""

@@ -1,24 +1,39 @@
-"""Short names for the fixtures of the trial, which these tests alone use."""
+"""Short names for the fixtures of the trial, and fixtures that only the acceptance tests need."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mlflow import MlflowClient
 
     from seatrial.contract import Promise
     from seatrial.stack.image_under_test import ImageUnderTest
+    from seatrial.stack.model_server import ModelServer
     from seatrial.stack.server import Server
     from seatrial.stack.services import ServiceAddresses
     from seatrial.stack.settings import ServerSettings
     from seatrial.stack.workspace import Workspace
-    from seatrial.trial.fixtures import Launch, RunInImage, StartServing
+    from seatrial.trial.fixtures import (
+        ClientFor,
+        Launch,
+        NewExperiment,
+        NewName,
+        NewRun,
+        RunInImage,
+        StartServing,
+    )
     from seatrial.trial.model_serving import Serving
     from seatrial.trial.pool import ServerPool
     from seatrial.trial.session import TrialSession
+
+    from .postgresql import PrivatePostgreSQL
+    from .serving import Sample, StartServer
 
 
 @pytest.fixture(scope="session")
@@ -41,8 +56,14 @@ def image(seatrial_image: ImageUnderTest) -> ImageUnderTest:
 
 @pytest.fixture
 def promised(seatrial_promised: Promise) -> Promise:
-    """The one promise that this run of the test is about."""
+    """The promise that this run of the test is about."""
     return seatrial_promised
+
+
+@pytest.fixture
+def promised_number(promised: Promise) -> int:
+    """The number that the image promises: seconds, bytes, connections, replicas."""
+    return int(str(promised.value))
 
 
 @pytest.fixture
@@ -101,7 +122,7 @@ def run_in_image(seatrial_run_in_image: RunInImage) -> RunInImage:
 
 @pytest.fixture
 def workspace(seatrial_workspace: Workspace) -> Workspace:
-    """A folder of this test alone, for the image's own programs to work in."""
+    """A folder of this test alone, in which the image's own programs work."""
     return seatrial_workspace
 
 
@@ -115,6 +136,12 @@ def serving(seatrial_serving: Serving) -> Serving:
 def serve(seatrial_serve: StartServing) -> StartServing:
     """Start models' servers for this test alone."""
     return seatrial_serve
+
+
+@pytest.fixture
+def client_for(seatrial_client_for: ClientFor) -> ClientFor:
+    """Point MLflow's client, and the fluent API of this process, at a server."""
+    return seatrial_client_for
 
 
 @pytest.fixture
@@ -133,3 +160,67 @@ def experiment(seatrial_experiment: str) -> str:
 def direct_client(seatrial_direct_client: MlflowClient) -> MlflowClient:
     """The MLflow client of `direct_server`."""
     return seatrial_direct_client
+
+
+@pytest.fixture
+def new_name(seatrial_new_name: NewName) -> NewName:
+    """Make up names for experiments and models that no other test uses."""
+    return seatrial_new_name
+
+
+@pytest.fixture
+def new_experiment(seatrial_new_experiment: NewExperiment) -> NewExperiment:
+    """Create experiments that are named after the test."""
+    return seatrial_new_experiment
+
+
+@pytest.fixture
+def new_run(seatrial_new_run: NewRun) -> NewRun:
+    """Create runs, each in an experiment of its own."""
+    return seatrial_new_run
+
+
+@pytest.fixture
+def private_postgresql(trial: TrialSession, servers: ServerPool) -> Iterator[PrivatePostgreSQL]:
+    """A PostgreSQL of this test alone, which the test starts, and may freeze or kill."""
+    from .postgresql import PrivatePostgreSQL
+
+    database = PrivatePostgreSQL(trial, servers.service_image("postgres"))
+    yield database
+    database.remove()
+
+
+@pytest.fixture
+def sample(serving: Serving) -> Sample:
+    """A model that the image under test serves, and an input of the model."""
+    from .serving import sample_of
+
+    return sample_of(serving)
+
+
+@pytest.fixture
+def sample_server(serving: Serving, sample: Sample) -> ModelServer:
+    """The server of the sample's model that tests share."""
+    return serving.server(sample.model)
+
+
+@pytest.fixture
+def serve_sample(serve: StartServing, sample: Sample) -> StartServer:
+    """Start servers of the sample's model for this test alone."""
+    return partial(serve, sample.model)
+
+
+@pytest.fixture
+def scriptable_server(serving: Serving) -> ModelServer:
+    """The server that tests share of the model that fails and waits when an input tells it to."""
+    from .serving import require_scriptable
+
+    return serving.server(require_scriptable(serving))
+
+
+@pytest.fixture
+def serve_scriptable(serving: Serving, serve: StartServing) -> StartServer:
+    """Start servers, for this test alone, of the model that fails and waits when told to."""
+    from .serving import require_scriptable
+
+    return partial(serve, require_scriptable(serving))

@@ -1,4 +1,4 @@
-"""How containers end."""
+"""The ends of containers: exit codes, and what the log says."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from seatrial.stack.running import RunningServer
 
 KILLED = 128 + signal.SIGKILL
-"""The exit code of what was killed."""
+"""The exit code of a process that was killed."""
 START = 60
-"""Seconds in which a container ends that has nothing to wait for, natively."""
+"""Seconds in which a container that waits for nothing ends, natively."""
 WITHIN = 15
-"""Seconds in which a container ends whose server was killed, natively."""
+"""Seconds in which a container whose server was killed ends, natively."""
 
 KILL_SERVER = """
 import os, signal
@@ -25,29 +25,42 @@ for name in os.listdir("/proc"):
         print(name, flush=True)
         os.kill(int(name), signal.SIGKILL)
 """
-"""Kills every process but the first one, which nothing inside a container can, and prints which.
+"""Kills every process but the first, which nothing inside a container can kill, and prints each.
 
-With the last of them the container may end, and the script in it.
+The container, and the script in it, may end with the last of them.
 """
 
 
-def ended(server: RunningServer, what: str, limit: float) -> int:
-    """Wait for the end of the container, and give back its exit code."""
+def wait_ended(server: RunningServer, cause: str, limit: float) -> int:
+    """Wait for the end of the container, and return its exit code.
+
+    Args:
+        server: the container's.
+        cause: why it is to end, for the message.
+        limit: seconds, natively.
+    """
     longest = limit * server.image.scale
     try:
         code: int | None = server.container.wait(timeout=longest)["StatusCode"]
-    except requests.RequestException:  # what the engine's client makes of the time limit
+    except requests.RequestException:  # the engine's client raises it at the time limit
         code = None
     if code is None:
-        pytest.fail(f"the container still runs after {longest} s: {what}")
+        pytest.fail(f"the container still runs after {longest} s: {cause}")
     return code
 
 
-def assert_clear_end(server: RunningServer, what: str, *named: str, limit: float = START) -> None:
-    """It ends as a failure, and its log names the cause without a traceback."""
-    code = ended(server, what, limit)
+def assert_clear_end(server: RunningServer, cause: str, *named: str, limit: float = START) -> None:
+    """Require a failure's exit code, and a log that names the cause without a traceback.
+
+    Args:
+        server: the container's.
+        cause: why it is to end, for the message.
+        named: words of the log.
+        limit: seconds, natively.
+    """
+    code = wait_ended(server, cause, limit)
     log = server.logs(1000)
-    assert code not in (0, 143), f"exit code {code} hides the failure: {what}"
+    assert code not in (0, 143), f"exit code {code} hides the failure: {cause}"
     missing = [word for word in named if word not in log]
-    assert not missing, f"{what}, and the log doesn't name {missing}"
-    assert "Traceback" not in log, f"{what}, and the log has a traceback in the place of one line"
+    assert not missing, f"{cause}, and the log doesn't name {missing}"
+    assert "Traceback" not in log, f"{cause}, and the log has a traceback in the place of one line"

@@ -1,7 +1,7 @@
-"""The documentation's guides, as something that can be run.
+"""Run the commands of the documentation's guides.
 
-Of a guide's fenced blocks, those in `sh` are run one after the other, and one in `json` is what the
-block before it prints at its end. The block `sh clean` is run whatever came of the others.
+The blocks `sh` of a guide are run one after the other. A block `json` is what the block before it
+prints at its end. The block `sh clean` is run whether the others succeeded or not.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class Step:
 
     commands: str
     answer: str | None
-    """What it must print at its end, as JSON."""
+    """JSON that the commands must print at their end."""
 
 
 @dataclass(frozen=True)
 class Guide:
-    """What a guide says to do."""
+    """The commands of a guide."""
 
     steps: tuple[Step, ...]
     clean: str
@@ -44,15 +44,17 @@ def read(path: Path) -> Guide:
         if token.type == "fence"
     ]
     steps = []
-    for (kind, content), (following, answer) in zip(blocks, [*blocks[1:], ("", "")], strict=True):
-        if kind == "sh":
+    for (language, content), (following, answer) in zip(
+        blocks, [*blocks[1:], ("", "")], strict=True
+    ):
+        if language == "sh":
             steps.append(Step(content, answer if following == "json" else None))
-    (clean,) = (content for kind, content in blocks if kind == _CLEAN)
+    (clean,) = (content for language, content in blocks if language == _CLEAN)
     return Guide(tuple(steps), clean)
 
 
 def run(commands: str, *, limit: float) -> subprocess.CompletedProcess[str]:
-    """Run commands as a reader would, in the project's folder, with what is installed here."""
+    """Run commands in the project's folder, with the programs of this environment."""
     programs = Path(sys.executable).parent
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", commands],

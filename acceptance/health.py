@@ -1,4 +1,4 @@
-"""Health checks, as the engine makes them."""
+"""Health checks that the engine runs."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 NANOSECONDS = 1_000_000_000
 DEFAULT = 30 * NANOSECONDS
-"""The engine's, for what an image leaves out."""
+"""The engine's default for an interval or a time limit that an image leaves out."""
 
 
 def wait_healthy(container: Container) -> None:
-    """Wait until the engine says so: it asks once in an interval.
+    """Wait until the engine, which checks once in an interval, reports the container as healthy.
 
     Raises:
         ContainerError: the container has ended, or two intervals are over.
     """
-    said = container.attrs["Config"]["Healthcheck"]
-    interval = (said.get("Interval") or DEFAULT) / NANOSECONDS
-    timeout = (said.get("Timeout") or DEFAULT) / NANOSECONDS
+    check = container.attrs["Config"]["Healthcheck"]
+    interval = (check.get("Interval") or DEFAULT) / NANOSECONDS
+    timeout = (check.get("Timeout") or DEFAULT) / NANOSECONDS
 
     def healthy() -> bool:
         return bool(container.attrs["State"]["Health"]["Status"] == "healthy")

@@ -1,4 +1,4 @@
-"""One face for servers of either kind: where they answer, and what they are known to answer."""
+"""A common interface of tracking servers and models' servers, for tests of HTTP alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from seatrial.wire.cases import Target
 from seatrial.wire.exchange import Address
 
-from .serving import SCRIPTABLE, any_payload, with_parameters
+from .serving import JSON, SCRIPTABLE, with_parameters
 
 if TYPE_CHECKING:
     from seatrial.stack.running import RunningServer
@@ -25,16 +25,17 @@ REACHED_WITHIN = 3.0
 
 @dataclass(frozen=True)
 class HttpService:
-    """A server under test, as a client on this host sees it."""
+    """A server under test, and where a client on this host finds it."""
 
     server: RunningServer
     target: Target
 
     @property
     def direct(self) -> Target:
-        """The same without the engine's proxy for published ports, where this host reaches that.
+        """The container's own address, or the published one where this host has no route to it.
 
-        The proxy has limits of its own: with 20 000 open files, it ends at 5 700 connections.
+        The engine's proxy for published ports has limits of its own: with 20 000 open files, it
+        ends at 5 700 connections.
         """
         container = self.server.container
         container.reload()
@@ -47,7 +48,7 @@ class HttpService:
 
     @property
     def scale(self) -> int:
-        """What every time limit is multiplied with."""
+        """The factor of every time limit."""
         return self.server.image.scale
 
     def log_lines(self) -> list[str]:
@@ -59,11 +60,11 @@ class StartService(Protocol):
     """Start a server for one test; it is removed when the test ends."""
 
     def __call__(self) -> HttpService:
-        """Start it, and wait until it is ready."""
+        """Start the server, and wait until it is ready."""
 
 
 def tracking_service(server: Server) -> HttpService:
-    """MLflow's own server."""
+    """Describe MLflow's own server."""
     target = Target(
         address_of(server),
         health="/health",
@@ -76,9 +77,9 @@ def tracking_service(server: Server) -> HttpService:
     return HttpService(server, target)
 
 
-def model_service(server: RunningServer, kind: str, serving: Serving) -> HttpService:
-    """A server of a model of that kind."""
-    content_type, body = _small_input(kind, serving)
+def model_service(server: RunningServer, model: str, serving: Serving) -> HttpService:
+    """Describe a server of a model."""
+    content_type, body = _small_input(model, serving)
     target = Target(
         address_of(server),
         health="/ping",
@@ -89,26 +90,21 @@ def model_service(server: RunningServer, kind: str, serving: Serving) -> HttpSer
     return HttpService(server, target)
 
 
-def model_kind(serving: Serving) -> str:
-    """The kind of model that is served."""
-    return any_payload(serving)[0]
-
-
 def address_of(server: RunningServer) -> Address:
-    """Where a server answers on this host."""
+    """Read the address at which a server answers on this host."""
     parts = urlsplit(server.url)
     assert parts.hostname
     assert parts.port
     return Address(parts.hostname, parts.port)
 
 
-def _small_input(kind: str, serving: Serving) -> tuple[str, str]:
-    """An input of few bytes: some cases send each in a chunk of its own."""
-    if kind == SCRIPTABLE:
-        return "application/json", with_parameters()
+def _small_input(model: str, serving: Serving) -> tuple[str, str]:
+    """Find an input of few bytes: some cases send each byte in a chunk of its own."""
+    if model == SCRIPTABLE:
+        return JSON, with_parameters()
 
     def size(payload: Payload) -> int:
         return len(payload.body)
 
-    smallest = min(serving.cases[kind].payloads.values(), key=size)
+    smallest = min(serving.cases[model].payloads.values(), key=size)
     return smallest.content_type, smallest.body

@@ -1,4 +1,4 @@
-"""Models that tests make."""
+"""A model that needs nothing beside MLflow."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def put_doubling(workspace: Workspace, scratch: Path) -> str:
     """Put a model that needs nothing beside MLflow into a workspace.
 
     Args:
-        workspace: gets the folder `model`.
-        scratch: a folder of this host, to make it in.
+        workspace: where the folder `model` is put.
+        scratch: a folder of this host, in which the model is made.
 
     Returns:
-        its path in the workspace.
+        the path of the model in the workspace.
     """
     code, folder = scratch / "doubling.py", scratch / "model"
     code.write_text(DOUBLING, encoding="utf-8")

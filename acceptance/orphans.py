@@ -32,9 +32,9 @@ for name in os.listdir("/proc"):
 
 
 def assert_reaped(container: Container, image: ImageUnderTest) -> None:
-    """Orphans that have ended leave the process table of a container."""
+    """Make orphans in a container, and require that they leave its process table at their end."""
     wait = str(1 * image.scale)
-    left = run_in_container(container, image.contract.start.interpreter, "-c", _LEAVE, wait)
-    assert left.code == 0, f"orphans can't be made: {left}"
-    number = len(left.output.split())
+    outcome = run_in_container(container, image.contract.start.interpreter, "-c", _LEAVE, wait)
+    assert outcome.code == 0, f"orphans can't be made: {outcome}"
+    number = len(outcome.output.split())
     assert not number, f"{number} of 5 ended orphans are still in the table"

@@ -1,4 +1,4 @@
-"""What a model's server answers, compared with what the model says in Python."""
+"""Answers of a model's server, compared with the predictions of the model in Python."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import requests
 
     from seatrial.stack.image_under_test import ImageUnderTest
+    from seatrial.stack.model_server import ModelServer
     from seatrial.trial.model_cases import ModelCase, Payload
 
 ACROSS_ARCHITECTURES = 1e-9
@@ -24,35 +25,41 @@ is 1e-16, and a few thousand operations on values of like size add up to less th
 
 
 def assert_answered(
-    answer: requests.Response, expected: object, image: ImageUnderTest, what: str = "the answer"
+    answer: requests.Response, expected: object, image: ImageUnderTest, case: str = "the answer"
 ) -> None:
-    """It has the model's predictions: the same bits natively, where the model was made.
+    """Require the model's predictions: the same bits natively, where the model was made.
 
     Args:
         answer: of a server.
         expected: predictions as JSON has them.
         image: which image, on which platform, has answered.
-        what: was asked.
+        case: what the request was about, for the message.
     """
-    said = f"{answer.status_code} {answer.text[:500]}"
-    assert answer.status_code == HTTPStatus.OK, f"{what}: {said}"
+    shown = f"{answer.status_code} {answer.text[:500]}"
+    assert answer.status_code == HTTPStatus.OK, f"{case}: {shown}"
     try:
         found = answer.json()["predictions"]
     except (ValueError, KeyError, TypeError):
-        pytest.fail(f'{what}: no JSON with "predictions": {said}')
+        pytest.fail(f'{case}: no JSON with "predictions": {shown}')
     tolerance = 0.0 if image.native else ACROSS_ARCHITECTURES
     different = difference(found, expected, tolerance)
-    assert not different, f"{what}: {different}"
+    assert not different, f"{case}: {different}"
+
+
+def assert_predicts(server: ModelServer, payload: Payload, case: str = "the answer") -> None:
+    """Ask a server, and require the predictions that the payload was made with."""
+    answer = server.ask(payload.body, payload.content_type)
+    assert_answered(answer, payload.predictions, server.image, case)
 
 
 def difference(found: object, expected: object, tolerance: float, place: str = "") -> str:
-    """The first difference between two predictions, in words; empty for none.
+    """Put the first difference between two predictions into words; empty for none.
 
     Args:
         found: as JSON has it.
-        expected: likewise.
+        expected: as JSON has it.
         tolerance: of numbers, relatively.
-        place: where in the predictions they stand.
+        place: where in the predictions the two stand.
     """
     parts: Sequence[tuple[object, object, object]]
     if isinstance(expected, dict) and isinstance(found, dict) and found.keys() == expected.keys():
@@ -65,7 +72,9 @@ def difference(found: object, expected: object, tolerance: float, place: str = "
         return ""
     else:
         return f"predictions{place} is {_short(found)} instead of {_short(expected)}"
-    faults = (difference(one, other, tolerance, f"{place}[{key!r}]") for key, one, other in parts)
+    faults = (
+        difference(part, wanted, tolerance, f"{place}[{key!r}]") for key, part, wanted in parts
+    )
     return next(filter(None, faults), "")
 
 
@@ -75,11 +84,11 @@ def _same(found: object, expected: object, tolerance: float) -> bool:
         return False
     if found == expected:
         return True
-    # An integer has no neighbours that would do: as doubles, those beyond 2**53 are the same.
+    # Integers must be equal: as doubles, neighbours beyond 2**53 are the same number.
     if not isinstance(expected, float):
         return False
     if math.isnan(expected):
-        # JSON has no NaN: MLflow writes one nevertheless, others write null.
+        # JSON has no NaN: MLflow writes NaN nevertheless, other servers write null.
         return found is None or (isinstance(found, float) and math.isnan(found))
     try:
         near = isinstance(found, int | float) and math.isclose(found, expected, rel_tol=tolerance)
@@ -93,8 +102,8 @@ def _short(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def reckoned(case: ModelCase, payload: Payload) -> object:
-    """What the trial's own models say to a payload, by their weights and plain arithmetic.
+def computed_predictions(case: ModelCase, payload: Payload) -> object:
+    """Compute the predictions of the trial's own models from their weights, by plain arithmetic.
 
     An image that makes its own expectations, wrong ones, would otherwise agree with itself.
 
@@ -124,5 +133,5 @@ def _softmax(weights: Any, row: Sequence[float]) -> list[float]:
     means, scales = weights["means"], weights["scales"]
     scaled = [(x - mean) / scale for x, mean, scale in zip(row, means, scales, strict=True)]
     sums = [_line(slope, offset, scaled) for slope, offset in weights["classes"]]
-    powers = [math.exp(one - max(sums)) for one in sums]
-    return [one / math.fsum(powers) for one in powers]
+    powers = [math.exp(value - max(sums)) for value in sums]
+    return [power / math.fsum(powers) for power in powers]

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from seatrial.trial.session import TrialSession
 
 DISTRIBUTION = "seatrial-private"
-"""A wheel."""
+"""A distribution that is there as a wheel."""
 CURIOUS = "seatrial-curious"
-"""A source, whose build writes down all that it can see: `seatrial_curious.FOUND`."""
+"""A distribution that is there as a source, whose build writes down all that it can see."""
 PORT = 8000
 LIMIT = 30
-"""Seconds until it answers."""
+"""Seconds until the index answers."""
 
 SERVE = """
 import base64, http.server, json, os, sys
@@ -45,9 +45,9 @@ for distribution, (name, content) in files.items():
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         allowed = self.headers.get("Authorization") == expected
-        kind, body = pages.get(self.path, ("text/plain", b""))
+        content_type, body = pages.get(self.path, ("text/plain", b""))
         self.send_response(401 if not allowed else 200 if body else 404)
-        self.send_header("Content-Type", kind)
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body) if allowed else 0))
         if not allowed:
             self.send_header("WWW-Authenticate", "Basic")
@@ -61,30 +61,31 @@ http.server.ThreadingHTTPServer(("", int(sys.argv[2])), Handler).serve_forever()
 
 
 @dataclass(frozen=True)
-class Index:
+class PrivateIndex:
     """A running index."""
 
     host: str
     password: str = field(repr=False)
     version: str
-    """Of its packages: one that no cache has."""
+    """The version of its packages, which no cache has."""
 
     @property
     def url(self) -> str:
-        """As it is given to uv and pip."""
+        """The URL of the index for uv and pip, with the password."""
         return f"http://team:{self.password}@{self.host}:{PORT}/simple"
 
 
 @contextmanager
-def private_index(trial: TrialSession) -> Iterator[Index]:
-    """Start an index of `DISTRIBUTION` and `CURIOUS`, where builds of the engine reach it."""
+def start_index(trial: TrialSession) -> Iterator[PrivateIndex]:
+    """Start an index of `DISTRIBUTION` and `CURIOUS` that the engine's builds reach."""
     image, password, version = trial.tracking[0], token_hex(16), f"1.{randbelow(10**9)}"
     files = {
         DISTRIBUTION: (f"seatrial_private-{version}-py3-none-any.whl", _wheel(version)),
         CURIOUS: (f"seatrial_curious-{version}.tar.gz", _source(version)),
     }
     encoded = {
-        each: (name, base64.b64encode(content).decode()) for each, (name, content) in files.items()
+        distribution: (name, base64.b64encode(content).decode())
+        for distribution, (name, content) in files.items()
     }
     server = (
         DockerContainer(image.configuration.image_id)
@@ -94,7 +95,7 @@ def private_index(trial: TrialSession) -> Iterator[Index]:
         .with_kwargs(
             entrypoint=[image.contract.start.interpreter],
             labels=trial.session.labels,
-            network_mode="bridge",  # that of the builder's steps
+            network_mode="bridge",  # the network of a build's steps
             platform=image.platform,
         )
     )
@@ -102,7 +103,7 @@ def private_index(trial: TrialSession) -> Iterator[Index]:
         container = server.get_wrapped_container()
         container.reload()
         host = container.attrs["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
-        index = Index(host, password, version)
+        index = PrivateIndex(host, password, version)
         until(
             lambda: _asks_for_a_password(host),
             container=container,
@@ -114,7 +115,7 @@ def private_index(trial: TrialSession) -> Iterator[Index]:
 
 def _asks_for_a_password(host: str) -> bool:
     with requests.Session() as session:
-        session.trust_env = False  # a proxy knows nothing of this network
+        session.trust_env = False  # a proxy has no route to this network
         try:
             return session.get(f"http://{host}:{PORT}/simple/", timeout=5).status_code == 401
         except requests.ConnectTimeout:
@@ -142,9 +143,9 @@ _SETUP = """
 import glob, json, os
 from setuptools import setup
 
-looked_for = ("/run/secrets/*", "/proc/*/environ", "/lists/**", "/etc/pip.conf", "/root/**")
+places = ("/run/secrets/*", "/proc/*/environ", "/lists/**", "/etc/pip.conf", "/root/**")
 files = {}
-for path in sorted({path for each in looked_for for path in glob.glob(each, recursive=True)}):
+for path in sorted({path for place in places for path in glob.glob(place, recursive=True)}):
     try:
         with open(path, errors="replace") as file:
             files[path] = file.read()

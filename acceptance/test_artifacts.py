@@ -16,15 +16,12 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from seatrial.trial.clients import client_of, fresh_name
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from mlflow import MlflowClient
 
     from seatrial.stack.server import Server
     from seatrial.stack.services import ServiceAddresses
+    from seatrial.trial.fixtures import ClientFor, NewRun
 
 MIB = 1024 * 1024
 LARGE = "large.bin"
@@ -42,8 +39,8 @@ def _checksum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _same(found: bytes, written: bytes) -> None:
-    """By size and checksum: pytest would spell out megabytes that differ."""
+def _assert_same(found: bytes, written: bytes) -> None:
+    """Compare size and checksum: pytest would spell out megabytes that differ."""
     assert len(found) == len(written), f"{len(found)} of {len(written)} bytes are there"
     assert _checksum(found) == _checksum(written), "as many bytes, but others"
 
@@ -58,8 +55,16 @@ def _checksums_below(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def large() -> bytes:
-    """64 MiB that don't compress, the same in every run."""
+    """Content of 64 MiB that doesn't compress, the same in every run."""
     return random.Random(20_260_101).randbytes(64 * MIB)
+
+
+@pytest.fixture
+def large_file(large: bytes, tmp_path: Path) -> Path:
+    """The large content on this machine's disk."""
+    path = tmp_path / LARGE
+    path.write_bytes(large)
+    return path
 
 
 @pytest.fixture
@@ -73,192 +78,198 @@ def tree(tmp_path: Path) -> Path:
     return folder
 
 
+def _stored(server: Server, run_id: str) -> dict[str, bytes]:
+    """Look behind the server: content of the run's artifacts in the store, by path."""
+    marker = f"{run_id}/artifacts/"
+    return {
+        key.partition(marker)[2]: content
+        for key, content in server.objects(containing=marker).items()
+    }
+
+
 class ArtifactStore:
-    """What holds for every way to the store; the ways are the classes below."""
+    """Tests of both kinds of access to the store, which the classes below choose as `target`."""
 
     @pytest.fixture
-    def way(self, target: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
-        """The client of the server whose way is tried."""
-        with client_of(target, monkeypatch) as client:
-            yield client
+    def client(self, target: Server, client_for: ClientFor) -> MlflowClient:
+        return client_for(target)
 
     @pytest.fixture
-    def run_id(self, way: MlflowClient, request: pytest.FixtureRequest) -> str:
-        return str(way.create_run(way.create_experiment(fresh_name(request))).info.run_id)
-
-    def _behind(self, target: Server, run_id: str) -> dict[str, bytes]:
-        """What lies in the store under the run, by the artifact's path."""
-        marker = f"{run_id}/artifacts/"
-        return {
-            key.partition(marker)[2]: content
-            for key, content in target.objects(containing=marker).items()
-        }
+    def run_id(self, client: MlflowClient, new_run: NewRun) -> str:
+        return new_run(client)
 
     def test_tree_comes_back_byte_for_byte(
-        self, way: MlflowClient, run_id: str, tree: Path, tmp_path: Path, target: Server
+        self, client: MlflowClient, run_id: str, tree: Path, tmp_path: Path, target: Server
     ) -> None:
-        way.log_artifacts(run_id, str(tree), "tree")
-        back = Path(way.download_artifacts(run_id, "tree", str(tmp_path)))
+        client.log_artifacts(run_id, str(tree), "tree")
+        back = Path(client.download_artifacts(run_id, "tree", str(tmp_path)))
         expected = {name: _checksum(content) for name, content in TREE.items()}
         assert _checksums_below(back) == expected
-        behind = {
+        stored = {
             path.removeprefix("tree/"): _checksum(content)
-            for path, content in self._behind(target, run_id).items()
+            for path, content in _stored(target, run_id).items()
         }
-        assert behind == expected
+        assert stored == expected
 
-    def test_listing(self, way: MlflowClient, run_id: str, tree: Path) -> None:
-        way.log_artifacts(run_id, str(tree))
+    def test_listing(self, client: MlflowClient, run_id: str, tree: Path) -> None:
+        client.log_artifacts(run_id, str(tree))
         # The server leaves the size 0 out of its answer, as it does the size of a folder.
-        top = {one.path: (one.is_dir, one.file_size or 0) for one in way.list_artifacts(run_id)}
+        top = {
+            entry.path: (entry.is_dir, entry.file_size or 0)
+            for entry in client.list_artifacts(run_id)
+        }
         files = {name: (False, len(content)) for name, content in TREE.items() if "/" not in name}
         folders = {name.partition("/")[0]: (True, 0) for name in TREE if "/" in name}
         assert top == files | folders
-        below = way.list_artifacts(run_id, "größe/数値")
-        assert [one.path for one in below] == ["größe/数値/🚢 ship.txt"]
-        assert way.list_artifacts(run_id, "not/there") == []
+        below = client.list_artifacts(run_id, "größe/数値")
+        assert [entry.path for entry in below] == ["größe/数値/🚢 ship.txt"]
+        assert client.list_artifacts(run_id, "not/there") == []
 
     def test_partial_download(
-        self, way: MlflowClient, run_id: str, tree: Path, tmp_path: Path
+        self, client: MlflowClient, run_id: str, tree: Path, tmp_path: Path
     ) -> None:
-        way.log_artifacts(run_id, str(tree))
+        client.log_artifacts(run_id, str(tree))
         part = tmp_path / "part"
         part.mkdir()
-        folder = Path(way.download_artifacts(run_id, "deep/er", str(part)))
+        folder = Path(client.download_artifacts(run_id, "deep/er", str(part)))
         assert set(_checksums_below(folder)) == {"and/deeper/still/leaf.json"}
         assert len(_checksums_below(part)) == 1, "more than the folder came down"
-        one = way.download_artifacts(run_id, "größe/数値/🚢 ship.txt", str(part))
-        assert Path(one).read_bytes() == TREE["größe/数値/🚢 ship.txt"]
+        file = client.download_artifacts(run_id, "größe/数値/🚢 ship.txt", str(part))
+        assert Path(file).read_bytes() == TREE["größe/数値/🚢 ship.txt"]
         with pytest.raises(MlflowException, match=r"not-there\.txt"):
-            way.download_artifacts(run_id, "not-there.txt", str(part))
+            client.download_artifacts(run_id, "not-there.txt", str(part))
 
-    def test_overwriting_replaces(self, way: MlflowClient, run_id: str, target: Server) -> None:
-        way.log_text(run_id, "a first text, longer than the second", "note.txt")
-        way.log_text(run_id, "second", "note.txt")
+    def test_overwriting_replaces(self, client: MlflowClient, run_id: str, target: Server) -> None:
+        client.log_text(run_id, "a first text, longer than the second", "note.txt")
+        client.log_text(run_id, "second", "note.txt")
         assert mlflow.artifacts.load_text(f"runs:/{run_id}/note.txt") == "second"
-        assert self._behind(target, run_id) == {"note.txt": b"second"}
+        assert _stored(target, run_id) == {"note.txt": b"second"}
 
-    def test_deletion(self, way: MlflowClient, run_id: str, tree: Path, target: Server) -> None:
-        way.log_artifacts(run_id, str(tree))
-        repository = get_artifact_repository(way.get_run(run_id).info.artifact_uri)
+    def test_deletion(self, client: MlflowClient, run_id: str, tree: Path, target: Server) -> None:
+        client.log_artifacts(run_id, str(tree))
+        repository = get_artifact_repository(client.get_run(run_id).info.artifact_uri)
         repository.delete_artifacts("deep")
         repository.delete_artifacts("note.txt")
         left = {name for name in TREE if not name.startswith("deep/") and name != "note.txt"}
-        assert set(self._behind(target, run_id)) == left
-        assert "deep" not in {one.path for one in way.list_artifacts(run_id)}
+        assert set(_stored(target, run_id)) == left
+        assert "deep" not in {entry.path for entry in client.list_artifacts(run_id)}
 
     def test_large_file(
-        self, way: MlflowClient, run_id: str, large: bytes, tmp_path: Path, target: Server
+        self, client: MlflowClient, run_id: str, large_file: Path, target: Server
     ) -> None:
-        path = tmp_path / LARGE
-        path.write_bytes(large)
-        way.log_artifact(run_id, str(path), "weights")
-        back = Path(way.download_artifacts(run_id, f"weights/{LARGE}", str(tmp_path / "back")))
-        _same(back.read_bytes(), large)
-        _same(self._behind(target, run_id)[f"weights/{LARGE}"], large)
+        large, folder = large_file.read_bytes(), large_file.parent / "back"
+        client.log_artifact(run_id, str(large_file), "weights")
+        back = Path(client.download_artifacts(run_id, f"weights/{LARGE}", str(folder)))
+        _assert_same(back.read_bytes(), large)
+        _assert_same(_stored(target, run_id)[f"weights/{LARGE}"], large)
 
 
 @pytest.mark.promise("server.capabilities", "artifacts")
 @pytest.mark.promise("server.artifact_access", "proxied")
 class TestProxied(ArtifactStore):
-    """Clients send artifacts to the server, which alone knows the store."""
+    """Clients that send artifacts to the server, which alone knows the store."""
 
     @pytest.fixture
     def target(self, server: Server) -> Server:
         return server
 
-    def test_client_needs_no_store(self, way: MlflowClient, run_id: str) -> None:
-        uri = way.get_run(run_id).info.artifact_uri
+    def test_client_needs_no_store(self, client: MlflowClient, run_id: str) -> None:
+        uri = client.get_run(run_id).info.artifact_uri
         assert uri.startswith("mlflow-artifacts:"), f"the client is sent to {uri}"
 
 
 @pytest.mark.promise("server.capabilities", "artifacts")
 @pytest.mark.promise("server.artifact_access", "direct")
 class TestDirect(ArtifactStore):
-    """Clients talk to S3 themselves; the server only says where."""
+    """Clients that talk to S3 themselves; the server only gives the address."""
 
     @pytest.fixture
     def target(self, direct_server: Server) -> Server:
         return direct_server
 
     def test_client_is_sent_to_the_bucket(
-        self, way: MlflowClient, run_id: str, target: Server
+        self, client: MlflowClient, run_id: str, target: Server
     ) -> None:
-        uri = way.get_run(run_id).info.artifact_uri
+        uri = client.get_run(run_id).info.artifact_uri
         assert uri.startswith(f"s3://{target.stores.bucket}/"), f"the client is sent to {uri}"
 
 
-def _stored(
-    server: Server, text: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> list[bytes]:
-    """Log one text, and give back what lies behind the server of its run."""
-    with client_of(server, monkeypatch) as client:
-        run_id = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
-        client.log_text(run_id, text, "note.txt")
-    return list(server.objects(containing=run_id).values())
-
-
 @pytest.mark.promise("server.artifact_stores", "s3")
-def test_store_is_the_bucket(
-    s3_server: Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
+def test_store_is_the_bucket(s3_server: Server, client_for: ClientFor, new_run: NewRun) -> None:
     assert s3_server.settings.store == "s3"
-    found = _stored(s3_server, "in the bucket", monkeypatch, request)
+    client = client_for(s3_server)
+    run_id = new_run(client)
+
+    client.log_text(run_id, "in the bucket", "note.txt")
+
+    found = list(s3_server.objects(containing=run_id).values())
     assert found == [b"in the bucket"], f"the bucket holds {found} of the run"
 
 
 @pytest.mark.promise("server.artifact_stores", "file")
 def test_store_is_the_volume(
-    embedded_server: Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    embedded_server: Server, client_for: ClientFor, new_run: NewRun
 ) -> None:
     assert embedded_server.settings.store == "file"
-    found = _stored(embedded_server, "in the volume", monkeypatch, request)
+    client = client_for(embedded_server)
+    run_id = new_run(client)
+
+    client.log_text(run_id, "in the volume", "note.txt")
+
+    found = list(embedded_server.objects(containing=run_id).values())
     assert found == [b"in the volume"], f"the volume holds {found} of the run"
 
 
 PART = 5 * MIB
 """The smallest part that S3 takes."""
+PROXIED_MULTIPART = {
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "true",
+    "MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE": str(PART),
+    "MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE": str(PART),
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "true",
+    "MLFLOW_MULTIPART_DOWNLOAD_MINIMUM_FILE_SIZE": str(PART),
+    "MLFLOW_MULTIPART_DOWNLOAD_CHUNK_SIZE": str(PART),
+}
+"""Variables of a client that sends and fetches what is larger than a part in parts."""
+
+
+@pytest.fixture
+def _route_to_minio(services: ServiceAddresses) -> None:
+    """Skip where this host can't send parts to the store itself."""
+    try:
+        socket.create_connection((services.minio_address, 9000), timeout=3).close()
+    except OSError as error:
+        pytest.skip(f"this host has no route to the containers' network ({error}): runs on Linux")
 
 
 def _parts(server: Server, services: ServiceAddresses, run_id: str) -> tuple[str, int]:
-    """The key of the run's one object, and in how many parts it was written (S3: in its ETag)."""
+    """Read the key of the run's only object, and the number of its parts, which its ETag holds."""
     [key] = server.object_keys(containing=run_id)
     etag = services.s3().head_object(Bucket=server.stores.bucket, Key=key)["ETag"].strip('"')
     return key, int(etag.partition("-")[2] or 1)
 
 
 @pytest.mark.promise("server.multipart", "proxied")
+@pytest.mark.usefixtures("_route_to_minio")
 def test_proxied_upload_in_parts(
     s3_server: Server,
     services: ServiceAddresses,
-    large: bytes,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
+    large_file: Path,
+    client_for: ClientFor,
+    new_run: NewRun,
 ) -> None:
     """The server hands out presigned URLs, and the client sends the parts to the store."""
-    address = (services.minio_address, 9000)
-    try:
-        socket.create_connection(address, timeout=3).close()
-    except OSError as error:
-        pytest.skip(f"this host has no route to the containers' network ({error}): runs on Linux")
-    monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "true")
-    monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE", str(PART))
-    monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE", str(PART))
-    monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "true")
-    monkeypatch.setenv("MLFLOW_MULTIPART_DOWNLOAD_MINIMUM_FILE_SIZE", str(PART))
-    monkeypatch.setenv("MLFLOW_MULTIPART_DOWNLOAD_CHUNK_SIZE", str(PART))
-    path = tmp_path / LARGE
-    path.write_bytes(large)
-    with client_of(s3_server, monkeypatch) as client:
-        run_id = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
-        client.log_artifact(run_id, str(path))
-        back = client.download_artifacts(run_id, LARGE, str(tmp_path / "back"))
+    client = client_for(s3_server, **PROXIED_MULTIPART)
+    run_id, large = new_run(client), large_file.read_bytes()
+
+    client.log_artifact(run_id, str(large_file))
+    back = client.download_artifacts(run_id, LARGE, str(large_file.parent / "back"))
+
     key, parts = _parts(s3_server, services, run_id)
     expected = -(-len(large) // PART)
     assert parts == expected, f"{key} was written in {parts} parts, not in the client's {expected}"
-    _same(s3_server.objects(containing=run_id)[key], large)
-    _same(Path(back).read_bytes(), large)
+    _assert_same(s3_server.objects(containing=run_id)[key], large)
+    _assert_same(Path(back).read_bytes(), large)
 
 
 @pytest.mark.promise("server.multipart", "direct")
@@ -266,23 +277,21 @@ def test_direct_upload_in_parts(
     direct_client: MlflowClient,
     direct_server: Server,
     services: ServiceAddresses,
-    large: bytes,
-    tmp_path: Path,
-    request: pytest.FixtureRequest,
+    large_file: Path,
+    new_run: NewRun,
 ) -> None:
-    # Nothing to lower: these are boto3's parts, of 8 MiB, and MLflow's thresholds don't reach it.
-    path = tmp_path / LARGE
-    path.write_bytes(large)
-    experiment = direct_client.create_experiment(fresh_name(request))
-    run_id = direct_client.create_run(experiment).info.run_id
-    direct_client.log_artifact(run_id, str(path))
+    run_id, large = new_run(direct_client), large_file.read_bytes()
+
+    # The parts are boto3's, of 8 MiB: MLflow's thresholds don't reach it.
+    direct_client.log_artifact(run_id, str(large_file))
+
     key, parts = _parts(direct_server, services, run_id)
     assert parts > 1, f"{key} was written in one part"
-    _same(direct_server.objects(containing=run_id)[key], large)
+    _assert_same(direct_server.objects(containing=run_id)[key], large)
 
 
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
-# No backslash among them: in a Linux container it separates nothing, it is part of a name.
+# No path has a backslash: in a Linux container it separates nothing, it is part of a name.
 ESCAPES = [
     "../../../../../../etc/passwd",
     "..%2f..%2f..%2f..%2f..%2f..%2fetc%2fpasswd",
@@ -295,7 +304,7 @@ ESCAPES = [
 
 
 def _raw(server: Server, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-    """A request as it stands: ordinary clients tidy up a path before they send it."""
+    """Send a request as it stands: ordinary clients tidy up a path before they send it."""
     parts = urlsplit(server.url)
     connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=60)
     try:
@@ -307,7 +316,7 @@ def _raw(server: Server, method: str, path: str, body: bytes | None = None) -> t
 
 
 class PathTraversal:
-    """What holds for every store behind the proxy; the stores are the classes below."""
+    """Tests of every store behind the proxy, which the classes below choose as `target`."""
 
     @pytest.mark.parametrize("escape", ESCAPES)
     def test_reading(self, target: Server, escape: str) -> None:
@@ -335,12 +344,10 @@ class PathTraversal:
         # Flask answers two slashes in a row with a redirect to one: no success either.
         assert status >= 300, f"DELETE {path} was answered with {status}: {body[:200]!r}"
 
-    def test_from_a_run(
-        self, target: Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-    ) -> None:
-        with client_of(target, monkeypatch) as client:
-            run_id = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
-            client.log_text(run_id, "inside", "note.txt")
+    def test_from_a_run(self, target: Server, client_for: ClientFor, new_run: NewRun) -> None:
+        client = client_for(target)
+        run_id = new_run(client)
+        client.log_text(run_id, "inside", "note.txt")
         for escape in ESCAPES:
             path = f"/get-artifact?run_uuid={run_id}&path={escape}"
             status, body = _raw(target, "GET", path)
@@ -351,7 +358,7 @@ class PathTraversal:
 @pytest.mark.promise("server.refuses_path_traversal")
 @pytest.mark.promise("server.artifact_stores", "s3")
 class TestNoWayOutOfTheBucket(PathTraversal):
-    """A key with dots in it would lead to another folder once somebody downloads it."""
+    """S3, where a key with dots would lead to another folder once somebody downloads it."""
 
     @pytest.fixture
     def target(self, s3_server: Server) -> Server:
@@ -361,7 +368,7 @@ class TestNoWayOutOfTheBucket(PathTraversal):
 @pytest.mark.promise("server.refuses_path_traversal")
 @pytest.mark.promise("server.artifact_stores", "file")
 class TestNoWayOutOfTheVolume(PathTraversal):
-    """Beside the folder of the artifacts lie the database and the image's own files."""
+    """A volume, where the database and the image's own files lie beside the artifacts."""
 
     @pytest.fixture
     def target(self, embedded_server: Server) -> Server:

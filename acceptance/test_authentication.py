@@ -1,9 +1,8 @@
-"""A server that asks who is there: MLflow's own basic authentication."""
+"""MLflow's own basic authentication."""
 
 from __future__ import annotations
 
 import secrets
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,17 +12,14 @@ from mlflow.exceptions import MlflowException
 
 from seatrial.stack.server import DATA_PATH
 from seatrial.stack.settings import FILES_PATH
-from seatrial.trial.clients import client_of, fresh_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import psycopg
     from mlflow import MlflowClient
 
     from seatrial.stack.server import Server
     from seatrial.stack.settings import ServerSettings
-    from seatrial.trial.fixtures import Launch
+    from seatrial.trial.fixtures import ClientFor, Launch, NewExperiment
     from seatrial.trial.pool import ServerPool
 
 pytestmark = pytest.mark.promise("server.authentication", "basic")
@@ -36,38 +32,41 @@ UNKNOWN = "error code 401|UNAUTHENTICATED"
 
 @dataclass(frozen=True)
 class Guarded:
-    """A server with basic authentication, and how to get in."""
+    """A server with basic authentication, and its administrator."""
 
     server: Server
     admin: tuple[str, str]
     """Name and password."""
     database: str | None
-    """Where it keeps its users in PostgreSQL; None where that is SQLite."""
+    """The database of its users in PostgreSQL; None where they are kept in SQLite."""
+    client_for: ClientFor
 
     def status(self, user: tuple[str, str] | None) -> int:
-        """What the server answers to a search by `user`."""
+        """Search as `user`, and return the status of the answer."""
         return self.server.get(SEARCH, auth=user).status_code
 
     def create_user(self, name: str) -> tuple[str, str]:
-        """Make a user who may do nothing with what others own."""
+        """Make a user without permissions for what other users own."""
         user = (name, secrets.token_urlsafe(16))
-        said = dict(zip(("username", "password"), user, strict=True))
-        answer = self.server.post(CREATE_USER, json=said, auth=self.admin)
+        account = dict(zip(("username", "password"), user, strict=True))
+        answer = self.server.post(CREATE_USER, json=account, auth=self.admin)
         assert answer.status_code == 200, f"no user can be made: {answer.status_code} {answer.text}"
         return user
 
-    @contextmanager
-    def client(self, user: tuple[str, str], patch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
-        """The MLflow client of `user`, who is named by environment as people do it."""
-        with patch.context() as inner, client_of(self.server, patch) as client:
-            inner.setenv("MLFLOW_TRACKING_USERNAME", user[0])
-            inner.setenv("MLFLOW_TRACKING_PASSWORD", user[1])
-            yield client
+    def client(self, user: tuple[str, str]) -> MlflowClient:
+        """Point MLflow's client at the server as `user`, until another user is asked for."""
+        return self.client_for(
+            self.server,
+            MLFLOW_TRACKING_USERNAME=user[0],
+            MLFLOW_TRACKING_PASSWORD=user[1],
+        )
 
 
 @pytest.fixture
-def guarded(servers: ServerPool, main_settings: ServerSettings, launch: Launch) -> Guarded:
-    """A server of this test alone, whose users are kept beside what it tracks."""
+def guarded(
+    servers: ServerPool, main_settings: ServerSettings, launch: Launch, client_for: ClientFor
+) -> Guarded:
+    """A server of this test alone, which keeps its users beside what it tracks."""
     admin = ("captain", secrets.token_urlsafe(16))
     database = None
     address = f"sqlite:///{DATA_PATH}/users.db"
@@ -92,7 +91,7 @@ authorization_function = mlflow.server.auth:authenticate_request_basic_auth
         MLFLOW_AUTH_ADMIN_PASSWORD=admin[1],
         MLFLOW_FLASK_SERVER_SECRET_KEY=secrets.token_hex(32),
     )
-    return Guarded(launch(settings), admin, database)
+    return Guarded(launch(settings), admin, database, client_for)
 
 
 def test_only_users_get_in(servers: ServerPool, guarded: Guarded) -> None:
@@ -127,35 +126,34 @@ def _require_hashed(database: psycopg.Connection, users: list[tuple[str, str]]) 
         assert password not in stored[name], f"the password of {name} is stored as it is"
 
 
-def test_users_have_what_is_theirs(
-    guarded: Guarded, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    """With the real client: what one user logs, another can neither read nor change."""
+def test_users_have_what_is_theirs(guarded: Guarded, new_experiment: NewExperiment) -> None:
+    """Other users can neither read nor change what a user logs with the real client."""
     owner, other = guarded.create_user("owner"), guarded.create_user("other")
-    with guarded.client(owner, monkeypatch) as client:
-        experiment = client.create_experiment(fresh_name(request))
-        run = client.create_run(experiment).info.run_id
-        client.log_param(run, "depth", "7")
-        client.log_text(run, "for my eyes", "folder/note.txt")
-        assert client.get_run(run).data.params == {"depth": "7"}
-        assert mlflow.artifacts.load_text(f"runs:/{run}/folder/note.txt") == "for my eyes"
-    with guarded.client(other, monkeypatch) as client:
-        for deed in (
-            lambda: client.get_run(run),
-            lambda: client.get_experiment(experiment),
-            lambda: client.log_param(run, "width", "3"),
-            lambda: client.delete_run(run),
-            lambda: client.list_artifacts(run),
-        ):
-            with pytest.raises(MlflowException, match=REFUSED):
-                deed()
-        assert not client.search_runs([experiment]), "a search shows what belongs to somebody else"
+
+    client = guarded.client(owner)
+    experiment = new_experiment(client)
+    run = client.create_run(experiment).info.run_id
+    client.log_param(run, "depth", "7")
+    client.log_text(run, "for my eyes", "folder/note.txt")
+    assert client.get_run(run).data.params == {"depth": "7"}
+    assert mlflow.artifacts.load_text(f"runs:/{run}/folder/note.txt") == "for my eyes"
+
+    client = guarded.client(other)
+    for forbidden in (
+        lambda: client.get_run(run),
+        lambda: client.get_experiment(experiment),
+        lambda: client.log_param(run, "width", "3"),
+        lambda: client.delete_run(run),
+        lambda: client.list_artifacts(run),
+    ):
+        with pytest.raises(MlflowException, match=REFUSED):
+            forbidden()
+    assert not client.search_runs([experiment]), "a search shows what belongs to somebody else"
+
     for stranger in ((owner[0], "wrong"), ("nobody", owner[1])):
-        with (
-            guarded.client(stranger, monkeypatch) as client,
-            pytest.raises(MlflowException, match=UNKNOWN),
-        ):
+        client = guarded.client(stranger)
+        with pytest.raises(MlflowException, match=UNKNOWN):
             client.get_run(run)
-    with guarded.client(guarded.admin, monkeypatch) as client:
-        data = client.get_run(run).data
-        assert data.params == {"depth": "7"}, f"somebody else changed the run: {data.params}"
+
+    data = guarded.client(guarded.admin).get_run(run).data
+    assert data.params == {"depth": "7"}, f"somebody else changed the run: {data.params}"

@@ -1,6 +1,6 @@
-"""Images of models, made by MLflow's own means from the image under test.
+"""Images of models that MLflow's own commands make in the image under test.
 
-What such an image does with its input is tried in test_serving.py; here it is about how it is made.
+test_serving.py tests the predictions of such images.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ AGNOSTIC, INSIDE = "agnostic", "inside"
 MODEL = f"{DATA_PATH}/model"
 NUMBERS = [1, 2.5, -4, 0.1]
 SOCKET = "/var/run/docker.sock"
-"""Where a docker client looks for the engine."""
+"""The engine's socket, where a docker client looks for it."""
 WRAPPER = "/wrapper"
-"""Where a container gets a docker client that builds on the stand-in for Python's image."""
+"""The folder of a docker client that builds on the stand-in for Python's image."""
 BUILD_LIMIT = 900
-"""Seconds for MLflow's own build; from nothing it measured 79."""
+"""Seconds for MLflow's own build; without a cache it took 79 s."""
 INSTALL_LIMIT = 1200
-"""Seconds until a container answers that makes the model's environment when it starts."""
+"""Seconds until the first answer of a container that installs the model's environment first."""
 
-# Needs nothing beside MLflow, and says the image's own Python in its python_env.yaml.
+# The model needs nothing beside MLflow, and its python_env.yaml has the image's own Python.
 SAVE_A_MODEL = """
 import pathlib, platform, sys, mlflow
 pathlib.Path("doubling.py").write_text(sys.argv[1])
@@ -65,13 +65,13 @@ class Model:
 
     workspace: Workspace
     python: str
-    """The version that it was saved with."""
+    """The version of Python that it was saved with."""
 
     def generate(self, target: Path, *options: str) -> str:
         """Have the image write a Dockerfile; copy it here with what it needs, and return it."""
-        what = ("models", "generate-dockerfile", "--output-directory", "out", *options)
-        work = self.workspace.mlflow(*what)
-        assert work.code == 0, f"`mlflow {' '.join(what)}` ended with {work}"
+        command = ("models", "generate-dockerfile", "--output-directory", "out", *options)
+        work = self.workspace.mlflow(*command)
+        assert work.code == 0, f"`mlflow {' '.join(command)}` ended with {work}"
         for name, content in self.workspace.files("out").items():
             path = target / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ class Model:
 
 
 class Serve(Protocol):
-    """Start a server of a model; it is removed when the test ends."""
+    """Start a server of the image that the test makes; it is removed when the test ends."""
 
     def __call__(self, *, volume: str | None = None, limit: int | None = None) -> ModelServer:
         """Start the image `tag` and wait until it is ready, `limit` seconds at most."""
@@ -88,7 +88,7 @@ class Serve(Protocol):
 
 @pytest.fixture
 def model(workspace: Workspace) -> Model:
-    """A model of the image's own making."""
+    """A model that the image under test has made."""
     work = workspace.python(SAVE_A_MODEL, DOUBLING)
     assert work.code == 0, f"a model can't be saved: {work}"
     return Model(workspace, work.printed.split()[-1])
@@ -96,7 +96,7 @@ def model(workspace: Workspace) -> Model:
 
 @pytest.fixture
 def tag(trial: TrialSession) -> str:
-    """A reference for the image that the test makes; it goes when the trial ends."""
+    """A reference for the image that the test makes; the image is removed with the trial."""
     return trial.image_tag("built")
 
 
@@ -110,8 +110,8 @@ def serve(
     def start(*, volume: str | None = None, limit: int | None = None) -> ModelServer:
         contract = load(STOCK_CONTRACT)
         if limit:
-            patient = contract.start.model_copy(update={"ready_within": limit})
-            contract = contract.model_copy(update={"start": patient})
+            start_limited = contract.start.model_copy(update={"ready_within": limit})
+            contract = contract.model_copy(update={"start": start_limited})
         served = ServedImage(replace(image, contract=contract), tag, volume)
         server = start_model_server(served, trial.session, trial.fresh_name("built"), workers=1)
         started.append(server)
@@ -125,7 +125,7 @@ def serve(
 
 
 def require_base(reference: str, trial: TrialSession) -> stock.Base | None:
-    """Find what a Dockerfile begins with, where that is Python's image; skip where it can't be."""
+    """Find the base of a Dockerfile, if that is Python's image; skip where there is no base."""
     if match := re.fullmatch(r"python:(.+)-slim", reference):
         try:
             base = stock.find_base(match[1], trial.stand_in, console())
@@ -139,7 +139,7 @@ def require_base(reference: str, trial: TrialSession) -> stock.Base | None:
 
 
 def require_sources(dockerfile: str) -> None:
-    """Skip where a build could not reach what its Dockerfile downloads."""
+    """Skip where a build could not reach the downloads of its Dockerfile."""
     steps = "\n".join(line for line in dockerfile.splitlines() if not line.startswith("#"))
     for url in dict.fromkeys(re.findall(r"https?://[^\s)\"']+", steps)):
         try:
@@ -148,13 +148,13 @@ def require_sources(dockerfile: str) -> None:
             pytest.skip(f"{url} does not answer ({type(error).__name__}): runs where it does")
 
 
-def build_outside(way: str, model: Model, tag: str, trial: TrialSession, folder: Path) -> None:
-    """Have a Dockerfile written by the image, and build it as anybody would."""
-    options = ("--model-uri", MODEL, "--env-manager", way)
-    dockerfile = model.generate(folder, *(() if way == AGNOSTIC else options))
+def build_outside(manager: str, model: Model, tag: str, trial: TrialSession, folder: Path) -> None:
+    """Have a Dockerfile written by the image, and build it on this host."""
+    options = ("--model-uri", MODEL, "--env-manager", manager)
+    dockerfile = model.generate(folder, *(() if manager == AGNOSTIC else options))
     base = re.search(r"^FROM (\S+)", dockerfile, re.MULTILINE)
     assert base, f"no Dockerfile:\n{dockerfile}"
-    if way == "local":
+    if manager == "local":
         wanted = f"python:{model.python}-slim"
         assert base[1] == wanted, f"it begins with {base[1]}, the model's Python is in {wanted}"
     found = require_base(base[1], trial)
@@ -163,17 +163,17 @@ def build_outside(way: str, model: Model, tag: str, trial: TrialSession, folder:
 
 
 def build_inside(model: Model, tag: str, trial: TrialSession, image: ImageUnderTest) -> None:
-    """The guide's own example: `docker run ... mlflow models build-docker`, with the socket."""
+    """Follow the guide: `docker run ... mlflow models build-docker`, with the engine's socket."""
     endpoint = connection.endpoint()
     assert endpoint.socket
     base = require_base(f"python:{model.python}-slim", trial)
-    what = ["models", "build-docker", "-m", MODEL, "-n", tag, "--env-manager", "local"]
+    command = ["models", "build-docker", "-m", MODEL, "-n", tag, "--env-manager", "local"]
     builder = (
         DockerContainer(image.configuration.image_id)
-        .with_command([*image.mlflow_command, *what])
+        .with_command([*image.mlflow_command, *command])
         .with_volume_mapping(str(endpoint.socket), SOCKET, "rw")
         .with_volume_mapping(model.workspace.volume, VOLUME_PATH, "ro")
-        # The client keeps notes of its own. Root would need neither these nor the socket's group.
+        # The client writes to its home. Root would need neither that nor the socket's group.
         .with_env("HOME", "/tmp")
         .with_kwargs(
             group_add=[endpoint.socket.stat().st_gid],
@@ -191,14 +191,14 @@ def build_inside(model: Model, tag: str, trial: TrialSession, image: ImageUnderT
     with builder:
         running = builder.get_wrapped_container()
         code = running.wait(timeout=BUILD_LIMIT)["StatusCode"]
-        said = running.logs().decode(errors="replace")
-    how = f"`mlflow {' '.join(what)}` ended with exit code {code}"
-    assert code == 0, f"{how}: {stock.cause(said.splitlines())}\n{said}"
-    assert trial.client.images.list(tag), f"{how}, and there is no image {tag}:\n{said}"
+        log = running.logs().decode(errors="replace")
+    end = f"`mlflow {' '.join(command)}` ended with exit code {code}"
+    assert code == 0, f"{end}: {stock.cause(log.splitlines())}\n{log}"
+    assert trial.client.images.list(tag), f"{end}, and there is no image {tag}:\n{log}"
 
 
 def put_on_volume(model: Model, trial: TrialSession, image: ImageUnderTest) -> str:
-    """A volume with nothing but the model's folder."""
+    """Make a volume with nothing but the model's folder."""
     volume = trial.fresh_name("model")
     saved = model.workspace.files("model")
     prepare_files(trial.client, trial.session, image, volume, saved)
@@ -215,18 +215,20 @@ def test_image_serves_the_model(
     image: ImageUnderTest,
     tmp_path: Path,
 ) -> None:
-    """However it was built."""
-    way = str(promised.item)
-    if way == INSIDE:
+    """The image predicts, whether it was built inside or outside, with or without the model."""
+    build = str(promised.item)
+    if build == INSIDE:
         build_inside(model, tag, trial, image)
     else:
-        build_outside(way, model, tag, trial, tmp_path)
-    if way == AGNOSTIC:
+        build_outside(build, model, tag, trial, tmp_path)
+
+    if build == AGNOSTIC:
         server = serve(volume=put_on_volume(model, trial, image), limit=INSTALL_LIMIT)
     else:
         server = serve()
     frame = {"columns": ["x"], "data": [[number] for number in NUMBERS]}
+
     answer = server.ask(json.dumps({"dataframe_split": frame}))
     assert answer.ok, f"/invocations says {answer.status_code}: {answer.text}"
-    said = answer.json().get("predictions")
-    assert said == [2 * number for number in NUMBERS], f"wrong numbers: {answer.text}"
+    predictions = answer.json().get("predictions")
+    assert predictions == [2 * number for number in NUMBERS], f"wrong numbers: {answer.text}"

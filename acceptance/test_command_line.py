@@ -1,4 +1,4 @@
-"""The `mlflow` program of an image: every subcommand, and those that need no server at work."""
+"""The `mlflow` program of an image: help of every subcommand, and commands without a server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 import sqlite3
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import mlflow
 import pytest
@@ -26,12 +26,12 @@ from .models import DOUBLING, put_doubling
 
 if TYPE_CHECKING:
     from seatrial.stack.image_under_test import ImageUnderTest
-    from seatrial.stack.workspace import Work, Workspace
+    from seatrial.stack.workspace import Workspace
 
 pytestmark = pytest.mark.promise("command_line.complete")
 
 EARLY_REVISION = "451aebb31d03"
-"""Of the database of MLflow 1.0, which every later one can upgrade."""
+"""The schema of MLflow 1.0, which every later version can upgrade."""
 CONTENT = bytes(range(256)) * 5
 TRACEBACK = "Traceback (most recent call last)"
 
@@ -46,15 +46,28 @@ print(json.dumps([experiment, run.info.run_id]))
 """
 
 
-def done(work: Work, what: str) -> str:
-    """Require that a command ended well, and give back what it printed on standard output."""
-    assert work.code == 0, f"`mlflow {what}` ended with {work}"
-    assert TRACEBACK not in work.output, f"`mlflow {what}` shows a traceback: {work}"
-    return work.printed
+class RunMlflow(Protocol):
+    """Run `mlflow` in the workspace, and require exit code 0 and no traceback."""
+
+    def __call__(self, *arguments: str) -> str:
+        """Return what the program prints on standard output."""
+
+
+@pytest.fixture
+def run_mlflow(workspace: Workspace) -> RunMlflow:
+    """Run `mlflow` in the workspace, and require exit code 0 and no traceback."""
+
+    def run(*arguments: str) -> str:
+        work, command = workspace.mlflow(*arguments), " ".join(arguments)
+        assert work.code == 0, f"`mlflow {command}` ended with {work}"
+        assert TRACEBACK not in work.output, f"`mlflow {command}` shows a traceback: {work}"
+        return work.printed
+
+    return run
 
 
 def usage(words: list[str]) -> re.Pattern[str]:
-    """The first line of what a subcommand says about itself."""
+    """Make a pattern of the first line of a subcommand's help."""
     return re.compile(r"^Usage: " + " ".join([r"\S+", *words]) + r"(?!\S)", re.MULTILINE)
 
 
@@ -74,11 +87,11 @@ def model(workspace: Workspace, tmp_path: Path) -> str:
 
 
 class TestExplanations:
-    """What `--help` says."""
+    """The text of `--help`."""
 
     @pytest.fixture
     def explained(self, image: ImageUnderTest, workspace: Workspace) -> dict[str, Any]:
-        """What every subcommand says about itself."""
+        """The help of every subcommand."""
         start = [*image.configuration.entrypoint, *image.mlflow_command]
         script = Path(explanations.__file__).read_text(encoding="utf-8")
         work = workspace.python(script, *start)
@@ -98,7 +111,7 @@ class TestExplanations:
         )
 
     def test_no_subcommand_is_missing(self, explained: dict[str, Any]) -> None:
-        """MLflow leaves a group out, without a word, where what it imports is not there."""
+        """MLflow leaves a group out, without a warning, where an import of it fails."""
         if explained["version"] != mlflow.__version__:
             pytest.skip(
                 f"the image has MLflow {explained['version']}: its subcommands are compared where"
@@ -109,29 +122,29 @@ class TestExplanations:
         missing = sorted(" ".join(words) for words in wanted - there)
         assert not missing, f"subcommands that are not there: {', '.join(missing)}"
 
-    def test_the_program_explains_itself(self, workspace: Workspace) -> None:
-        """Through the entry point, as a user types it."""
-        assert "Usage:" in done(workspace.mlflow("--help"), "--help")
+    def test_the_program_explains_itself(self, run_mlflow: RunMlflow) -> None:
+        """The command goes through the entry point, as a user types it."""
+        assert "Usage:" in run_mlflow("--help")
 
 
-def test_version(workspace: Workspace) -> None:
-    said = done(workspace.mlflow("--version"), "--version")
+def test_version(workspace: Workspace, run_mlflow: RunMlflow) -> None:
+    printed = run_mlflow("--version")
     installed = workspace.python(
         "from importlib.metadata import version; print(version('mlflow'))"
     ).printed.strip()
     assert installed, "the version of the distribution mlflow can't be read"
-    assert said.split()[-1] == installed, f"it says {said!r}, installed is {installed}"
+    assert printed.split()[-1] == installed, f"it prints {printed!r}, installed is {installed}"
 
 
-def test_doctor(workspace: Workspace) -> None:
-    said = done(workspace.mlflow("doctor"), "doctor")
+def test_doctor(workspace: Workspace, run_mlflow: RunMlflow) -> None:
+    printed = run_mlflow("doctor")
     for line in ("MLflow version", "Python version", "Tracking URI", "MLflow dependencies"):
-        assert line in said, f"`mlflow doctor` doesn't say the {line}: {said}"
-    assert workspace.tracking_uri in said
+        assert line in printed, f"`mlflow doctor` doesn't print the {line}: {printed}"
+    assert workspace.tracking_uri in printed
 
 
-def test_upgrade_of_a_database(workspace: Workspace) -> None:
-    """An early database, made here, gets to the schema of the image; what was in it stays."""
+def test_upgrade_of_a_database(workspace: Workspace, run_mlflow: RunMlflow) -> None:
+    """An early database, made here, gets the schema of the image, and keeps its rows."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "early.db")
         engine = create_engine(f"sqlite:///{path}")
@@ -144,7 +157,7 @@ def test_upgrade_of_a_database(workspace: Workspace) -> None:
                 " VALUES (7, 'early', '/nowhere', 'active')"
             )
         workspace.put({"early.db": path.read_bytes()})
-        done(workspace.mlflow("db", "upgrade", f"sqlite:///{DATA_PATH}/early.db"), "db upgrade")
+        run_mlflow("db", "upgrade", f"sqlite:///{DATA_PATH}/early.db")
         path.write_bytes(workspace.files()["early.db"])
         with sqlite3.connect(path) as database:
             [(revision,)] = database.execute("SELECT version_num FROM alembic_version").fetchall()
@@ -156,41 +169,37 @@ def test_upgrade_of_a_database(workspace: Workspace) -> None:
     assert revision == head, f"upgraded to {revision}, the newest schema is {head}"
 
 
-def test_experiments(workspace: Workspace) -> None:
-    what = ("experiments", "create", "--experiment-name", "typed")
-    said = done(workspace.mlflow(*what), " ".join(what))
-    found = re.search(r"with id (\d+)", said)
-    assert found, f"`{' '.join(what)}` doesn't name the id: {said}"
-    listed = done(workspace.mlflow("experiments", "search"), "experiments search")
+def test_experiments(run_mlflow: RunMlflow) -> None:
+    printed = run_mlflow("experiments", "create", "--experiment-name", "typed")
+    found = re.search(r"with id (\d+)", printed)
+    assert found, f"`mlflow experiments create` doesn't name the id: {printed}"
+    listed = run_mlflow("experiments", "search")
     assert re.search(rf"\b{found[1]}\s+typed\b", listed), f"the experiment is not listed:\n{listed}"
 
 
-def test_runs(workspace: Workspace, logged: tuple[str, str]) -> None:
+def test_runs(workspace: Workspace, run_mlflow: RunMlflow, logged: tuple[str, str]) -> None:
     experiment, run = logged
-    listed = done(workspace.mlflow("runs", "list", "--experiment-id", experiment), "runs list")
+    listed = run_mlflow("runs", "list", "--experiment-id", experiment)
     assert run in listed, f"the run {run} is not listed:\n{listed}"
-    what = ("experiments", "csv", "--experiment-id", experiment, "--filename", "runs.csv")
-    done(workspace.mlflow(*what), "experiments csv")
+    run_mlflow("experiments", "csv", "--experiment-id", experiment, "--filename", "runs.csv")
     table = workspace.files().get("runs.csv")
     assert table, "`mlflow experiments csv` wrote no file"
     [row] = csv.DictReader(io.StringIO(table.decode()))
-    said = row["run_id"], row["params.depth"], float(row["metrics.loss"])
-    assert said == (run, "7", 0.25)
+    written = row["run_id"], row["params.depth"], float(row["metrics.loss"])
+    assert written == (run, "7", 0.25)
 
 
-def test_artifacts(workspace: Workspace, logged: tuple[str, str]) -> None:
+def test_artifacts(workspace: Workspace, run_mlflow: RunMlflow, logged: tuple[str, str]) -> None:
     _, run = logged
     workspace.put({"data.bin": CONTENT})
     place = ("--run-id", run, "--artifact-path")
-    what = ("artifacts", "log-artifact", "--local-file", "data.bin", *place, "folder")
-    done(workspace.mlflow(*what), "artifacts log-artifact")
+    run_mlflow("artifacts", "log-artifact", "--local-file", "data.bin", *place, "folder")
     stored = workspace.files().get(f"artifacts/{run}/artifacts/folder/data.bin")
     assert stored == CONTENT, "the artifact in the store differs from the file that was logged"
-    listed = done(workspace.mlflow("artifacts", "list", *place, "folder"), "artifacts list")
+    listed = run_mlflow("artifacts", "list", *place, "folder")
     [entry] = json.loads(listed[listed.index("[") :])
     assert (entry["path"], int(entry["file_size"])) == ("folder/data.bin", len(CONTENT))
-    what = ("artifacts", "download", *place, "folder/data.bin", "--dst-path", "fetched")
-    done(workspace.mlflow(*what), "artifacts download")
+    run_mlflow("artifacts", "download", *place, "folder/data.bin", "--dst-path", "fetched")
     fetched = {
         path: content for path, content in workspace.files().items() if path.startswith("fetched/")
     }
@@ -199,31 +208,31 @@ def test_artifacts(workspace: Workspace, logged: tuple[str, str]) -> None:
     )
 
 
-def test_gc(workspace: Workspace, logged: tuple[str, str]) -> None:
+def test_gc(workspace: Workspace, run_mlflow: RunMlflow, logged: tuple[str, str]) -> None:
     experiment, run = logged
     kept = f"artifacts/{run}/artifacts/note.txt"
-    done(workspace.mlflow("runs", "delete", "--run-id", run), "runs delete")
+    run_mlflow("runs", "delete", "--run-id", run)
     assert kept in workspace.files(), "`mlflow runs delete` removes no artifact, `mlflow gc` does"
     store = ("--backend-store-uri", workspace.tracking_uri)
-    done(workspace.mlflow("gc", *store, "--run-ids", run), "gc")
+    run_mlflow("gc", *store, "--run-ids", run)
     assert kept not in workspace.files(), "`mlflow gc` left the artifact of the run"
-    what = ("runs", "list", "--experiment-id", experiment, "--view", "all")
-    assert run not in done(workspace.mlflow(*what), "runs list")
+    assert run not in run_mlflow("runs", "list", "--experiment-id", experiment, "--view", "all")
 
 
 class TestModels:
-    """What can be done with a model where no other environment can be made for it."""
+    """Commands for models that work in the image's own environment."""
 
-    def test_predict(self, workspace: Workspace, model: str) -> None:
+    def test_predict(self, workspace: Workspace, run_mlflow: RunMlflow, model: str) -> None:
         workspace.put({"input.csv": b"x\n1\n2.5\n-4\n"})
-        what = ("models", "predict", "--model-uri", model, "--env-manager", "local")
         files = ("--content-type", "csv", "--input-path", "input.csv", "--output-path", "out.json")
-        done(workspace.mlflow(*what, *files), "models predict")
+        run_mlflow("models", "predict", "--model-uri", model, "--env-manager", "local", *files)
         assert json.loads(workspace.files()["out.json"])["predictions"] == [2, 5, -8]
 
-    def test_generate_dockerfile(self, workspace: Workspace, model: str) -> None:
-        what = ("models", "generate-dockerfile", "--model-uri", model, "--env-manager", "local")
-        done(workspace.mlflow(*what, "--output-directory", "out"), "models generate-dockerfile")
+    def test_generate_dockerfile(
+        self, workspace: Workspace, run_mlflow: RunMlflow, model: str
+    ) -> None:
+        options = ("--model-uri", model, "--env-manager", "local", "--output-directory", "out")
+        run_mlflow("models", "generate-dockerfile", *options)
         files = workspace.files()
         dockerfile = files["out/Dockerfile"].decode()
         assert re.search(r"^FROM \S+", dockerfile, re.MULTILINE), f"no Dockerfile:\n{dockerfile}"
@@ -231,8 +240,10 @@ class TestModels:
         [copied] = [path for path in files if re.fullmatch(r"out/.+/code/doubling\.py", path)]
         assert files[copied] == DOUBLING.encode()
 
-    def test_update_pip_requirements(self, workspace: Workspace, model: str) -> None:
-        what = ("models", "update-pip-requirements", "--model-uri", model)
-        done(workspace.mlflow(*what, "add", "tomli==2.2.1"), " ".join(what[:2]))
-        said = workspace.files()["model/requirements.txt"].decode().split()
-        assert "tomli==2.2.1" in said, f"requirements.txt says {said}"
+    def test_update_pip_requirements(
+        self, workspace: Workspace, run_mlflow: RunMlflow, model: str
+    ) -> None:
+        command = ("models", "update-pip-requirements", "--model-uri", model)
+        run_mlflow(*command, "add", "tomli==2.2.1")
+        listed = workspace.files()["model/requirements.txt"].decode().split()
+        assert "tomli==2.2.1" in listed, f"requirements.txt lists {listed}"

@@ -1,4 +1,4 @@
-"""Settings that an operator gets right, and wrong."""
+"""Right and wrong settings of an operator."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from mlflow.exceptions import MlflowException
 from requests import HTTPError
 
 from seatrial.stack.waiting import ContainerError, until
-from seatrial.trial.clients import client_of, fresh_name
 
 if TYPE_CHECKING:
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server
     from seatrial.stack.services import ServiceAddresses
     from seatrial.stack.settings import ServerSettings
-    from seatrial.trial.fixtures import Launch
+    from seatrial.trial.fixtures import ClientFor, Launch, NewRun
     from seatrial.trial.pool import ServerPool
 
 SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
@@ -45,7 +44,7 @@ def test_other_host_is_refused(server: Server, host: str) -> None:
 def test_unknown_database_scheme_ends_the_server(
     main_settings: ServerSettings, launch: Launch
 ) -> None:
-    """Nothing can come of it, so it must end, with an exit code that says so."""
+    """No waiting mends the scheme, so the server must end, with the exit code of a failure."""
     server = launch(
         replace(
             main_settings, name="wrong-scheme", database_url="oracle+nothing://user:pw@db/name"
@@ -64,7 +63,7 @@ def test_unknown_database_scheme_ends_the_server(
 def test_missing_database_is_named(
     main_settings: ServerSettings, services: ServiceAddresses, launch: Launch, image: ImageUnderTest
 ) -> None:
-    """MLflow tries again for more than a minute, another program ends: both must say why."""
+    """The log must name the cause, whether the program tries again (MLflow does) or ends."""
     url = services.database_url("no_such_database")
     server = launch(replace(main_settings, name="wrong-database", database_url=url), wait=False)
     reason = 'database "no_such_database" does not exist'
@@ -89,21 +88,23 @@ def test_missing_bucket_fails_the_upload_and_spares_the_server(
     image: ImageUnderTest,
     s3_server: Server,
     launch: Launch,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
+    client_for: ClientFor,
+    new_run: NewRun,
 ) -> None:
     settings = s3_server.settings
     stores = replace(servers.fresh_stores(image, settings), bucket="no-such-bucket")
     server = launch(settings, stores=stores)
-    with client_of(server, monkeypatch) as client:
-        run_id = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
-        with pytest.raises((MlflowException, HTTPError)):
-            client.log_text(run_id, "lost", "note.txt")
-        until(
-            lambda: "NoSuchBucket" in server.logs(),
-            container=server.container,
-            what="log that the bucket is missing",
-            limit=10 * image.scale,
-        )
-        assert server.get("/health").status_code == 200, "the server died of it"
-        assert client.get_run(run_id).info.run_id == run_id
+    client = client_for(server)
+    run_id = new_run(client)
+
+    with pytest.raises((MlflowException, HTTPError)):
+        client.log_text(run_id, "lost", "note.txt")
+
+    until(
+        lambda: "NoSuchBucket" in server.logs(),
+        container=server.container,
+        what="log that the bucket is missing",
+        limit=10 * image.scale,
+    )
+    assert server.get("/health").status_code == 200, "the failed upload ended the server"
+    assert client.get_run(run_id).info.run_id == run_id

@@ -1,49 +1,44 @@
-"""What the entry point adds to MLflow's own program, and how it looks after the server."""
+"""The entry point: what it adds to MLflow's own program, and how it supervises the server."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from secrets import token_hex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 import mlflow
 import pytest
 from sqlalchemy import make_url
 
-from seatrial import catalogue
 from seatrial.stack.oneoff import run_in_container
 from seatrial.stack.settings import FILES_PATH, ServerSettings
 from seatrial.stack.waiting import ContainerError, until
-from seatrial.trial.clients import client_of, fresh_name
 
-from .endings import KILL_SERVER, KILLED, START, WITHIN, assert_clear_end, ended
+from . import postgresql
+from .endings import KILL_SERVER, KILLED, START, WITHIN, assert_clear_end, wait_ended
 from .orphans import assert_reaped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Mapping
 
-    from docker.models.containers import Container
-
-    from seatrial.contract import Promise
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server, Stores
     from seatrial.stack.services import ServiceAddresses
-    from seatrial.trial.fixtures import Launch, RunInImage
+    from seatrial.trial.fixtures import ClientFor, Launch, NewName, NewRun, RunInImage
     from seatrial.trial.pool import ServerPool
-    from seatrial.trial.session import TrialSession
+
+    from .postgresql import PrivatePostgreSQL
 
 WAIT = 180
 """Seconds in which a server that waits for its database has given up, whatever its own limit is."""
-LATE = token_hex(16)
-"""The password of a database that comes up when a test says so."""
 NASTY = "@:/?#%&=+ '{}' \"`\\ $ äß漢字🔑"
-"""A password with all that makes trouble in addresses, in a shell and in a log."""
+"""A password with every character that has a meaning in URLs, in a shell or in a log."""
 BLOCK = "BEGIN; CREATE TABLE experiments (x int); SELECT pg_sleep(3600)"
-"""Holds the name of a table, so that whoever initialises the database hangs."""
+"""Holds the name of a table, so that a server that initialises the database hangs."""
 WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-"""How many sessions hang for a lock that another one holds."""
+"""Counts the sessions that wait for a lock of another session."""
 SHOW_ARGUMENTS = """
 import os
 for name in os.listdir("/proc"):
@@ -76,16 +71,16 @@ with engine.begin() as connection:
     command.upgrade(config, older)
 print(older)
 """
-"""Makes a database as the MLflow before one migration made it."""
+"""Makes a database as MLflow made it before its newest migration."""
 
 
-def _in_order(settings: ServerSettings, *command: str, **variables: str) -> ServerSettings:
-    """The settings with another command and with more variables."""
+def _with_command(settings: ServerSettings, *command: str, **variables: str) -> ServerSettings:
+    """Replace the command of the settings, and add variables."""
     return replace(settings, command=command).with_environment(**variables)
 
 
 def _tables(services: ServiceAddresses, stores: Stores) -> int:
-    """How many tables the database of `stores` has."""
+    """Count the tables in the database of `stores`."""
     with services.connect(stores.database) as connection:
         found = connection.execute(
             "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
@@ -93,8 +88,8 @@ def _tables(services: ServiceAddresses, stores: Stores) -> int:
     return int(found[0]) if found else 0
 
 
-def _as_printed(backend: str, root: str, port: str) -> tuple[str, ...]:
-    """The command that the guide prints, with these words in the place of its variables."""
+def _guide_command(backend: str, root: str, port: str) -> tuple[str, ...]:
+    """Write the command that the guide prints, with these words in the place of its variables."""
     return (
         *("mlflow", "server", "--backend-store-uri", backend, "--default-artifact-root", root),
         *("--host", "0.0.0.0", "--port", port),
@@ -109,7 +104,7 @@ def stores(servers: ServerPool, image: ImageUnderTest) -> Stores:
 
 @pytest.fixture
 def account(services: ServiceAddresses, stores: Stores) -> str:
-    """The URL of `stores` for a command line, which everybody may see."""
+    """The URL of `stores` with an account of its own: everybody may see a command line."""
     return services.create_role(stores.database)
 
 
@@ -124,116 +119,124 @@ def variables(image: ImageUnderTest, services: ServiceAddresses, stores: Stores)
     }
 
 
-def _assert_works_on(
-    server: Server,
-    services: ServiceAddresses,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
-) -> None:
-    """A run is in the database, and its artifact in the bucket."""
-    name = fresh_name(request)
-    with client_of(server, monkeypatch) as client:
+class LaunchOnStores(Protocol):
+    """Start a server on `stores`; it is removed when the test ends."""
+
+    def __call__(
+        self, *command: str, variables: Mapping[str, str] | None = None, proxied: bool = False
+    ) -> Server:
+        """Start the image with this command and these variables, and wait for its health.
+
+        Args:
+            command: in place of what the trial would tell the image's entry point.
+            variables: beside those that every server of the trial gets.
+            proxied: the client gets its artifacts through the server.
+        """
+
+
+@pytest.fixture
+def launch_on_stores(launch: Launch, stores: Stores) -> LaunchOnStores:
+    """Start servers on `stores`."""
+
+    def start(
+        *command: str, variables: Mapping[str, str] | None = None, proxied: bool = False
+    ) -> Server:
+        settings = _with_command(FULL, *command, **(variables or {}))
+        if proxied:
+            settings = replace(settings, access="proxied")
+        return launch(settings, stores=stores)
+
+    return start
+
+
+@pytest.fixture
+def assert_uses_stores(
+    services: ServiceAddresses, client_for: ClientFor, new_name: NewName
+) -> Callable[[Server], None]:
+    """Log a run, and require it in the server's database, and its artifact in the bucket."""
+
+    def check(server: Server) -> None:
+        client, name = client_for(server), new_name()
         run_id = client.create_run(client.create_experiment(name)).info.run_id
         client.log_text(run_id, name, "note.txt")
         assert mlflow.artifacts.load_text(f"runs:/{run_id}/note.txt") == name
-    assert _tables(services, server.stores), "the database that was asked for is empty"
-    rows = server.rows("SELECT name FROM experiments WHERE name = ?", [name])
-    assert rows == [(name,)], "the experiment is not in the database that was asked for"
-    objects = server.objects(containing=run_id)
-    assert list(objects.values()) == [name.encode()], (
-        "the artifact is not in the bucket that was asked for"
-    )
+        assert _tables(services, server.stores), "the database that was asked for is empty"
+        rows = server.rows("SELECT name FROM experiments WHERE name = ?", [name])
+        assert rows == [(name,)], "the experiment is not in the database that was asked for"
+        objects = server.objects(containing=run_id)
+        assert list(objects.values()) == [name.encode()], (
+            "the artifact is not in the bucket that was asked for"
+        )
+
+    return check
 
 
 @pytest.mark.promise("entrypoint.forms", "server")
 def test_first_example_of_the_guide(
-    image: ImageUnderTest,
-    launch: Launch,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
+    image: ImageUnderTest, launch: Launch, client_for: ClientFor, new_run: NewRun
 ) -> None:
     port = str(image.contract.start.port)
-    command = _as_printed("sqlite:///mlflow.db", "./mlruns", port)[1:]
+    command = _guide_command("sqlite:///mlflow.db", "./mlruns", port)[1:]
     variables = {"MLFLOW_SERVER_HOST": "0.0.0.0", "MLFLOW_SERVER_PORT": port}
-    server = launch(_in_order(PLAIN, *command, **variables))
-    name = fresh_name(request)
-    with client_of(server, monkeypatch) as client:
-        run_id = client.create_run(client.create_experiment(name)).info.run_id
-        client.log_metric(run_id, "loss", 0.5)
-        assert client.get_run(run_id).data.metrics == {"loss": 0.5}
+    client = client_for(launch(_with_command(PLAIN, *command, **variables)))
+    run_id = new_run(client)
+
+    client.log_metric(run_id, "loss", 0.5)
+
+    assert client.get_run(run_id).data.metrics == {"loss": 0.5}
 
 
 @pytest.mark.promise("entrypoint.forms", "mlflow server")
 def test_compose_file_of_the_guide(
-    services: ServiceAddresses,
-    stores: Stores,
     account: str,
     variables: dict[str, str],
-    launch: Launch,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
+    launch_on_stores: LaunchOnStores,
+    assert_uses_stores: Callable[[Server], None],
 ) -> None:
-    """As Compose gives it to the container where an `.env` file holds the variables."""
-    command = _as_printed(
-        account,
-        variables["ARTIFACT_ROOT"],
-        variables["MLFLOW_SERVER_PORT"],
-    )
-    server = launch(_in_order(FULL, *command, **variables), stores=stores)
-    _assert_works_on(server, services, monkeypatch, request)
+    """The container gets the command from Compose, which takes the variables from `.env`."""
+    root, port = variables["ARTIFACT_ROOT"], variables["MLFLOW_SERVER_PORT"]
+    server = launch_on_stores(*_guide_command(account, root, port), variables=variables)
+    assert_uses_stores(server)
 
 
 @pytest.mark.promise("entrypoint.forms", "none")
 def test_everything_from_the_environment(
-    services: ServiceAddresses,
-    stores: Stores,
     variables: dict[str, str],
-    launch: Launch,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
+    launch_on_stores: LaunchOnStores,
+    assert_uses_stores: Callable[[Server], None],
 ) -> None:
     """A client that knows nothing of the bucket gets its artifacts there, through the server."""
-    settings = replace(_in_order(FULL, **variables), access="proxied")
-    server = launch(settings, stores=stores)
-    _assert_works_on(server, services, monkeypatch, request)
+    server = launch_on_stores(variables=variables, proxied=True)
+    assert_uses_stores(server)
 
 
 @pytest.mark.promise("entrypoint.expands_variables")
 def test_names_of_variables_in_the_command(
-    services: ServiceAddresses,
-    stores: Stores,
     variables: dict[str, str],
-    launch: Launch,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
+    launch_on_stores: LaunchOnStores,
+    assert_uses_stores: Callable[[Server], None],
 ) -> None:
-    """As Kubernetes, or a Compose file with `$$`, hands the guide's command over."""
-    command = _as_printed("${BACKEND_STORE_URI}", "${ARTIFACT_ROOT}", "${MLFLOW_SERVER_PORT}")
-    server = launch(_in_order(FULL, *command, **variables), stores=stores)
-    _assert_works_on(server, services, monkeypatch, request)
+    """Kubernetes, or a Compose file with `$$`, hands the guide's command over unexpanded."""
+    command = _guide_command("${BACKEND_STORE_URI}", "${ARTIFACT_ROOT}", "${MLFLOW_SERVER_PORT}")
+    server = launch_on_stores(*command, variables=variables)
+    assert_uses_stores(server)
 
 
 @pytest.mark.promise("entrypoint.expands_variables")
 def test_values_that_vanished_on_the_way(
-    services: ServiceAddresses,
-    stores: Stores,
     variables: dict[str, str],
-    launch: Launch,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
+    launch_on_stores: LaunchOnStores,
+    assert_uses_stores: Callable[[Server], None],
 ) -> None:
-    """The guide's compose file as printed: Compose looks for the variables on its own side.
-
-    It finds none, and puts nothing in their places.
-    """
+    """Compose expands the variables of the guide's file itself, to nothing where they are unset."""
     command = "mlflow server --backend-store-uri --default-artifact-root --host 0.0.0.0 --port"
-    server = launch(_in_order(FULL, *command.split(), **variables), stores=stores)
-    _assert_works_on(server, services, monkeypatch, request)
+    server = launch_on_stores(*command.split(), variables=variables)
+    assert_uses_stores(server)
 
 
 @pytest.mark.promise("entrypoint.expands_variables")
 def test_variable_that_is_not_set(image: ImageUnderTest, launch: Launch) -> None:
-    settings = _in_order(PLAIN, *image.server_command, "--port", f"${{{UNSET}}}")
+    settings = _with_command(PLAIN, *image.server_command, "--port", f"${{{UNSET}}}")
     server = launch(settings, wait=False)
     assert_clear_end(server, f"the variable {UNSET} in the command is not set", UNSET)
 
@@ -244,11 +247,11 @@ def test_secrets_in_files(
     image: ImageUnderTest,
     services: ServiceAddresses,
     launch: Launch,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
+    assert_uses_stores: Callable[[Server], None],
 ) -> None:
     """Each file ends with a line break, as editors leave it."""
-    # For the trial it keeps artifacts in files: a server on S3 is given the keys as variables.
+    # Settings that name S3 would give the server the keys as variables: name files, and tell the
+    # server of the bucket by its command.
     plain = replace(PLAIN, name="secret-files", database="postgresql")
     stores = servers.fresh_stores(image, plain)
     services.create_bucket(stores.bucket)
@@ -264,19 +267,18 @@ def test_secrets_in_files(
         *("--artifacts-destination", f"s3://{stores.bucket}"),
     )
     settings = replace(
-        _in_order(plain, *command, **given, **by_file),
+        _with_command(plain, *command, **given, **by_file),
         files=tuple((name.lower(), f"{value}\n") for name, value in secrets.items()),
     )
     server = launch(settings, stores=stores)
-    seen_on_s3 = replace(server, settings=replace(settings, store="s3"))
-    _assert_works_on(seen_on_s3, services, monkeypatch, request)
+    assert_uses_stores(replace(server, settings=replace(settings, store="s3")))
 
 
 @pytest.mark.promise("entrypoint.secret_files")
 def test_secret_file_that_is_missing(image: ImageUnderTest, launch: Launch) -> None:
     path = f"{FILES_PATH}/nowhere"
     variable = "MLFLOW_BACKEND_STORE_URI_FILE"
-    settings = _in_order(PLAIN, *image.server_command, **{variable: path})
+    settings = _with_command(PLAIN, *image.server_command, **{variable: path})
     server = launch(settings, wait=False)
     assert_clear_end(server, f"{variable} names a file that isn't there", variable, path)
 
@@ -290,7 +292,7 @@ def test_secret_file_that_is_missing(image: ImageUnderTest, launch: Launch) -> N
 def test_secret_file_that_holds_none(image: ImageUnderTest, launch: Launch, path: str) -> None:
     variable = "MLFLOW_BACKEND_STORE_URI_FILE"
     settings = replace(
-        _in_order(PLAIN, *image.server_command, **{variable: path}),
+        _with_command(PLAIN, *image.server_command, **{variable: path}),
         files=(("long", "x" * 200_000), ("zero", "sqlite:///a\0b.db"), ("empty", "\n")),
     )
     server = launch(settings, wait=False)
@@ -298,7 +300,7 @@ def test_secret_file_that_holds_none(image: ImageUnderTest, launch: Launch, path
 
 
 def _assert_hidden(server: Server, secret: str) -> None:
-    """Nothing that a stranger on the machine sees of a container shows `secret`."""
+    """Require that no process list, health check or log of the container shows `secret`."""
     top = server.container.top(ps_args="-eo pid,args")
     shown = [line for line in top["Processes"] if secret in " ".join(line)]
     assert not shown, "the process list shows the database's password"
@@ -321,12 +323,11 @@ def test_password_of_a_running_server(
     image: ImageUnderTest,
     services: ServiceAddresses,
     stores: Stores,
-    launch: Launch,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
+    launch_on_stores: LaunchOnStores,
+    assert_uses_stores: Callable[[Server], None],
     spelling: str,
 ) -> None:
-    """Its command holds the database's URL, with all that SQLAlchemy takes in a password."""
+    """The command holds the database's URL, with all that SQLAlchemy takes in a password."""
     secret = token_hex(8)
     password = secret if spelling == "plain" else NASTY.format(secret)
     url = services.create_role(stores.database, password)
@@ -339,9 +340,9 @@ def test_password_of_a_running_server(
         *("--port", str(image.contract.start.port), "--artifacts-destination"),
         f"s3://{stores.bucket}",
     )
-    settings = replace(_in_order(FULL, *command), access="proxied")
-    server = launch(settings, stores=stores)
-    _assert_works_on(server, services, monkeypatch, request)
+    server = launch_on_stores(*command, proxied=True)
+
+    assert_uses_stores(server)
     _assert_hidden(server, secret)
 
 
@@ -365,70 +366,15 @@ def test_password_of_a_running_server(
     ],
 )
 def test_password_of_a_server_that_fails(image: ImageUnderTest, launch: Launch, url: str) -> None:
-    server = launch(_in_order(PLAIN, *image.server_command, "--backend-store-uri", url), wait=False)
-    code = ended(server, "its database can't be used", WAIT)
+    settings = _with_command(PLAIN, *image.server_command, "--backend-store-uri", url)
+    server = launch(settings, wait=False)
+    code = wait_ended(server, "its database can't be used", WAIT)
     assert code, "exit code 0 hides the failure"
     assert WRONG not in server.logs(10_000), "the log shows the password of the database's URL"
 
 
-def _asked(database: Container, statement: str) -> str:
-    """What the database answers; nothing while it doesn't."""
-    words = ("psql", "-U", "late", "-d", "late", "-Atc", statement)
-    asked = run_in_container(database, *words)
-    return "" if asked.code else asked.output.strip()
-
-
-@dataclass
-class Late:
-    """A PostgreSQL of a test's own, which starts when the test wants it to."""
-
-    trial: TrialSession
-    name: str
-    containers: list[Container] = field(default_factory=list)
-
-    @property
-    def url(self) -> str:
-        """Its address, whether it is there or not."""
-        return f"postgresql+psycopg2://late:{LATE}@{self.name}:5432/late"
-
-    def start(self) -> Container:
-        """Start it, and wait until it accepts connections."""
-        container = self.trial.client.containers.run(
-            catalogue.load_builtin().services["postgres"].reference,
-            name=self.name,
-            detach=True,
-            network=self.trial.session.network,
-            labels=self.trial.session.labels,
-            environment={
-                "POSTGRES_USER": "late",
-                "POSTGRES_PASSWORD": LATE,
-                "POSTGRES_DB": "late",
-            },
-        )
-        self.containers.append(container)
-        until(
-            lambda: _accepts(container),
-            container=container,
-            what="accept connections",
-            limit=WAIT,
-        )
-        return container
-
-
-@pytest.fixture
-def late(trial: TrialSession) -> Iterator[Late]:
-    made = Late(trial, trial.fresh_name("late"))
-    yield made
-    for container in made.containers:
-        container.remove(force=True, v=True)
-
-
-def _accepts(database: Container) -> bool:
-    return run_in_container(database, "pg_isready", "-h", "127.0.0.1").code == 0
-
-
 class TestWaitsForDatabase:
-    """For one that isn't up yet, and not for what no waiting mends."""
+    """Waits for a database that is starting; does not wait on a wrong password."""
 
     pytestmark = pytest.mark.promise("entrypoint.waits_for_database")
 
@@ -437,42 +383,44 @@ class TestWaitsForDatabase:
             *(*image.server_command, "--host", "0.0.0.0"),
             *("--port", str(image.contract.start.port), "--backend-store-uri", url),
         )
-        return _in_order(PLAIN, *command, **variables)
+        return _with_command(PLAIN, *command, **variables)
 
-    def test_that_comes_up_later(self, image: ImageUnderTest, launch: Launch, late: Late) -> None:
-        """First its name leads nowhere, then it refuses, then it starts, then it's there."""
-        server = launch(self._settings(image, late.url), wait=False)
+    def test_that_comes_up_later(
+        self, image: ImageUnderTest, launch: Launch, private_postgresql: PrivatePostgreSQL
+    ) -> None:
+        """The database's name is unknown at first, then connections are refused, then accepted."""
+        server = launch(self._settings(image, private_postgresql.url()), wait=False)
         time.sleep(5 * image.scale)
         server.container.reload()
         assert server.container.status == "running", (
             f"it did not wait for its database, but ended:\n{server.logs()}"
         )
-        late.start()
+        private_postgresql.start()
         server.wait_healthy()
 
-    def test_that_stops_answering(self, image: ImageUnderTest, launch: Launch, late: Late) -> None:
-        """Its machine still accepts connections, which is no answer."""
-        database = late.start()
-        database.kill(signal="SIGSTOP")
-        settings = self._settings(image, late.url, MLFLOW_DATABASE_WAIT="3")
+    def test_that_stops_answering(
+        self, image: ImageUnderTest, launch: Launch, private_postgresql: PrivatePostgreSQL
+    ) -> None:
+        """The database's machine still accepts connections, which is no answer."""
+        private_postgresql.start().kill(signal="SIGSTOP")
+        settings = self._settings(image, private_postgresql.url(), MLFLOW_DATABASE_WAIT="3")
         server = launch(settings, wait=False)
-        assert_clear_end(server, "its database does not answer", "late", limit=WAIT)
+        assert_clear_end(server, "its database does not answer", postgresql.DATABASE, limit=WAIT)
 
     @pytest.mark.parametrize("fault", ["holder-hangs", "database-dies"])
     def test_that_another_server_makes_ready(
         self,
         image: ImageUnderTest,
         launch: Launch,
-        late: Late,
+        private_postgresql: PrivatePostgreSQL,
         fault: str,
     ) -> None:
-        """One server hangs while it initialises the database; the next one waits for it."""
-        database = late.start()
-        database.exec_run(["psql", "-U", "late", "-d", "late", "-c", BLOCK], detach=True)
-        url = late.url
+        """A server hangs while it initialises the database, and the next server waits for it."""
+        database, url = private_postgresql.start(), private_postgresql.url()
+        postgresql.begin(database, BLOCK)
         holder = launch(self._settings(image, url), wait=False)
         until(
-            lambda: _asked(database, WAITING) not in ("", "0"),
+            lambda: postgresql.ask(database, WAITING) not in ("", "0"),
             container=holder.container,
             what="begin to initialise its database",
             limit=image.contract.start.ready_within * image.scale,
@@ -488,7 +436,7 @@ class TestWaitsForDatabase:
         assert_clear_end(server, f"it waits for another server, and the {fault}", limit=WAIT)
 
     def test_that_never_comes(self, image: ImageUnderTest, launch: Launch) -> None:
-        """It says what it waited for, and why in vain; its limit is lowered if it knows how."""
+        """The log names the database; the limit is lowered where the image has the variable."""
         url = f"postgresql+psycopg2://somebody:{WRONG}@nobody-here:5432/missing"
         server = launch(self._settings(image, url, MLFLOW_DATABASE_WAIT="3"), wait=False)
         assert_clear_end(server, "its database never comes", "nobody-here", "missing", limit=WAIT)
@@ -513,20 +461,20 @@ class TestWaitsForDatabase:
     ) -> None:
         url = make_url(account)
         url = url.set(password=password or url.password, database=database or url.database)
-        # Far longer than the end may take.
+        # The limit of the wait is far longer than the end may take.
         settings = self._settings(
             image, url.render_as_string(hide_password=False), MLFLOW_DATABASE_WAIT="600"
         )
         server = launch(settings, wait=False)
-        assert_clear_end(server, "its database lets it not in", reason, limit=START)
+        assert_clear_end(server, "its database refuses it", reason, limit=START)
 
 
 @pytest.mark.promise("entrypoint.replicas")
 def test_replicas_start_together_on_an_empty_database(
-    promised: Promise, stores: Stores, launch: Launch
+    promised_number: int, stores: Stores, launch: Launch
 ) -> None:
     settings = replace(FULL, name="replicas")
-    servers = [launch(settings, stores=stores, wait=False) for _ in range(int(str(promised.value)))]
+    servers = [launch(settings, stores=stores, wait=False) for _ in range(promised_number)]
     dead = []
     for server in servers:
         try:
@@ -548,7 +496,7 @@ def older(
     account: str,
     run_in_image: RunInImage,
 ) -> str:
-    """The database of `stores` as an older MLflow left it, with an experiment: its revision."""
+    """Revision of the database of `stores`, as an older MLflow left it with an experiment."""
     script = ("-c", MAKE_OLDER, account)
     made = run_in_image(image.contract.start.interpreter, *script, networked=True)
     assert made.code == 0, f"the image's MLflow can't make an older database: {made}"
@@ -583,16 +531,16 @@ def test_older_schema_says_what_to_run(
     older: str,
     launch: Launch,
 ) -> None:
-    """And when that is run, the schema is the newest."""
-    settings = _in_order(FULL, *image.server_command, **variables)
+    """The log says what to run, and running it makes the schema the newest."""
+    settings = _with_command(FULL, *image.server_command, **variables)
     settings = settings.with_environment(MLFLOW_BACKEND_STORE_URI=variables["BACKEND_STORE_URI"])
     server = launch(settings, stores=stores, wait=False)
     assert_clear_end(server, "its database has an older schema", "db upgrade", older)
     assert _revision(services, stores) == older, "it changed the schema unasked"
     program = image.server_command[:-1]
-    settings = _in_order(FULL, *program, "db", "upgrade", account)
+    settings = _with_command(FULL, *program, "db", "upgrade", account)
     upgrade = launch(settings, stores=stores, wait=False)
-    code = ended(upgrade, "`db upgrade` has not ended", START)
+    code = wait_ended(upgrade, "`db upgrade` has not ended", START)
     assert code == 0, f"`db upgrade` ends with exit code {code}:\n{upgrade.logs()}"
     _assert_upgraded(services, stores, older)
 
@@ -612,12 +560,12 @@ def test_older_schema_is_upgraded(
 def test_server_that_is_killed_ends_the_container(
     embedded_server: Server, launch: Launch, image: ImageUnderTest
 ) -> None:
-    """By a signal that it can't hear: every process but the first one, which nothing inside can."""
+    """SIGKILL ends every process but the first, which nothing inside a container can kill."""
     server = launch(embedded_server.settings)
     interpreter = image.contract.start.interpreter
     killed = run_in_container(server.container, interpreter, "-c", KILL_SERVER)
     assert killed.code in (0, KILLED), f"its server can't be killed: {killed}"
-    code = ended(server, "its server was killed", WITHIN)
+    code = wait_ended(server, "its server was killed", WITHIN)
     assert code not in (0, 143), f"exit code {code} hides that the server was killed"
 
 

@@ -27,7 +27,8 @@ LIST_DISTRIBUTIONS = """
 import json
 import re
 from importlib.metadata import distributions
-print(json.dumps([[one.metadata["Name"], one.version, str(one._path)] for one in distributions()]))
+found = distributions()
+print(json.dumps([[part.metadata["Name"], part.version, str(part._path)] for part in found]))
 """
 
 
@@ -51,7 +52,7 @@ def version_of(installed: list[tuple[str, str, str]]) -> Callable[[str], str | N
 
 @pytest.mark.promise("python.consistent")
 def test_requirements_are_met(image: ImageUnderTest, run_in_image: RunInImage) -> None:
-    """`pip check`, with a pip of our own where the image has none."""
+    """`pip check` finds nothing; the image gets this environment's pip, as it may have none."""
     interpreter = image.contract.start.interpreter
     pip = Path(str(distribution("pip").locate_file("pip")))
     outcome = run_in_image(
@@ -84,7 +85,7 @@ def test_no_distribution_is_there_twice(installed: list[tuple[str, str, str]]) -
     places: dict[str, set[str]] = {}
     for name, _, place in installed:
         places.setdefault(name, set()).add(place)
-    twice = {name: sorted(where) for name, where in places.items() if len(where) > 1}
+    twice = {name: sorted(folders) for name, folders in places.items() if len(folders) > 1}
     assert not twice, f"installed more than once: {twice}"
 
 

@@ -1,4 +1,4 @@
-"""What is inside an image, and with what rights it runs."""
+"""The content of an image, and the rights that it runs with."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ for path in glob.glob(os.path.join(paths.capath or "/none", "*.[0-9]")):
     context.load_verify_locations(cafile=path)
 known = context.get_ca_certs(binary_form=True)
 print(json.dumps({
-    "authorities": [hashlib.sha256(one).hexdigest() for one in known],
+    "authorities": [hashlib.sha256(certificate).hexdigest() for certificate in known],
     "paths": {"cafile": paths.cafile, "capath": paths.capath},
     "missing": {
         name: value
@@ -112,7 +112,7 @@ def _listed(faults: list[str]) -> str:
 
 
 def _printed(image: ImageUnderTest, run_in_image: RunInImage, program: str) -> dict[str, Any]:
-    """What a Python program prints in the image: JSON."""
+    """Run a Python program in the image, and read the JSON that it prints last."""
     outcome = run_in_image(image.contract.start.interpreter, "-c", program)
     assert outcome.code == 0, f"the image's Python fails: {outcome}"
     return cast("dict[str, Any]", json.loads(outcome.output.splitlines()[-1]))
@@ -157,10 +157,10 @@ def test_python_has_no_module_that_installs(
 @pytest.mark.promise("contents.tools")
 def test_tool_runs(promised: Promise, run_in_image: RunInImage) -> None:
     command = shlex.split(str(promised.value))
-    # A plugin, such as `docker buildx`, has a command for what others take as an option.
-    asked = run_in_image(*command, "version" if len(command) > 1 else "--version")
-    assert asked.code == 0, f"`{promised.value}` doesn't tell its version: {asked}"
-    assert asked.output.strip(), f"`{promised.value}` tells nothing"
+    # A plugin, such as `docker buildx`, takes a command in the place of the option.
+    outcome = run_in_image(*command, "version" if len(command) > 1 else "--version")
+    assert outcome.code == 0, f"`{promised.value}` doesn't tell its version: {outcome}"
+    assert outcome.output.strip(), f"`{promised.value}` prints nothing"
 
 
 @pytest.mark.promise("contents.certificates")
@@ -206,7 +206,7 @@ def _beside(image: ImageUnderTest, promised: Promise) -> Path:
 def test_user(
     image: ImageUnderTest, promised: Promise, embedded_server: Server, run_in_image: RunInImage
 ) -> None:
-    """What the image says, and as whom all processes of a server then run."""
+    """The image names the promised user, and all processes of a server run as that user."""
     configured = image.configuration.user
     assert configured == promised.value, f"the image names the user {configured!r}"
     user = _number(configured.partition(":")[0], image, run_in_image)
@@ -231,10 +231,10 @@ def test_exposed_ports_need_no_privilege(image: ImageUnderTest) -> None:
 
 
 @pytest.fixture
-def untold(trial: TrialSession, image: ImageUnderTest) -> Iterator[Container]:
-    """A server that was not told where to listen."""
-    command = [*image.server_command, "--backend-store-uri", "sqlite:////tmp/untold.db"]
-    name = f"{trial.session.network}-untold-{token_hex(3)}"
+def server_without_port(trial: TrialSession, image: ImageUnderTest) -> Iterator[Container]:
+    """A server that is started without a host and a port."""
+    command = [*image.server_command, "--backend-store-uri", "sqlite:////tmp/default-port.db"]
+    name = f"{trial.session.network}-default-port-{token_hex(3)}"
     container = ImageContainer(image, trial.session, name, command)
     container.with_envs(**dict(EMBEDDED.environment))
     started = container.start().get_wrapped_container()
@@ -243,41 +243,42 @@ def untold(trial: TrialSession, image: ImageUnderTest) -> Iterator[Container]:
 
 
 @pytest.mark.promise("image.unprivileged_ports")
-def test_own_port_needs_no_privilege(image: ImageUnderTest, untold: Container) -> None:
+def test_own_port_needs_no_privilege(image: ImageUnderTest, server_without_port: Container) -> None:
     ports: set[int] = set()
 
     def listens() -> bool:
         command = [image.contract.start.interpreter, "-c", LISTENING]
-        outcome = run_in_container(untold, *command)
+        outcome = run_in_container(server_without_port, *command)
         assert outcome.code == 0, f"the ports can't be read: {outcome}"
         ports.update(map(int, outcome.output.split()))
         return bool(ports)
 
     limit = image.contract.start.ready_within * image.scale
-    until(listens, container=untold, what="listen on a port", limit=limit, every=1)
+    until(listens, container=server_without_port, what="listen on a port", limit=limit, every=1)
     low = [port for port in ports if port < FIRST_UNPRIVILEGED_PORT]
-    assert not low, f"without being told, it listens on {low}"
+    assert not low, f"without a port in its command, it listens on {low}"
 
 
-def _check(image: ImageUnderTest) -> list[str]:
-    """The words of the health check."""
-    kind, *words = image.configuration.healthcheck or ("NONE",)
-    assert kind == "CMD", f"the health check is {kind}, not a command without a shell"
-    assert words, "the health check is empty"
-    assert not programs.name_says("shell", PurePosixPath(words[0]).name), f"it runs {words[0]}"
-    return words
+def _health_check(image: ImageUnderTest) -> list[str]:
+    """Return the command of the health check; require one that needs no shell."""
+    form, *command = image.configuration.healthcheck or ("NONE",)
+    assert form == "CMD", f"the health check is {form}, not a command without a shell"
+    assert command, "the health check is empty"
+    program = PurePosixPath(command[0]).name
+    assert not programs.name_says("shell", program), f"it runs {command[0]}"
+    return command
 
 
 @pytest.mark.promise("image.healthcheck")
 def test_health_check_needs_no_shell(image: ImageUnderTest) -> None:
-    assert _check(image)
+    assert _health_check(image)
 
 
 @pytest.mark.promise("image.healthcheck")
 def test_serving_container_is_healthy(image: ImageUnderTest, embedded_server: Server) -> None:
-    """The check says so when it is run by hand, and the engine when its time has come."""
+    """The check passes when it is run by hand, and the engine reports the container as healthy."""
     container = embedded_server.container
-    outcome = run_in_container(container, *_check(image))
+    outcome = run_in_container(container, *_health_check(image))
     assert outcome.code == 0, f"the check fails on a server that answers: {outcome}"
     wait_healthy(container)
 
@@ -286,5 +287,5 @@ def test_serving_container_is_healthy(image: ImageUnderTest, embedded_server: Se
 def test_health_check_fails_where_nothing_serves(
     image: ImageUnderTest, run_in_image: RunInImage
 ) -> None:
-    outcome = run_in_image(*_check(image))
+    outcome = run_in_image(*_health_check(image))
     assert outcome.code not in (0, 126, 127), f"the check of an idle container: {outcome}"

@@ -1,4 +1,4 @@
-"""What HTTP clients can do to a server of either kind, by mistake or on purpose."""
+"""Requests that HTTP clients send by mistake or on purpose, to a server of either kind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from seatrial.wire.verdict import ANSWERED_WITHIN, AT_ONCE, try_out
 from .http_services import (
     HttpService,
     StartService,
-    model_kind,
     model_service,
     tracking_service,
 )
@@ -27,10 +26,12 @@ from .http_services import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from seatrial.contract import Promise
     from seatrial.stack.image_under_test import ImageUnderTest
-    from seatrial.trial.fixtures import Launch, StartServing
+    from seatrial.stack.model_server import ModelServer
+    from seatrial.trial.fixtures import Launch
     from seatrial.wire.verdict import Fault
+
+    from .serving import Sample, StartServer
 
 SHOWN = 8
 """Faults that a message names."""
@@ -39,7 +40,7 @@ LATE = 5.0
 """Seconds by which a connection may outlive its limit, natively."""
 MALFORMED = 1000
 MOST_LINES = 100
-"""Lines of the log for all of them, beside one for each second that sending them takes."""
+"""Lines of the log for all malformed requests, beside one for each second of sending them."""
 OFFERS = 300
 """Requests that offer another protocol; each may leave a line in the access log."""
 INTERFACES = (
@@ -53,11 +54,12 @@ INTERFACES = (
 @pytest.fixture
 def service(request: pytest.FixtureRequest, image: ImageUnderTest) -> HttpService:
     """The server that tests share."""
+    # By name: a test that asks for both kinds of server would run on images that have both.
     if not image.contract.serves_models:
         return tracking_service(request.getfixturevalue("server"))
-    serving = request.getfixturevalue("serving")
-    kind = model_kind(serving)
-    return model_service(serving.server(kind), kind, serving)
+    sample: Sample = request.getfixturevalue("sample")
+    server: ModelServer = request.getfixturevalue("sample_server")
+    return model_service(server, sample.model, request.getfixturevalue("serving"))
 
 
 @pytest.fixture
@@ -68,10 +70,9 @@ def start_service(request: pytest.FixtureRequest, image: ImageUnderTest) -> Star
         if not image.contract.serves_models:
             launch: Launch = request.getfixturevalue("launch")
             return tracking_service(launch(request.getfixturevalue("main_settings")))
-        serve: StartServing = request.getfixturevalue("serve")
-        serving = request.getfixturevalue("serving")
-        kind = model_kind(serving)
-        return model_service(serve(kind), kind, serving)
+        sample: Sample = request.getfixturevalue("sample")
+        serve_sample: StartServer = request.getfixturevalue("serve_sample")
+        return model_service(serve_sample(), sample.model, request.getfixturevalue("serving"))
 
     return start
 
@@ -89,8 +90,8 @@ def test_requests_end_where_the_standard_says(service: HttpService) -> None:
 
 
 @pytest.mark.promise("http.limits_heads")
-def test_head_within_the_limit_is_answered(service: HttpService, promised: Promise) -> None:
-    for name, sent in heads.large(service.target, _limit(promised) // 2):
+def test_head_within_the_limit_is_answered(service: HttpService, promised_number: int) -> None:
+    for name, sent in heads.large(service.target, promised_number * KIB // 2):
         found = converse(service.target.address, [sent], quiet=ANSWERED_WITHIN, scale=service.scale)
         assert found.answers, f"{name}, half the limit: {found}; sent {shown(sent)}"
         status = found.answers[0].status
@@ -98,30 +99,30 @@ def test_head_within_the_limit_is_answered(service: HttpService, promised: Promi
 
 
 @pytest.mark.promise("http.limits_heads")
-def test_head_beyond_the_limit_is_refused(service: HttpService, promised: Promise) -> None:
-    sizes = [2 * _limit(promised), 16 * _limit(promised)]
-    heads_sent = [one for size in sizes for one in heads.oversized(service.target, size)]
+def test_head_beyond_the_limit_is_refused(service: HttpService, promised_number: int) -> None:
+    sizes = [2 * promised_number * KIB, 16 * promised_number * KIB]
+    heads_sent = [head for size in sizes for head in heads.oversized(service.target, size)]
 
     def fault(name: str, sent: bytes) -> str:
         found = converse(service.target.address, [sent], quiet=ANSWERED_WITHIN, scale=service.scale)
         return "" if _is_refused(found) else f"{name}: {found}; sent {shown(sent)}"
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        faults = [one for one in pool.map(lambda each: fault(*each), heads_sent) if one]
+        faults = list(filter(None, pool.map(lambda head: fault(*head), heads_sent)))
     assert not faults, "\n".join(faults[:SHOWN])
     _assert_answers(service)
 
 
 @pytest.mark.promise("http.limits_heads")
 def test_endless_head_is_cut(service: HttpService) -> None:
-    """Nothing that precedes or follows a body may be sent without an end."""
+    """Require an end of all that precedes or follows a body."""
     endless = list(heads.endless(service.target))
     with ThreadPoolExecutor(len(endless)) as pool:
-        taken = pool.map(lambda one: heads.taken(service.target.address, one), endless)
+        taken = pool.map(lambda head: heads.taken(service.target.address, head), endless)
         faults = [
-            f"{one.name}: {count} bytes were taken without an end: {shown(one.begin)}, then"
-            f" {shown(one.repeated)} again and again"
-            for one, count in zip(endless, taken, strict=True)
+            f"{head.name}: {count} bytes were taken without an end: {shown(head.begin)}, then"
+            f" {shown(head.repeated)} again and again"
+            for head, count in zip(endless, taken, strict=True)
             if count is not None
         ]
     assert not faults, "\n".join(faults)
@@ -129,23 +130,24 @@ def test_endless_head_is_cut(service: HttpService) -> None:
 
 
 @pytest.mark.promise("http.ends_slow_heads")
-def test_slow_head_ends_the_connection(service: HttpService, promised: Promise) -> None:
-    limit = int(str(promised.value)) * service.scale
+def test_slow_head_ends_the_connection(service: HttpService, promised_number: int) -> None:
+    limit = promised_number * service.scale
     late = limit + LATE * service.scale
     slow = list(heads.slow(service.target))
     with ThreadPoolExecutor(len(slow)) as pool:
-        ends = list(pool.map(lambda one: heads.lasts(service.target.address, one, late), slow))
+        ends = list(pool.map(lambda head: heads.lasts(service.target.address, head, late), slow))
     faults = [
-        f"{one.name}: the connection is open after {late:.0f} s; sent {shown(one.begin)}"
-        for one, lasted in zip(slow, ends, strict=True)
+        f"{head.name}: the connection is open after {late:.0f} s; sent {shown(head.begin)}"
+        for head, lasted in zip(slow, ends, strict=True)
         if lasted is None
     ]
     assert not faults, "\n".join(faults)
 
 
 @pytest.mark.promise("http.ends_slow_heads")
-def test_head_that_takes_half_as_long_is_answered(service: HttpService, promised: Promise) -> None:
-    limit = int(str(promised.value))
+def test_head_that_takes_half_as_long_is_answered(
+    service: HttpService, promised_number: int
+) -> None:
     head = service.target.last
     cut = len(head) // 2
     found = converse(
@@ -153,18 +155,18 @@ def test_head_that_takes_half_as_long_is_answered(service: HttpService, promised
         [head[:cut], head[cut:]],
         quiet=ANSWERED_WITHIN,
         scale=service.scale,
-        pause=limit / 2,
+        pause=promised_number / 2,
     )
-    assert [one.status for one in found.answers] == [HTTPStatus.OK], (
-        f"a head that was sent in {limit / 2:.0f} s: {found}"
+    assert [answer.status for answer in found.answers] == [HTTPStatus.OK], (
+        f"a head that was sent in {promised_number / 2:.0f} s: {found}"
     )
 
 
 @pytest.mark.promise("http.keeps_idle_connections")
-def test_idle_connections_hinder_nobody(start_service: StartService, promised: Promise) -> None:
+def test_idle_connections_hinder_nobody(start_service: StartService, promised_number: int) -> None:
     service = start_service()
     with IdleConnections(service.direct, service.scale) as idle:
-        idle.open(int(str(promised.value)))
+        idle.open(promised_number)
         assert not idle.refused, f"after {len(idle)} idle connections: {idle.refused}"
         for _ in range(20):
             _assert_answers(service)
@@ -214,7 +216,7 @@ def test_options_names_the_methods_of_a_path(service: HttpService) -> None:
         assert found.answers, f"OPTIONS {path}: {found}"
         answer = found.answers[0]
         assert answer.status in (HTTPStatus.OK, HTTPStatus.NO_CONTENT), f"OPTIONS {path}: {found}"
-        allowed = {one.strip() for one in answer.headers.get("allow", "").split(",")}
+        allowed = {method.strip() for method in answer.headers.get("allow", "").split(",")}
         assert allowed >= methods, f"OPTIONS {path}: Allow is {sorted(allowed)}"
     _assert_answers(service)
 
@@ -254,25 +256,21 @@ def test_offers_of_other_protocols_leave_few_lines(start_service: StartService) 
     before = service.log_lines()
     fields = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
     target = service.target
-    one = request(f"GET {target.health} HTTP/1.1", target.host, *fields, "Connection: close")
-    seconds = _send_all(service, [one] * OFFERS)
+    offer = request(f"GET {target.health} HTTP/1.1", target.host, *fields, "Connection: close")
+    seconds = _send_all(service, [offer] * OFFERS)
     added = service.log_lines()[len(before) :]
-    # The access log may have one for each.
+    # The access log may have a line for each offer.
     assert len(added) <= OFFERS + MOST_LINES + seconds, (
         f"{OFFERS} offers of h2c: {len(added)} lines, such as {added[-1]!r}"
     )
 
 
 def _send_all(service: HttpService, sent: Sequence[bytes]) -> float:
-    """Send each on a connection of its own, and give back the seconds that it took."""
+    """Send each message on a connection of its own, and return the seconds that it took."""
     began = time.monotonic()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(lambda one: heads.throw(service.target.address, one, service.scale), sent))
+        list(pool.map(lambda data: heads.throw(service.target.address, data, service.scale), sent))
     return time.monotonic() - began
-
-
-def _limit(promised: Promise) -> int:
-    return int(str(promised.value)) * KIB
 
 
 def _is_refused(found: Exchange) -> bool:
@@ -281,7 +279,7 @@ def _is_refused(found: Exchange) -> bool:
 
 
 def _assert_answers(service: HttpService) -> None:
-    """It answers a real request and a health check."""
+    """Require an answer to a real request and to a health check."""
     target = service.target
     sent = target.post(length(target.payload), body=target.payload) + target.last
     found = converse(target.address, [sent], quiet=ANSWERED_WITHIN, scale=service.scale)

@@ -1,4 +1,4 @@
-"""What can be read off an image, held against what is inside it."""
+"""The configuration of an image, compared with its contract and with its content."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_entrypoint(image: ImageUnderTest, promised: Promise) -> None:
 def test_architecture(
     image: ImageUnderTest, promised: Promise, stored: StoredImage, run_in_image: RunInImage
 ) -> None:
-    """Also of a platform that is not run: every program and library in it is made for that one."""
+    """Every program and library is made for the platform, whether the platform is run or not."""
     platform, machine = f"linux/{promised.item}", MACHINES[str(promised.item)]
     if not stored.platform(platform):
         pytest.skip(

@@ -1,4 +1,4 @@
-"""What Prometheus reads."""
+"""The metrics that Prometheus reads from a server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.promise("server.metrics")
 
 FOLDER = "/tmp/seatrial-metrics"
-"""Where the server's processes add up what they count; it makes the folder itself."""
+"""The folder in which the server's processes add up their counts; the server makes it."""
 FOUND = "/api/2.0/mlflow/experiments/search?max_results=1"
 NOT_FOUND = "/api/2.0/mlflow/runs/get?run_id=0123456789abcdef0123456789abcdef"
 REQUESTS = "mlflow_http_request_total"
@@ -33,11 +33,13 @@ Samples = dict[tuple[str, str], float]
 
 
 def read(server: Server) -> tuple[dict[str, str], Samples]:
-    """The type of each family, and the samples; asked for under the name on the network."""
+    """Read the type of each family, and the samples, under the server's name on the network."""
     answer = server.get("/metrics", headers={"Host": "mlflow:5000"})
     assert answer.status_code == 200, f"/metrics answers {answer.status_code}: {answer.text[:500]}"
-    kind = answer.headers["content-type"]
-    assert kind.startswith("text/plain"), f"/metrics is served as {kind}: Prometheus refuses it"
+    content_type = answer.headers["content-type"]
+    assert content_type.startswith("text/plain"), (
+        f"/metrics is served as {content_type}: Prometheus refuses it"
+    )
     families, samples = {}, Samples()
     for family in text_string_to_metric_families(answer.text):
         families[family.name] = family.type
@@ -48,11 +50,11 @@ def read(server: Server) -> tuple[dict[str, str], Samples]:
 
 
 def test_counters_grow_with_requests(main_settings: ServerSettings, launch: Launch) -> None:
-    """Exactly: nobody else talks to this server, and all its processes count together."""
+    """Counts are exact: nobody else talks to this server, and its processes count together."""
     server = launch(replace(main_settings, name="metrics", options=("--expose-prometheus", FOLDER)))
     server.get(FOUND)
     families, before = read(server)
-    missing = {name: kind for name, kind in FAMILIES.items() if families.get(name) != kind}
+    missing = {name: family for name, family in FAMILIES.items() if families.get(name) != family}
     assert not missing, f"/metrics lacks {missing}; it has {families}"
     for _ in range(7):
         assert server.get(FOUND).status_code == 200

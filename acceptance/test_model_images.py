@@ -1,11 +1,12 @@
-"""Images of models: what `invoke model` makes, and the way from training to an answer."""
+"""Images that `invoke model` makes of models, and the guide from training to an answer."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from docker.errors import ImageNotFound
@@ -23,18 +24,23 @@ from seatrial.stack.image_under_test import configuration_of
 from seatrial.stack.model_server import ServedImage, start_model_server
 from seatrial.stack.oneoff import run_in_image
 
-from . import guides, private_index
-from .predictions import assert_answered
+from . import guides
+from .predictions import assert_predicts
+from .private_index import CURIOUS, DISTRIBUTION, start_index
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from mlflow.entities.model_registry import ModelVersion
 
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server
     from seatrial.stack.services import ServiceAddresses
     from seatrial.trial.model_serving import Serving
     from seatrial.trial.session import TrialSession
+
+    from .private_index import PrivateIndex
 
 GUIDE = "docs/serving.md"
 """In Seatrial's own repository: it uses the images of its catalogue."""
@@ -46,47 +52,71 @@ PIECE = 1 << 20
 
 @pytest.mark.promise("serving.agrees_across_architectures")
 def test_one_index_for_both_architectures(trial: TrialSession, serving: Serving) -> None:
-    """The same model, confined, gives the same predictions on both."""
-    images = [one for one in trial.images if one.name == serving.image.name]
+    """The same model, confined, gives the same predictions on both architectures."""
+    images = [image for image in trial.images if image.name == serving.image.name]
     if len(images) < len(PLATFORMS):
         pytest.skip("builds for both architectures and runs both: with --platform all")
-    for kind in ("pipeline", "affine"):
-        tag = serving.build(kind, "all")
+    for model in ("pipeline", "affine"):
+        tag = serving.build(model, "all")
         stored = store.read(tag)
         assert stored, f"{tag} is not there"
         assert stored.index, f"{tag} is no index"
-        assert {one.platform for one in stored.platforms} == set(PLATFORMS)
-        assert all(one.provenance for one in stored.platforms), "a platform has no provenance"
+        assert {manifest.platform for manifest in stored.platforms} == set(PLATFORMS)
+        assert all(manifest.provenance for manifest in stored.platforms), (
+            "a platform has no provenance"
+        )
         for image in images:
-            _assert_predicts(trial, serving, kind, ServedImage(image, tag))
+            _assert_serves(trial, serving, model, ServedImage(image, tag))
 
 
-def _assert_predicts(trial: TrialSession, serving: Serving, kind: str, served: ServedImage) -> None:
-    name = trial.fresh_name(f"both-{kind}")
+def _assert_serves(trial: TrialSession, serving: Serving, model: str, served: ServedImage) -> None:
+    name = trial.fresh_name(f"both-{model}")
     server = start_model_server(served, trial.session, name, workers=1)
     try:
         server.wait_ready()
-        for payload in serving.cases[kind].payloads.values():
-            assert_answered(
-                server.ask(payload.body, payload.content_type), payload.predictions, served.image
-            )
+        for payload in serving.cases[model].payloads.values():
+            assert_predicts(server, payload)
     finally:
         server.remove()
 
 
+@dataclass(frozen=True)
+class LoggedModel:
+    """A model that was logged to the tracking server, and its version in the registry."""
+
+    model: str
+    uri: str
+    server: Server
+    version: ModelVersion
+
+    @property
+    def identity(self) -> str:
+        """The id of the logged model."""
+        return str(self.version.source).removeprefix("models:/")
+
+
+@pytest.fixture
+def logged_model(serving: Serving) -> LoggedModel:
+    """The first of the models; skips where none was logged."""
+    model, case = next(iter(serving.cases.items()))
+    server = _tracking(serving)
+    name = case.uri.removeprefix("models:/").partition("@")[0]
+    version = MlflowClient(server.url, server.url).get_model_version_by_alias(name, "trial")
+    return LoggedModel(model, case.uri, server, version)
+
+
 @pytest.mark.promise("serving.identifies_model")
-def test_labels_say_which_model_it_is(serving: Serving, image: ImageUnderTest) -> None:
-    kind = next(iter(serving.cases))
-    stored = store.read(serving.served_image(kind).reference)
+def test_labels_say_which_model_it_is(
+    serving: Serving, logged_model: LoggedModel, image: ImageUnderTest
+) -> None:
+    stored = store.read(serving.served_image(logged_model.model).reference)
     assert stored
     described = stored.platform(image.platform)
     assert described
-    version = _client(serving).get_model_version_by_alias(
-        serving.cases[kind].uri.removeprefix("models:/").partition("@")[0], "trial"
-    )
+    version = logged_model.version
     expected = {
         "org.opencontainers.image.version": version.version,
-        "io.seatrial.model.uri": serving.cases[kind].uri,
+        "io.seatrial.model.uri": logged_model.uri,
         "io.seatrial.model.run": version.run_id,
         "io.seatrial.model.name": version.name,
         "io.seatrial.model.version": version.version,
@@ -100,115 +130,168 @@ def test_labels_say_which_model_it_is(serving: Serving, image: ImageUnderTest) -
 
 
 @pytest.mark.promise("serving.identifies_model")
-@pytest.mark.parametrize("way", ["models", "runs", "s3"])
+@pytest.mark.parametrize("scheme", ["models", "runs", "s3"])
 def test_model_is_had_by_every_address(
-    serving: Serving,
+    logged_model: LoggedModel,
     services: ServiceAddresses,
-    way: str,
+    scheme: str,
+    set_environment: SetEnvironment,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """From the registry, from its run, and from the bucket without the server."""
-    kind = next(iter(serving.cases))
-    server = _tracking(serving)
-    name = serving.cases[kind].uri.removeprefix("models:/").partition("@")[0]
-    version = _client(serving).get_model_version_by_alias(name, "trial")
-    identity = str(version.source).removeprefix("models:/")
-    if way == "s3" and server.settings.store != "s3":
+    """The registry, the run, and the bucket without the server give the same model."""
+    server, version = logged_model.server, logged_model.version
+    if scheme == "s3" and server.settings.store != "s3":
         pytest.skip("the server under test keeps its artifacts elsewhere")
-    (key, *_) = [*server.object_keys(containing=f"{identity}/artifacts/MLmodel"), ""]
+    marker = f"{logged_model.identity}/artifacts/MLmodel"
+    (key, *_) = [*server.object_keys(containing=marker), ""]
     addresses = {
-        "models": f"models:/{name}/{version.version}",
+        "models": f"models:/{version.name}/{version.version}",
         "runs": f"runs:/{version.run_id}/model",
         "s3": f"s3://{server.stores.bucket}/{key.removesuffix('/MLmodel')}",
     }
-    if way == "s3":
-        for variable, value in services.client_environment().items():
-            monkeypatch.setenv(variable, value)
-    folder = fetching.fetch(addresses[way], server.url, tmp_path)
-    model = description.read(folder, addresses[way])
-    assert (model.identity, model.run) == (identity, version.run_id)
-    assert (model.name, model.version) == ((name, version.version) if way == "models" else ("", ""))
+    if scheme == "s3":
+        set_environment(services.client_environment())
+
+    folder = fetching.fetch(addresses[scheme], server.url, tmp_path)
+
+    model = description.read(folder, addresses[scheme])
+    assert (model.identity, model.run) == (logged_model.identity, version.run_id)
+    registered = (version.name, version.version) if scheme == "models" else ("", "")
+    assert (model.name, model.version) == registered
+
+
+SetEnvironment = Callable[[Mapping[str, str]], None]
+
+
+@pytest.fixture
+def set_environment(monkeypatch: pytest.MonkeyPatch) -> SetEnvironment:
+    """Set variables of this process, until the test ends."""
+
+    def set_variables(variables: Mapping[str, str]) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return set_variables
+
+
+@pytest.fixture
+def secret_of_this_machine(set_environment: SetEnvironment, tmp_path: Path) -> str:
+    """A word of a variable's value, and of a proxy in the docker client's configuration."""
+    client = tmp_path / "client"
+    client.mkdir()
+    # The client hands its proxies to each step of a build.
+    proxies = {"httpProxy": "http://me:hunter2-of-the-proxy@127.0.0.1:9", "noProxy": "*"}
+    (client / "config.json").write_text(json.dumps({"proxies": {"default": proxies}}))
+    set_environment(
+        {
+            "SEATRIAL_SECRET_OF_THIS_MACHINE": "hunter2-of-this-machine",
+            "DOCKER_CONFIG": str(client),
+        }
+    )
+    return "hunter2"
+
+
+@pytest.fixture
+def private_index(trial: TrialSession, set_environment: SetEnvironment) -> Iterator[PrivateIndex]:
+    """A package index that asks for a password, and that this machine's settings name."""
+    with start_index(trial) as index:
+        exempt = {
+            name: f"{os.environ.get(name, '')},{index.host}".lstrip(",")
+            for name in ("NO_PROXY", "no_proxy")
+        }
+        set_environment({"PIP_EXTRA_INDEX_URL": index.url, **exempt})
+        yield index
+
+
+class ModelRequiring(Protocol):
+    """Fetch the scriptable model, and add a requirement."""
+
+    def __call__(self, distribution: str) -> Path:
+        """Return the model's folder."""
+
+
+@pytest.fixture
+def model_requiring(serving: Serving, tmp_path: Path) -> ModelRequiring:
+    """Make copies of a model that also require another distribution."""
+
+    def fetch(distribution: str) -> Path:
+        target = tmp_path / distribution
+        target.mkdir()
+        folder = fetching.fetch(serving.cases["affine"].uri, _tracking(serving).url, target)
+        with (folder / requirements.FILE).open("a") as listed:
+            listed.write(f"\n{distribution}\n")
+        return folder
+
+    return fetch
+
+
+class RunScript(Protocol):
+    """Run a Python script in an image that a test has made."""
+
+    def __call__(self, tag: str, script: str) -> str:
+        """Return what the script prints."""
+
+
+@pytest.fixture
+def run_script(trial: TrialSession, image: ImageUnderTest) -> RunScript:
+    """Run Python scripts in images that the test has made."""
+
+    def run(tag: str, script: str) -> str:
+        configuration = configuration_of(trial.client, trial.session, tag, image.platform)
+        assert configuration, f"{tag} is not in the engine's store"
+        command = [image.contract.start.interpreter, "-c", script]
+        made = replace(image, configuration=configuration)
+        outcome = run_in_image(made, trial.session, command, {})
+        assert outcome.code == 0, f"the script fails in {tag}: {outcome}"
+        return outcome.output
+
+    return run
 
 
 @pytest.mark.promise("serving.keeps_indexes_private")
 def test_private_index_leaves_its_packages_only(
     trial: TrialSession,
-    serving: Serving,
-    image: ImageUnderTest,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    model_requiring: ModelRequiring,
+    private_index: PrivateIndex,
+    run_script: RunScript,
 ) -> None:
-    """As the machine's own settings name it."""
+    """The packages are in the image, and the index's address and password in none of its layers."""
     tag = trial.image_tag("private")
-    folder = _model_with(private_index.DISTRIBUTION, serving, tmp_path)
-    with private_index.private_index(trial) as index:
-        _name_index(index, monkeypatch)
-        model_image.run(model_uri=str(folder), tag=tag)
-    script = f"import importlib.metadata as m; print(m.version('{private_index.DISTRIBUTION}'))"
-    assert _output(script, tag, trial, image).split() == [index.version]
-    leaking = set(_found(tag, {"password": index.password, "address": index.host}))
+    folder = model_requiring(DISTRIBUTION)
+
+    model_image.run(model_uri=str(folder), tag=tag)
+
+    script = f"import importlib.metadata as m; print(m.version('{DISTRIBUTION}'))"
+    assert run_script(tag, script).split() == [private_index.version]
+    words = {"password": private_index.password, "address": private_index.host}
+    leaking = set(_blobs_with(tag, words))
     assert not leaking, f"of the private index, {', '.join(sorted(leaking))}"
 
 
 @pytest.mark.promise("serving.keeps_indexes_private")
 def test_build_of_a_source_sees_no_network_no_secret_and_no_root(
     trial: TrialSession,
-    serving: Serving,
-    image: ImageUnderTest,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    model_requiring: ModelRequiring,
+    secret_of_this_machine: str,
+    private_index: PrivateIndex,
+    run_script: RunScript,
 ) -> None:
     """A source's setup.py is a stranger's program: this one writes down all that it finds."""
-    monkeypatch.setenv("SEATRIAL_SECRET_OF_THIS_MACHINE", "hunter2-of-this-machine")
-    client = tmp_path / "client"
-    client.mkdir()
-    # The client hands these to each step of a build.
-    proxies = {"httpProxy": "http://me:hunter2-of-the-proxy@127.0.0.1:9", "noProxy": "*"}
-    (client / "config.json").write_text(json.dumps({"proxies": {"default": proxies}}))
-    monkeypatch.setenv("DOCKER_CONFIG", str(client))
     tag = trial.image_tag("curious")
-    (tmp_path / "model-files").mkdir()
-    folder = _model_with(private_index.CURIOUS, serving, tmp_path / "model-files")
-    with private_index.private_index(trial) as index:
-        _name_index(index, monkeypatch)
-        model_image.run(model_uri=str(folder), tag=tag, allow_emulated_build=True)
-    script = "import seatrial_curious; print(seatrial_curious.FOUND)"
-    written = _output(script, tag, trial, image)
+    folder = model_requiring(CURIOUS)
+
+    model_image.run(model_uri=str(folder), tag=tag, allow_emulated_build=True)
+
+    written = run_script(tag, "import seatrial_curious; print(seatrial_curious.FOUND)")
     found = json.loads(written)
     assert found["user"] != 0, "it was built by root"
     assert found["interfaces"] == ["lo"], f"it was built with a network: {found['interfaces']}"
-    for secret in (index.password, index.host, "hunter2"):
+    for secret in (private_index.password, private_index.host, secret_of_this_machine):
         assert secret not in written, "its build has seen a secret of this machine"
 
 
-def _model_with(distribution: str, serving: Serving, target: Path) -> Path:
-    """A copy of a model that also requires this distribution."""
-    folder = fetching.fetch(serving.cases["affine"].uri, _tracking(serving).url, target)
-    with (folder / requirements.FILE).open("a") as listed:
-        listed.write(f"\n{distribution}\n")
-    return folder
-
-
-def _name_index(index: private_index.Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this machine's settings name an index."""
-    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", index.url)
-    for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.setenv(name, f"{os.environ.get(name, '')},{index.host}".lstrip(","))
-
-
-def _output(script: str, tag: str, trial: TrialSession, image: ImageUnderTest) -> str:
-    """What a script prints in an image."""
-    found = configuration_of(trial.client, trial.session, tag, image.platform)
-    assert found
-    command = [image.contract.start.interpreter, "-c", script]
-    done = run_in_image(replace(image, configuration=found), trial.session, command, {})
-    assert done.code == 0, done
-    return done.output
-
-
-def _found(reference: str, words: Mapping[str, str]) -> Iterator[str]:
-    """In which layers and descriptions of an image the words are, by their names."""
+def _blobs_with(reference: str, words: Mapping[str, str]) -> Iterator[str]:
+    """Search the layers and descriptions of an image for words, and name those that have one."""
     sought = {name: word.encode() for name, word in words.items()}
     overlap = max(map(len, sought.values()))
     for blob in exported(reference):
@@ -222,24 +305,18 @@ def _found(reference: str, words: Mapping[str, str]) -> Iterator[str]:
 
 
 def _tracking(serving: Serving) -> Server:
-    """The server that the models were logged to."""
+    """Find the server that the models were logged to; skip where there is none."""
     tracking = serving.trial.tracking
     if not tracking:
         pytest.skip("no tracking server is tried beside it, so the model was logged to none")
     return serving.pool.main(tracking[0])
 
 
-def _client(serving: Serving) -> MlflowClient:
-    server = _tracking(serving)
-    return MlflowClient(server.url, server.url)
-
-
 @pytest.mark.promise("serving.follows_guide")
 @pytest.mark.usefixtures("serving")
 def test_guide_leads_from_training_to_an_answer(trial: TrialSession) -> None:
-    """docs/serving.md, as it is printed."""
-    project = current()
-    if not (path := project.root / GUIDE).is_file():
+    """Every block of docs/serving.md works as it is printed."""
+    if not (path := current().root / GUIDE).is_file():
         pytest.skip(f"{GUIDE} is a page of Seatrial's own repository: runs there")
     for name in ("hardened", "hardened-dev"):
         reference = catalogue.load().variant(name).reference

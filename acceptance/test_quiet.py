@@ -1,4 +1,4 @@
-"""What a server writes to its log while all is well: no traceback."""
+"""The log of a server while all is well: it has no traceback."""
 
 from __future__ import annotations
 
@@ -10,24 +10,22 @@ import requests
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from seatrial.trial.clients import client_of, fresh_name
-
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from seatrial.stack.server import Server
     from seatrial.stack.settings import ServerSettings
-    from seatrial.trial.fixtures import Launch
+    from seatrial.trial.fixtures import ClientFor, Launch, NewName
 
 pytestmark = pytest.mark.promise("server.quiet")
 
 TRACEBACK = "Traceback (most recent call last)"
 PAGES = ("/", "/health", "/version", "/static-files/index.html", "/metrics", "/nowhere")
-"""What browsers and probes ask for, whether it is there or not."""
+"""Paths that browsers and probes ask for, whether they are there or not."""
 
 
 def tracebacks(log: str) -> list[str]:
-    """Each traceback of a log, with the line before it and the error that ends it."""
+    """Find the tracebacks of a log, with the line before each and the error that ends it."""
     lines = log.splitlines()
     found = []
     for number, line in enumerate(lines):
@@ -35,7 +33,9 @@ def tracebacks(log: str) -> list[str]:
             continue
         # Frames are indented, or empty between chained ones; the first other line is the error.
         rest = range(number + 1, len(lines))
-        end = next((one for one in rest if lines[one] and not lines[one][0].isspace()), len(lines))
+        end = next(
+            (after for after in rest if lines[after] and not lines[after][0].isspace()), len(lines)
+        )
         found.append("\n".join(lines[max(0, number - 1) : end + 1]))
     return found
 
@@ -43,33 +43,34 @@ def tracebacks(log: str) -> list[str]:
 def test_ordinary_work_leaves_no_traceback(
     main_settings: ServerSettings,
     launch: Launch,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
+    client_for: ClientFor,
+    new_name: NewName,
 ) -> None:
-    """On a server of its own, from its start to its end: other tests misuse the shared one."""
+    """A server of its own, from start to end: other tests misuse the shared one."""
     server = launch(main_settings)
     capabilities = server.image.contract.server.capabilities or []
-    name = fresh_name(request)
-    with client_of(server, monkeypatch) as client:
-        experiment = client.create_experiment(name)
-        run = track(client, experiment)
-        if "artifacts" in capabilities:
-            keep_artifacts(client, run)
-        if "registry" in capabilities:
-            register(client, name, run)
-        if "tracing" in capabilities:
-            trace(client, experiment)
-        misuse(client, run)
-        client.delete_run(run)
-        client.delete_experiment(experiment)
+    client, name = client_for(server), new_name()
+
+    experiment = client.create_experiment(name)
+    run = track(client, experiment)
+    if "artifacts" in capabilities:
+        keep_artifacts(client, run)
+    if "registry" in capabilities:
+        register(client, name, run)
+    if "tracing" in capabilities:
+        trace(client, experiment)
+    misuse(client, run)
+    client.delete_run(run)
+    client.delete_experiment(experiment)
     browse(server)
     server.container.stop(timeout=30)
+
     found = tracebacks(server.container.logs().decode(errors="replace"))
     assert not found, f"{len(found)} tracebacks in the log, the first:\n{found[0]}"
 
 
 def track(client: MlflowClient, experiment: str) -> str:
-    """Log a run and find it again; give back its id."""
+    """Log a run, find it again, and return its id."""
     run = str(client.create_run(experiment, tags={"kind": "ordinary"}).info.run_id)
     client.log_batch(
         run,
@@ -114,7 +115,7 @@ def trace(client: MlflowClient, experiment: str) -> None:
 
 
 def misuse(client: MlflowClient, run: str) -> None:
-    """Make the mistakes that users make: each is answered, none is the server's fault."""
+    """Make the mistakes that users make: the client gets an error, the log no traceback."""
     for mistake in (
         lambda: client.get_run("0" * 32),
         lambda: client.get_experiment("987654321"),

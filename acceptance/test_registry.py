@@ -1,4 +1,4 @@
-"""The model registry: versions and aliases, and a model that predicts what it did before."""
+"""The model registry: versions, aliases, and models that predict the same after loading."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import Ridge
 
-from seatrial.trial.clients import fresh_name, pages_of
+from seatrial.trial.clients import pages_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from seatrial.stack.server import Server
+    from seatrial.trial.fixtures import NewName
 
 pytestmark = pytest.mark.promise("server.capabilities", "registry")
 
 REQUIREMENTS = ["scikit-learn"]
-"""Given, because to infer them costs a second interpreter for every model."""
+"""Requirements of the models: to infer them costs a second interpreter for every model."""
 
 
 def test_versions_aliases_and_tags(
-    client: MlflowClient, experiment: str, request: pytest.FixtureRequest, server: Server
+    client: MlflowClient, experiment: str, new_name: NewName, server: Server
 ) -> None:
-    name = fresh_name(request)
+    name = new_name()
     client.create_registered_model(name, tags={"team": "größe"}, description="first words")
     run_id = client.create_run(experiment).info.run_id
     for number in range(1, 4):
@@ -64,17 +65,16 @@ def test_versions_aliases_and_tags(
     )
     read = client.search_model_versions(f"name = '{name}'")
     assert sorted(stored) == sorted(
-        (int(one.version), one.source, one.run_id, one.status, one.description) for one in read
+        (int(version.version), version.source, version.run_id, version.status, version.description)
+        for version in read
     )
     tags = server.rows("SELECT version, key, value FROM model_version_tags WHERE name = ?", [name])
     expected = {(number, "number", str(number)) for number in range(1, 4)}
     assert set(tags) == expected | {(2, "validated", "yes")}
 
 
-def test_search_and_deletion(
-    client: MlflowClient, experiment: str, request: pytest.FixtureRequest
-) -> None:
-    prefix = fresh_name(request)
+def test_search_and_deletion(client: MlflowClient, experiment: str, new_name: NewName) -> None:
+    prefix = new_name()
     run_id = client.create_run(experiment).info.run_id
     client.log_text(run_id, "weights", "model/weights.txt")
     names = [f"{prefix}-{number}" for number in range(5)]
@@ -102,12 +102,13 @@ def test_search_and_deletion(
 
 
 def test_classifier_predicts_the_same_after_loading_by_alias(
-    client: MlflowClient, experiment: str, request: pytest.FixtureRequest
+    client: MlflowClient, experiment: str, new_name: NewName
 ) -> None:
     features, classes = make_classification(n_samples=200, n_features=8, random_state=3)
     model = RandomForestClassifier(n_estimators=15, random_state=3).fit(features, classes)
     before = model.predict_proba(features)
-    name = fresh_name(request)
+    name = new_name()
+
     with mlflow.start_run(experiment_id=experiment):
         mlflow.sklearn.log_model(
             model,
@@ -118,6 +119,7 @@ def test_classifier_predicts_the_same_after_loading_by_alias(
             serialization_format="cloudpickle",
         )
     client.set_registered_model_alias(name, "champion", "1")
+
     loaded = mlflow.sklearn.load_model(f"models:/{name}@champion")
     np.testing.assert_array_equal(loaded.predict_proba(features), before)
     as_function = mlflow.pyfunc.load_model(f"models:/{name}/1")
@@ -125,10 +127,10 @@ def test_classifier_predicts_the_same_after_loading_by_alias(
 
 
 def test_alias_moves_to_the_new_version(
-    client: MlflowClient, experiment: str, request: pytest.FixtureRequest
+    client: MlflowClient, experiment: str, new_name: NewName
 ) -> None:
     features = np.linspace(0, 1, 40).reshape(20, 2)
-    name = fresh_name(request)
+    name = new_name()
     predictions = []
     for slope in (1.0, -2.0):
         model = Ridge().fit(features, slope * features.sum(axis=1))

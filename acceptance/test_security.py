@@ -1,4 +1,4 @@
-"""What a server reaches over https, with a certificate authority that its environment names."""
+"""S3 over https, with a certificate authority that the server's environment names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from requests import HTTPError
 
 from seatrial.stack.settings import FILES_PATH
 from seatrial.stack.waiting import until
-from seatrial.trial.clients import client_of, fresh_name
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from seatrial.stack.server import Server
     from seatrial.stack.services import SecureStore, ServiceAddresses
     from seatrial.stack.settings import ServerSettings
-    from seatrial.trial.fixtures import Launch
+    from seatrial.trial.fixtures import ClientFor, Launch, NewRun
     from seatrial.trial.pool import ServerPool
 
 pytestmark = pytest.mark.promise("server.tls", "s3")
@@ -34,33 +33,38 @@ CONTENT = bytes(range(256)) * 4096
 
 @dataclass(frozen=True)
 class Secure:
-    """A store behind https, and how a server is told about it."""
+    """A store behind https, and servers that keep artifacts there."""
 
     store: SecureStore
     s3: S3Client
-    """Of this host."""
+    """The client of this host."""
     settings: ServerSettings
-    """With the authority's certificate in a file, which nothing names yet."""
+    """Settings with the authority's certificate in a file, which no variable names yet."""
+    servers: ServerPool
+    start: Launch
 
-    def launch(
-        self, launch: Launch, servers: ServerPool, image: ImageUnderTest, **trust: str
-    ) -> Server:
+    def launch(self, image: ImageUnderTest, **trust: str) -> Server:
         """Start a server on a new bucket, with the variables in `trust`."""
         settings = self.settings.with_environment(**trust)
-        stores = servers.fresh_stores(image, settings)
+        stores = self.servers.fresh_stores(image, settings)
         self.s3.create_bucket(Bucket=stores.bucket)
-        return launch(settings, stores=stores)
+        return self.start(settings, stores=stores)
 
     def objects(self, server: Server) -> dict[str, bytes]:
-        """Content by key, behind `server`."""
+        """Look behind `server`: content by key."""
         bucket = server.stores.bucket
-        keys = [one["Key"] for one in self.s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
+        listed = self.s3.list_objects_v2(Bucket=bucket).get("Contents", [])
+        keys = [entry["Key"] for entry in listed]
         return {key: self.s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
 
 
 @pytest.fixture
 def secure(
-    servers: ServerPool, services: ServiceAddresses, s3_server: Server, tmp_path: Path
+    servers: ServerPool,
+    services: ServiceAddresses,
+    s3_server: Server,
+    launch: Launch,
+    tmp_path: Path,
 ) -> Secure:
     """A store behind https, and the settings of the shared server before S3, changed to it."""
     assert services, "the secure store is for the users of the plain one"
@@ -70,32 +74,31 @@ def secure(
     settings = replace(
         s3_server.settings, name="tls", files=((AUTHORITY, store.authority),)
     ).with_environment(MLFLOW_S3_ENDPOINT_URL=store.endpoint)
-    return Secure(store, store.s3(file), settings)
+    return Secure(store, store.s3(file), settings, servers, launch)
 
 
 @pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
 def test_artifacts_go_to_s3_over_https(
     secure: Secure,
-    launch: Launch,
-    servers: ServerPool,
     image: ImageUnderTest,
     variable: str,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
+    client_for: ClientFor,
+    new_run: NewRun,
     tmp_path: Path,
 ) -> None:
-    """The two variables that boto3 heeds; it does not heed OpenSSL's SSL_CERT_FILE."""
-    # Else the client fetches it from the store itself, whose name on the network it can't know.
-    monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
-    server = secure.launch(launch, servers, image, **{variable: f"{FILES_PATH}/{AUTHORITY}"})
+    """Boto3 reads these two variables; it does not read OpenSSL's SSL_CERT_FILE."""
     source = tmp_path / "data.bin"
     source.write_bytes(CONTENT)
-    with client_of(server, monkeypatch) as client:
-        run = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
-        client.log_artifact(run, str(source), "folder")
-        fetched = mlflow.artifacts.download_artifacts(
-            run_id=run, artifact_path="folder/data.bin", dst_path=str(tmp_path / "fetched")
-        )
+    server = secure.launch(image, **{variable: f"{FILES_PATH}/{AUTHORITY}"})
+    # With downloads in parts, the client asks the store itself, whose name this host can't resolve.
+    client = client_for(server, MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD="false")
+    run = new_run(client)
+
+    client.log_artifact(run, str(source), "folder")
+    fetched = mlflow.artifacts.download_artifacts(
+        run_id=run, artifact_path="folder/data.bin", dst_path=str(tmp_path / "fetched")
+    )
+
     assert Path(fetched).read_bytes() == CONTENT, "what was read back differs from the file"
     stored = secure.objects(server)
     [key] = stored
@@ -104,19 +107,16 @@ def test_artifacts_go_to_s3_over_https(
 
 
 def test_an_unknown_authority_is_refused(
-    secure: Secure,
-    launch: Launch,
-    servers: ServerPool,
-    image: ImageUnderTest,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
+    secure: Secure, image: ImageUnderTest, client_for: ClientFor, new_run: NewRun
 ) -> None:
-    """Without the variable the same must fail: else certificates are not verified at all."""
-    server = secure.launch(launch, servers, image)
-    with client_of(server, monkeypatch) as client:
-        run = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
-        with pytest.raises((MlflowException, HTTPError)):
-            client.log_text(run, "to whom?", "note.txt")
+    """An upload that works without the variable would mean that nothing is verified."""
+    server = secure.launch(image)
+    client = client_for(server)
+    run = new_run(client)
+
+    with pytest.raises((MlflowException, HTTPError)):
+        client.log_text(run, "to whom?", "note.txt")
+
     assert not secure.objects(server), "the store's certificate was not verified"
     until(
         lambda: "CERTIFICATE_VERIFY_FAILED" in server.logs(1000),

@@ -14,35 +14,33 @@ import pytest
 import requests
 
 from seatrial.stack.confinement import OTHER_USER
-from seatrial.trial.clients import client_of, fresh_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlflow import MlflowClient
 
-    from seatrial.contract import Promise
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server
     from seatrial.stack.settings import ServerSettings
-    from seatrial.trial.fixtures import Launch
+    from seatrial.trial.fixtures import ClientFor, Launch, NewName, NewRun
 
 LATER_SCRIPT = re.compile(r"static/(?:js|css)/[\w.-]+\.chunk\.(?:js|css)(?=[\"'`])")
 
 
 class _Scripts(HTMLParser):
-    """Collects what a page loads."""
+    """Collects the scripts and style sheets that a page loads."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        said = dict(attrs)
-        if tag == "script" and said.get("src"):
-            self.found.append(str(said["src"]))
-        if tag == "link" and said.get("rel") == "stylesheet":
-            self.found.append(str(said["href"]))
+        attributes = dict(attrs)
+        if tag == "script" and attributes.get("src"):
+            self.found.append(str(attributes["src"]))
+        if tag == "link" and attributes.get("rel") == "stylesheet":
+            self.found.append(str(attributes["href"]))
 
 
 @pytest.mark.promise("server.capabilities", "tracking")
@@ -71,15 +69,17 @@ def test_ui_page_and_its_scripts(server: Server) -> None:
         path = urlsplit(urljoin(f"{server.url}/", source)).path
         answer = server.get(path)
         assert answer.status_code == 200, f"{path}: {answer.status_code}"
-        kind = answer.headers["content-type"]
-        assert "javascript" in kind or "css" in kind, f"{path} is served as {kind}"
+        content_type = answer.headers["content-type"]
+        assert "javascript" in content_type or "css" in content_type, (
+            f"{path} is served as {content_type}"
+        )
         assert not answer.text.lstrip().startswith("<"), f"{path} is a page, not a script"
         assert len(answer.content) > 100, f"{path} is empty"
 
 
 @pytest.mark.promise("server.capabilities", "ui")
 def test_ui_scripts_that_are_loaded_later(server: Server) -> None:
-    """The page's script names the others; one that is missing breaks a view, not the page."""
+    """The page's script names the later ones; a missing script breaks a view, not the page."""
     scripts = _Scripts()
     scripts.feed(server.get("/").text)
     first = next(source for source in scripts.found if source.endswith(".js"))
@@ -90,9 +90,9 @@ def test_ui_scripts_that_are_loaded_later(server: Server) -> None:
 
     def fault(path: str) -> str | None:
         answer = requests.head(f"{base}{path}", timeout=60 * server.image.scale)
-        kind = answer.headers.get("content-type", "")
-        good = answer.ok and ("javascript" in kind or "css" in kind)
-        return None if good else f"{path}: {answer.status_code} {kind}"
+        content_type = answer.headers.get("content-type", "")
+        good = answer.ok and ("javascript" in content_type or "css" in content_type)
+        return None if good else f"{path}: {answer.status_code} {content_type}"
 
     with ThreadPoolExecutor(4) as pool:
         faults = [found for found in pool.map(fault, sorted(later)) if found]
@@ -103,48 +103,48 @@ def test_ui_scripts_that_are_loaded_later(server: Server) -> None:
 def test_runs_as_another_user(
     main_settings: ServerSettings,
     launch: Launch,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
+    client_for: ClientFor,
+    new_run: NewRun,
 ) -> None:
-    """Not merely healthy: it logs a run and an artifact."""
+    """Health is not enough: the server takes a run and an artifact."""
     server = launch(replace(main_settings, name="other-user", user=OTHER_USER))
     top = server.container.top()
     users = {row[top["Titles"].index("UID")] for row in top["Processes"]}
     assert users == {OTHER_USER.partition(":")[0]}, f"its processes run as {users}"
-    with client_of(server, monkeypatch) as client:
-        run_id = client.create_run(client.create_experiment(fresh_name(request))).info.run_id
-        client.log_text(run_id, "written by 12345", "folder/note.txt")
-        assert mlflow.artifacts.load_text(f"runs:/{run_id}/folder/note.txt") == "written by 12345"
+    client = client_for(server)
+    run_id = new_run(client)
+    client.log_text(run_id, "written by 12345", "folder/note.txt")
+    assert mlflow.artifacts.load_text(f"runs:/{run_id}/folder/note.txt") == "written by 12345"
 
 
 @pytest.mark.promise("process.stops_within")
 def test_stops_on_sigterm(
-    main_settings: ServerSettings, launch: Launch, promised: Promise, image: ImageUnderTest
+    main_settings: ServerSettings, launch: Launch, promised_number: int
 ) -> None:
     server = launch(main_settings)
-    limit = int(str(promised.value)) * image.scale
+    limit = promised_number * server.image.scale
     server.container.kill("SIGTERM")
     try:
         ended = server.container.wait(timeout=limit)
-    except requests.RequestException:  # what the engine's client makes of the time limit
+    except requests.RequestException:  # the engine's client raises it at the time limit
         pytest.fail(f"the container still runs {limit} s after SIGTERM")
     assert ended["StatusCode"] in (0, 143), f"exit code {ended['StatusCode']} after SIGTERM"
 
 
 def _replaced(before: Server, launch: Launch) -> Server:
-    """Another container on the same stores."""
+    """Start another container on the same stores."""
     return launch(before.settings, stores=before.stores)
 
 
 def _started_again(before: Server, _: Launch) -> Server:
-    """As after `docker stop` and `docker start`: on what the first start left in it."""
+    """Start the same container, on what its first start left in it."""
     before.container.start()
     before.wait_healthy()
     return before
 
 
 class TestKeepsData:
-    """What was stored before a stop is there after the next start."""
+    """Data that was stored before a stop, after the next start."""
 
     pytestmark = pytest.mark.promise("process.keeps_data")
 
@@ -164,7 +164,7 @@ class TestKeepsData:
         [run] = client.search_runs([experiment.experiment_id])
         assert (run.info.run_id, run.data.tags["kept"]) == (run_id, "yes")
         history = client.get_metric_history(run_id, "loss")
-        assert [(one.step, one.value) for one in history] == [(3, 0.25)]
+        assert [(metric.step, metric.value) for metric in history] == [(3, 0.25)]
         assert client.get_model_version_by_alias(name, "kept").run_id == run_id
         assert mlflow.artifacts.load_text(f"runs:/{run_id}/folder/note.txt") == f"kept for {name}"
 
@@ -174,13 +174,13 @@ class TestKeepsData:
         come_back: Callable[[Server, Launch], Server],
         main_settings: ServerSettings,
         launch: Launch,
-        monkeypatch: pytest.MonkeyPatch,
-        request: pytest.FixtureRequest,
+        client_for: ClientFor,
+        new_name: NewName,
     ) -> None:
-        name = fresh_name(request)
-        before = launch(main_settings)
-        with client_of(before, monkeypatch) as client:
-            run_id = self._store(client, name)
+        name, before = new_name(), launch(main_settings)
+        run_id = self._store(client_for(before), name)
+
         before.container.stop(timeout=30)
-        with client_of(come_back(before, launch), monkeypatch) as client:
-            self._check(client, name, run_id)
+        after = come_back(before, launch)
+
+        self._check(client_for(after), name, run_id)

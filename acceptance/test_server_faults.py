@@ -1,10 +1,9 @@
-"""What becomes of the server when its database or its processes hang."""
+"""The server while its database or its processes hang."""
 
 from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -12,27 +11,22 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from seatrial import catalogue
 from seatrial.stack.oneoff import run_in_container
 from seatrial.stack.settings import EMBEDDED
 from seatrial.stack.waiting import answers_ok, until
 
+from .postgresql import frozen
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from docker.models.containers import Container
-
-    from seatrial.contract import Promise
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server
-    from seatrial.stack.services import ServiceAddresses
     from seatrial.trial.fixtures import Launch
-    from seatrial.trial.session import TrialSession
 
-DATABASE = "frozen"
+    from .postgresql import PrivatePostgreSQL
+
 ASKS_DATABASE = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 AT_ONCE = 30
-"""Requests: more than a server has threads or connections for, it may refuse."""
+"""Requests; a server may refuse more than it has threads or connections for."""
 IN_A_ROW = 10
 """Answers after which every process of a server is taken to serve again."""
 
@@ -65,66 +59,34 @@ if sys.argv[1] == "stop":
 else:
     print(*(pid for pid in sys.argv[3:] if (known := fields(pid)) and known[0] == "T"))
 """
-"""Stops the processes that serve, those that listen and have no children that do, and prints them;
-or prints which of some are stopped."""
+"""Stops the processes that serve, and prints them, or prints which of some processes are stopped.
 
-
-@contextmanager
-def _database(trial: TrialSession, services: ServiceAddresses) -> Iterator[Container]:
-    """A PostgreSQL of this test alone, which it can freeze."""
-    container = trial.client.containers.run(
-        catalogue.load_builtin().services["postgres"].reference,
-        detach=True,
-        network=trial.session.network,
-        labels=trial.session.labels,
-        environment={
-            "POSTGRES_USER": services.user,
-            "POSTGRES_PASSWORD": services.password,
-            "POSTGRES_DB": DATABASE,
-        },
-    )
-    try:
-        until(
-            lambda: run_in_container(container, "pg_isready", "-h", "127.0.0.1").code == 0,
-            container=container,
-            what="accept connections",
-            limit=90,
-        )
-        container.reload()
-        yield container
-    finally:
-        container.remove(force=True, v=True)
+The processes that serve are those that listen on the port and have no children that do."""
 
 
 @pytest.mark.promise("server.survives_frozen_database")
 class TestFrozenDatabase:
-    """It takes connections, and answers nothing: no refusal tells clients of it."""
+    """A database that takes connections and answers nothing: no refusal reaches its clients."""
 
     @pytest.mark.parametrize("scheme", ["postgresql+psycopg2", "postgresql"])
     def test_requests_fail_and_serve_again(
         self,
         scheme: str,
-        trial: TrialSession,
         image: ImageUnderTest,
-        services: ServiceAddresses,
+        private_postgresql: PrivatePostgreSQL,
         launch: Launch,
-        promised: Promise,
+        promised_number: int,
     ) -> None:
-        limit = int(str(promised.value)) * image.scale
-        with _database(trial, services) as database:
-            networks = database.attrs["NetworkSettings"]["Networks"]
-            host = networks[trial.session.network]["IPAddress"]
-            url = f"{scheme}://{services.user}:{services.password}@{host}:5432/{DATABASE}"
-            server = launch(
-                replace(EMBEDDED, name="frozen", database="postgresql", database_url=url)
-            )
-            _wait_until_served(server, limit)
-            database.pause()
-            try:
-                _assert_all_fail(server, limit)
-            finally:
-                database.unpause()
-            _wait_until_served(server, limit)
+        limit = promised_number * image.scale
+        database = private_postgresql.start()
+        url = private_postgresql.url(scheme=scheme, host=private_postgresql.address(database))
+        server = launch(replace(EMBEDDED, name="frozen", database="postgresql", database_url=url))
+        _wait_until_served(server, limit)
+
+        with frozen(database):
+            _assert_all_fail(server, limit)
+
+        _wait_until_served(server, limit)
 
 
 def _assert_all_fail(server: Server, limit: float) -> None:
@@ -141,7 +103,7 @@ def _assert_all_fail(server: Server, limit: float) -> None:
         health = [answers_ok(f"{server.url}/health") for _ in range(IN_A_ROW)]
         faults = [fault for fault in asked if fault]
     assert not faults, f"{len(faults)} of {AT_ONCE} requests did not fail: {faults[0]}"
-    assert all(health), f"/health failed {health.count(False)} times, which asks no database"
+    assert all(health), f"/health, which needs no database, failed {health.count(False)} times"
 
 
 def _wait_until_served(server: Server, limit: float) -> None:
@@ -159,10 +121,9 @@ def test_processes_that_are_stopped(
     workers: str,
     embedded_server: Server,
     launch: Launch,
-    image: ImageUnderTest,
-    promised: Promise,
+    promised_number: int,
 ) -> None:
-    """All of those that serve: none is left that would answer in their place."""
+    """All processes that serve are stopped: none is left that would answer in their place."""
     settings = embedded_server.settings
     if workers == "one":
         settings = replace(settings, name="one-worker", options=(*settings.options, "--workers=1"))
@@ -178,11 +139,12 @@ def test_processes_that_are_stopped(
         recovered,
         container=server.container,
         what=f"serve again after {' and '.join(stopped)} were stopped",
-        limit=int(str(promised.value)) * image.scale,
+        limit=promised_number * server.image.scale,
     )
 
 
 def _run(server: Server, task: str, *pids: str) -> str:
+    """Run a task of `WORKERS` in the server's container, and return what it prints."""
     start = server.image.contract.start
     found = run_in_container(
         server.container, start.interpreter, "-c", WORKERS, task, str(start.port), *pids

@@ -1,4 +1,4 @@
-"""Models that are served: inside a tracking image, and by images of their own; what they answer."""
+"""Predictions of served models, inside a tracking image and in images of their own."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from .endings import WITHIN, ended
+from .endings import WITHIN, wait_ended
 from .inside import serving as served_inside
 from .models import put_doubling
 from .predictions import (
     ACROSS_ARCHITECTURES,
     assert_answered,
+    assert_predicts,
+    computed_predictions,
     difference,
-    reckoned,
 )
 from .serving import (
     AT_ONCE,
+    JSON,
     SCRIPTABLE,
-    SCRIPTED_ANSWER,
-    any_payload,
+    SCRIPTED,
     at_once,
-    scriptable,
     scripted,
     stop,
     with_parameters,
@@ -47,74 +47,76 @@ if TYPE_CHECKING:
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.model_server import ModelServer
     from seatrial.stack.workspace import Workspace
-    from seatrial.trial.fixtures import StartServing
     from seatrial.trial.model_serving import Serving
+
+    from .serving import Sample, StartServer
 
 MIB = 1 << 20
 ROWS = 100_000
-"""Of one input: two megabytes of JSON."""
+"""Rows of an input of two megabytes of JSON."""
 LONGEST_ROW = 32
-"""Bytes."""
+"""Bytes of a row in JSON."""
 LOGGED_WITHIN = 0.5
-"""Seconds until what a server says of a request can be read."""
+"""Seconds until the log lines of a request can be read."""
 
 
 @pytest.mark.promise("command_line.serves_models")
 def test_models_serve(workspace: Workspace, image: ImageUnderTest, tmp_path: Path) -> None:
-    """By MLflow's own server, inside the image."""
+    """MLflow's own server predicts inside the image, and ends when it is told to."""
     model = put_doubling(workspace, tmp_path)
     start = [*image.configuration.entrypoint, *image.mlflow_command]
     work = workspace.python(Path(served_inside.__file__).read_text(encoding="utf-8"), model, *start)
     assert work.code == 0, f"a model can't be served: {work}"
-    said = json.loads(work.printed.splitlines()[-1])
-    answers, log = said["answers"], f"; it said:\n{said['output'][-3000:]}"
+    printed = json.loads(work.printed.splitlines()[-1])
+    answers, log = printed["answers"], f"; its log:\n{printed['output'][-3000:]}"
     assert answers["ping"][0] == HTTPStatus.OK, f"/ping never said 200: {answers['ping']}{log}"
-    for form in ("dataframe_split", "csv"):
-        status, text = answers[form]
-        assert status == HTTPStatus.OK, f"{form}: {status} {text}{log}"
-        assert json.loads(text)["predictions"] == [2, 5, -8], f"{form}: wrong numbers: {text}"
+    for payload in ("dataframe_split", "csv"):
+        status, text = answers[payload]
+        assert status == HTTPStatus.OK, f"{payload}: {status} {text}{log}"
+        assert json.loads(text)["predictions"] == [2, 5, -8], f"{payload}: wrong numbers: {text}"
     assert HTTPStatus.BAD_REQUEST <= answers["no JSON"][0] < HTTPStatus.INTERNAL_SERVER_ERROR, (
         f"input that is no JSON: {answers['no JSON']}{log}"
     )
     assert answers["ping at the end"][0] == HTTPStatus.OK, f"bad input ended it{log}"
     stopped = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
-    assert said["code"] in stopped, f"after SIGTERM it ended with {said['code']}{log}"
+    assert printed["code"] in stopped, f"after SIGTERM it ended with {printed['code']}{log}"
 
 
 @pytest.mark.promise("serving.inputs")
 def test_input_gets_its_predictions(
     serving: Serving, promised: Promise, image: ImageUnderTest
 ) -> None:
-    kinds = [kind for kind, case in serving.cases.items() if promised.item in case.payloads]
-    if not kinds:
+    models = [name for name, case in serving.cases.items() if promised.item in case.payloads]
+    if not models:
         pytest.skip(f"the model that was given takes no {promised.item}")
-    for kind in kinds:
-        case, server = serving.cases[kind], serving.server(kind)
-        payload, what = case.payloads[str(promised.item)], f"{kind}, {promised.item}"
-        if own := reckoned(case, payload):
-            wrong = difference(payload.predictions, own, ACROSS_ARCHITECTURES)
-            assert not wrong, f"{what}: the model itself is wrong in Python: {wrong}"
-        for special, one in {"": payload, **payload.variations}.items():
-            answer = server.ask(one.body.encode(), one.content_type)
-            assert_answered(answer, one.predictions, image, f"{what} {special}".rstrip())
+    for model in models:
+        case, server = serving.cases[model], serving.server(model)
+        payload, shown = case.payloads[str(promised.item)], f"{model}, {promised.item}"
+        if computed := computed_predictions(case, payload):
+            wrong = difference(payload.predictions, computed, ACROSS_ARCHITECTURES)
+            assert not wrong, f"{shown}: the model itself is wrong in Python: {wrong}"
+        for name, variation in {"": payload, **payload.variations}.items():
+            answer = server.ask(variation.body.encode(), variation.content_type)
+            assert_answered(answer, variation.predictions, image, f"{shown} {name}".rstrip())
         # An idle server may always take the same worker.
-        for answer in at_once(server, payload.body, payload.content_type):
-            assert_answered(answer, payload.predictions, image, f"{what}, {AT_ONCE} at once")
+        for answer in at_once(server, payload):
+            assert_answered(answer, payload.predictions, image, f"{shown}, {AT_ONCE} at once")
 
 
 @pytest.mark.promise("serving.inputs", "dataframe_split")
-@pytest.mark.parametrize("says", ["its length", "nothing"])
+@pytest.mark.parametrize("announces", ["its length", "nothing"])
 @pytest.mark.parametrize("rows", [1, ROWS])
-def test_any_number_of_rows(serving: Serving, rows: int, says: str, image: ImageUnderTest) -> None:
-    """In a body of 2 MB as well, sent whole or in chunks."""
-    server = serving.server(scriptable(serving))
+def test_any_number_of_rows(
+    scriptable_server: ModelServer, rows: int, announces: str, image: ImageUnderTest
+) -> None:
+    """A body of 2 MB is taken as well, whole or in chunks."""
     if limit := image.contract.serving.limits_requests:
         rows = min(rows, limit * MIB * 3 // 4 // LONGEST_ROW)
     numbers = [number / 7 for number in range(rows)]
     frame = {"columns": ["x"], "data": [[number] for number in numbers]}
     body = json.dumps({"dataframe_split": frame}).encode()
     chunks = (body[start : start + 65536] for start in range(0, len(body), 65536))
-    answer = server.ask(body if says == "its length" else chunks)
+    answer = scriptable_server.ask(body if announces == "its length" else chunks)
     expected = [{"x": 2.0 * number} for number in numbers]
     assert_answered(answer, expected, image, f"{rows} rows in {len(body)} bytes")
 
@@ -128,23 +130,25 @@ KEPT: list[dict[str, object]] = [
         "x": None,
     },
 ]
-"""Rows with what is lost easily: integers that no double holds, microseconds, text that looks like
-a number or takes several bytes, quotes, missing values."""
+"""Rows with values that are lost easily: integers that no double holds, microseconds, text that
+looks like a number or takes several bytes, quotes, missing values."""
 
 
 @pytest.mark.promise("serving.inputs")
-def test_values_are_kept(serving: Serving, promised: Promise, image: ImageUnderTest) -> None:
-    """On their way to the model and back, where the signature says their types."""
-    server, form = serving.server(scriptable(serving)), str(promised.item)
+def test_values_are_kept(
+    scriptable_server: ModelServer, promised: Promise, image: ImageUnderTest
+) -> None:
+    """Values of columns whose types the signature tells reach the model, and come back."""
+    payload = str(promised.item)
     rows, scale = KEPT, 2.0
-    if form == "csv":
+    if payload == "csv":
         # MLflow itself reads no dates from CSV.
         rows = [{name: row[name] for name in ("number", "word", "x")} for row in KEPT]
         table = io.StringIO()
         writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        answer = server.ask(table.getvalue().encode(), "text/csv")
+        answer = scriptable_server.ask(table.getvalue().encode(), "text/csv")
     else:
         names = list(KEPT[0])
         frame = {"columns": names, "data": [list(row.values()) for row in KEPT]}
@@ -155,80 +159,79 @@ def test_values_are_kept(serving: Serving, promised: Promise, image: ImageUnderT
             "inputs": {"inputs": {name: [row[name] for row in KEPT] for name in names}},
             "params": {"dataframe_split": frame, "params": {"scale": 1.0}},
         }
-        scale = 1.0 if form == "params" else scale
-        answer = server.ask(json.dumps(bodies[form], ensure_ascii=False).encode())
+        scale = 1.0 if payload == "params" else scale
+        answer = scriptable_server.ask(json.dumps(bodies[payload], ensure_ascii=False).encode())
     expected = [
         {**row, "x": math.nan if row["x"] is None else scale * float(str(row["x"]))} for row in rows
     ]
-    assert_answered(answer, expected, image, f"integers, dates and text by {form}")
+    assert_answered(answer, expected, image, f"integers, dates and text by {payload}")
 
 
 @pytest.mark.promise("serving.inputs", "dataframe_split")
-def test_charset_may_be_named(serving: Serving, image: ImageUnderTest) -> None:
-    kind, payload = any_payload(serving)
-    answer = serving.server(kind).ask(payload.body, f"{payload.content_type}; charset=utf-8")
-    assert_answered(answer, payload.predictions, image, f"{payload.content_type}; charset=utf-8")
+def test_charset_may_be_named(
+    sample_server: ModelServer, sample: Sample, image: ImageUnderTest
+) -> None:
+    content_type = f"{sample.payload.content_type}; charset=utf-8"
+    answer = sample_server.ask(sample.payload.body, content_type)
+    assert_answered(answer, sample.payload.predictions, image, content_type)
     found = answer.headers.get("Content-Type", "")
     assert found.startswith("application/json"), f"the answer's content type is {found!r}"
 
 
 @pytest.mark.promise("serving.inputs", "params")
-def test_parameters_are_of_one_request(serving: Serving, image: ImageUnderTest) -> None:
-    """Neither of those that are answered meanwhile, nor of those that come later."""
-    server = serving.server(scriptable(serving))
+def test_parameters_are_of_one_request(
+    scriptable_server: ModelServer, image: ImageUnderTest
+) -> None:
+    """Requests that are answered meanwhile or later have their own parameters."""
     shifts = [0.1, 0.2, 0.3, 0.4]
     with ThreadPoolExecutor(len(shifts)) as pool:
         asked = {
             shift: pool.submit(
-                server.ask,
-                # The later ones are answered first.
+                scriptable_server.ask,
+                # The later requests are answered first.
                 with_parameters(scale=1 / 3, shift=shift, pause=(1 - 2 * shift) * image.scale),
             )
             for shift in shifts
         }
-    for shift, one in asked.items():
-        assert_answered(one.result(), scripted(1 / 3, shift), image, f"shifted by {shift}")
-    for answer in at_once(server, with_parameters()):
-        assert_answered(answer, SCRIPTED_ANSWER, image, "without parameters, afterwards")
+    for shift, request in asked.items():
+        assert_answered(request.result(), scripted(1 / 3, shift), image, f"shifted by {shift}")
+    for answer in at_once(scriptable_server, SCRIPTED):
+        assert_answered(answer, SCRIPTED.predictions, image, "without parameters, afterwards")
 
 
 NO_INPUTS: dict[str, tuple[str | bytes, str]] = {
-    "nothing": ("", "application/json"),
-    "no JSON": ("{", "application/json"),
-    "a number": ("7", "application/json"),
-    "an unknown key": ('{"rows": [[1]]}', "application/json"),
-    "two keys": ('{"inputs": [1], "instances": [1]}', "application/json"),
-    "text for a number": ('{"dataframe_records": [{"x": "one"}]}', "application/json"),
-    "a missing column": (
-        '{"dataframe_split": {"columns": ["y"], "data": [[1]]}}',
-        "application/json",
-    ),
+    "nothing": ("", JSON),
+    "no JSON": ("{", JSON),
+    "a number": ("7", JSON),
+    "an unknown key": ('{"rows": [[1]]}', JSON),
+    "two keys": ('{"inputs": [1], "instances": [1]}', JSON),
+    "text for a number": ('{"dataframe_records": [{"x": "one"}]}', JSON),
+    "a missing column": ('{"dataframe_split": {"columns": ["y"], "data": [[1]]}}', JSON),
     "another content type": ("<x>1</x>", "application/xml"),
 }
 NO_TEXT = (b"\xff\xfe\x00", "text/csv")
 OF_COLUMN_X = ("text for a number", "a missing column")
-"""What is wrong for a model with a signature that has this column of numbers."""
+"""Faults for a model whose signature has this column of numbers."""
 
 
 @pytest.mark.promise("serving.refuses_bad_input")
 @pytest.mark.parametrize("fault", NO_INPUTS)
-def test_bad_input_is_refused(serving: Serving, fault: str) -> None:
-    """And the next request gets its answer."""
-    kind, _ = any_payload(serving)
-    if fault in OF_COLUMN_X and kind != SCRIPTABLE:
+def test_bad_input_is_refused(sample_server: ModelServer, sample: Sample, fault: str) -> None:
+    """The answer is 4xx, and the next request gets its predictions."""
+    if fault in OF_COLUMN_X and sample.model != SCRIPTABLE:
         pytest.skip("the model that was given may take this")
-    _assert_refused(serving, fault, *NO_INPUTS[fault])
+    _assert_refused(sample_server, fault, *NO_INPUTS[fault])
+    assert_predicts(sample_server, sample.payload, f"after {fault}")
 
 
 @pytest.mark.promise("serving.refuses_bad_bytes")
-def test_bytes_that_are_no_text_are_refused(serving: Serving) -> None:
-    """A promise of its own: MLflow has kept it since August 2026 only."""
-    _assert_refused(serving, "bytes that are no text", *NO_TEXT)
+def test_bytes_that_are_no_text_are_refused(sample_server: ModelServer, sample: Sample) -> None:
+    """The promise stands alone, because MLflow has kept it since August 2026 only."""
+    _assert_refused(sample_server, "bytes that are no text", *NO_TEXT)
+    assert_predicts(sample_server, sample.payload, "after bytes that are no text")
 
 
-def _assert_refused(serving: Serving, fault: str, body: str | bytes, content_type: str) -> None:
-    kind, payload = any_payload(serving)
-    server, image = serving.server(kind), serving.image
+def _assert_refused(server: ModelServer, fault: str, body: str | bytes, content_type: str) -> None:
     try:
         answer = server.ask(body, content_type)
     except requests.RequestException as error:
@@ -236,70 +239,61 @@ def _assert_refused(serving: Serving, fault: str, body: str | bytes, content_typ
     assert HTTPStatus.BAD_REQUEST <= answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR, (
         f"{fault}: {answer.status_code}, where 4xx is due: {answer.text[:500]}"
     )
-    assert_answered(
-        server.ask(payload.body, payload.content_type),
-        payload.predictions,
-        image,
-        f"after {fault}",
-    )
 
 
 def _settled_log(server: ModelServer) -> str:
-    """With what was written a moment ago: servers may collect lines, and engines do."""
+    """Read the log a moment later: servers may collect lines, and engines do."""
     time.sleep(LOGGED_WITHIN)
     return server.logs(5000)
 
 
-def _blanks(size: int, says: str) -> bytes | Iterator[bytes]:
-    """Which JSON may begin with."""
-    if says == "its length":
+def _blanks(size: int, announces: str) -> bytes | Iterator[bytes]:
+    """Make blanks, with which JSON may begin, of a known length or in chunks."""
+    if announces == "its length":
         return b" " * size
     return (b" " * min(65536, size - start) for start in range(0, size, 65536))
 
 
 @pytest.mark.promise("serving.limits_requests")
-@pytest.mark.parametrize("says", ["its length", "nothing"])
+@pytest.mark.parametrize("announces", ["its length", "nothing"])
 def test_large_request_is_refused(
-    serving: Serving, promised: Promise, says: str, image: ImageUnderTest
+    sample_server: ModelServer, sample: Sample, promised_number: int, announces: str
 ) -> None:
-    kind, payload = any_payload(serving)
-    server = serving.server(kind)
-    size = int(str(promised.value)) * MIB * 5 // 4
-    refused_before = _settled_log(server).count(" 413 ")
+    size = promised_number * MIB * 5 // 4
+    refused_before = _settled_log(sample_server).count(" 413 ")
     try:
-        answer = server.ask(_blanks(size, says))
+        answer = sample_server.ask(_blanks(size, announces))
     except requests.ConnectionError:
-        # Refused before it has sent everything, a client may not get to read the answer.
+        # A client that is refused before it has sent everything may not get to read the answer.
         answer = None
     if answer is not None:
         assert answer.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE, (
             f"{size} bytes: {answer.status_code} {answer.text[:200]}"
         )
-    refused = _settled_log(server).count(" 413 ") > refused_before
+    refused = _settled_log(sample_server).count(" 413 ") > refused_before
     assert refused or answer is not None, "no answer, and no word of 413 in the log"
-    assert_answered(server.ask(payload.body, payload.content_type), payload.predictions, image)
+    assert_predicts(sample_server, sample.payload)
 
 
 @pytest.mark.promise("serving.limits_requests")
-@pytest.mark.parametrize("says", ["its length", "nothing"])
+@pytest.mark.parametrize("announces", ["its length", "nothing"])
 def test_request_below_the_limit_is_answered(
-    serving: Serving, promised: Promise, says: str, image: ImageUnderTest
+    sample_server: ModelServer, sample: Sample, promised_number: int, announces: str
 ) -> None:
-    kind, payload = any_payload(serving)
-    if payload.content_type != "application/json":
+    payload = sample.payload
+    if payload.content_type != JSON:
         pytest.skip("the model that was given takes no JSON, which can be made longer")
-    size = int(str(promised.value)) * MIB * 3 // 4
-    blanks, end = _blanks(size - len(payload.body), says), payload.body.encode()
+    size = promised_number * MIB * 3 // 4
+    blanks, end = _blanks(size - len(payload.body), announces), payload.body.encode()
     body = blanks + end if isinstance(blanks, bytes) else itertools.chain(blanks, [end])
-    answer = serving.server(kind).ask(body, payload.content_type)
-    assert_answered(answer, payload.predictions, image, f"{size} bytes")
+    answer = sample_server.ask(body, payload.content_type)
+    assert_answered(answer, payload.predictions, sample_server.image, f"{size} bytes")
 
 
 @pytest.mark.promise("serving.keeps_input_private")
-def test_input_is_repeated_nowhere(serving: Serving, serve: StartServing) -> None:
-    kind, _ = any_payload(serving)
-    server = serve(kind)
-    # As pandas and NumPy print it, too.
+def test_input_is_repeated_nowhere(serve_sample: StartServer) -> None:
+    server = serve_sample()
+    # A number whose text is the same in JSON, pandas and NumPy.
     secret, number = f"private-{secrets.token_hex(8)}", secrets.randbelow(900_000) + 100_000.5
     bodies = {
         "text for a number": json.dumps({"dataframe_records": [{"x": secret}]}),
@@ -321,7 +315,7 @@ def test_input_is_repeated_nowhere(serving: Serving, serve: StartServing) -> Non
         answers[fault] = server.ask(body)
     answers["csv"] = server.ask(f"x\n{secret}\n", "text/csv")
     answers["a content type"] = server.ask("{}", f"text/{secret}")
-    limit = 30 * serving.image.scale
+    limit = 30 * server.image.scale
     for fault, path in (("a query", f"/invocations?key={secret}"), ("a path", f"/{secret}")):
         answers[fault] = requests.post(f"{server.url}{path}", json={}, timeout=limit)
     repeating = [
@@ -330,27 +324,28 @@ def test_input_is_repeated_nowhere(serving: Serving, serve: StartServing) -> Non
         if secret in (whole := f"{answer.headers} {answer.text}") or str(number) in whole
     ]
     assert not repeating, f"the answer repeats the input: {repeating[0]}"
-    stop(server)  # what it keeps of its output it writes at its end
-    ended(server, "it was told to stop", WITHIN)
+    stop(server)  # a server writes the output that it has kept back at its end
+    wait_ended(server, "it was told to stop", WITHIN)
     lines = [
         line
         for line in server.logs(5000).splitlines()
-        for known in (secret, str(number), str(2 * number))
-        if known in line
+        for text in (secret, str(number), str(2 * number))
+        if text in line
     ]
     assert not lines, f"the log repeats the input: {lines[0][:300]}"
 
 
 @pytest.mark.promise("serving.answers_at_once")
-def test_kept_connection_is_no_slower_than_a_new_one(serving: Serving) -> None:
+def test_kept_connection_is_no_slower_than_a_new_one(
+    sample_server: ModelServer, sample: Sample
+) -> None:
     """Where TCP holds small answers back it does so for 40 ms, but not on a new connection."""
-    kind, payload = any_payload(serving)
-    server = serving.server(kind)
-    url, kinds = f"{server.url}/invocations", {"Content-Type": payload.content_type}
+    url, payload = f"{sample_server.url}/invocations", sample.payload
+    headers = {"Content-Type": payload.content_type}
 
     def seconds(post: Callable[..., requests.Response]) -> float:
         begun = time.perf_counter()
-        post(url, data=payload.body, headers=kinds, timeout=30).raise_for_status()
+        post(url, data=payload.body, headers=headers, timeout=30).raise_for_status()
         return time.perf_counter() - begun
 
     with requests.Session() as session:

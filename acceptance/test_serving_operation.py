@@ -1,4 +1,4 @@
-"""What an operator has of a model's server: paths beside predictions, metrics, users, health."""
+"""Operating a model's server: its paths beside predictions, metrics, users, health checks."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ from seatrial.stack.confinement import CONFINED_USER, OTHER_USER
 from seatrial.stack.oneoff import run_in_container
 
 from .health import wait_healthy
-from .predictions import assert_answered
+from .predictions import assert_predicts
 from .serving import (
     AT_ONCE,
     LOAD_SECONDS,
     LOADING,
     SCRIPTABLE,
-    any_payload,
     at_once,
-    scriptable,
     with_parameters,
 )
 
@@ -30,8 +28,8 @@ if TYPE_CHECKING:
     from seatrial.contract import Promise
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.model_server import ModelServer
-    from seatrial.trial.fixtures import StartServing
-    from seatrial.trial.model_serving import Serving
+
+    from .serving import Sample, StartServer
 
 COUNTED_WITHIN = 0.5
 """Seconds after its answer in which a request may still be counted."""
@@ -39,41 +37,44 @@ COUNTED_WITHIN = 0.5
 
 @pytest.mark.promise("serving.paths")
 def test_path_is_answered(
-    serving: Serving, serve: StartServing, promised: Promise, image: ImageUnderTest
+    sample_server: ModelServer,
+    sample: Sample,
+    serve_sample: StartServer,
+    promised: Promise,
+    image: ImageUnderTest,
 ) -> None:
-    """With the truth: /health while the model still loads, /version for what is installed."""
+    """/version tells the installed MLflow, and /health fails while the model still loads."""
     path = str(promised.item)
-    server = serving.server(any_payload(serving)[0])
-    answer = server.get(path)
+    answer = sample_server.get(path)
     assert answer.status_code == HTTPStatus.OK, f"{path}: {answer.status_code}"
     if path == "/version":
         script = "import mlflow; print(mlflow.__version__)"
-        asked = run_in_container(server.container, image.contract.start.interpreter, "-c", script)
-        assert asked.code == 0, f"the image's Python has no MLflow: {asked}"
-        said, there = answer.text.strip().strip('"'), asked.output.split()[-1]
-        assert said == there, f"/version says {said}, and MLflow {there} is installed"
-    if path != "/health" or SCRIPTABLE not in serving.cases:
+        outcome = run_in_container(
+            sample_server.container, image.contract.start.interpreter, "-c", script
+        )
+        assert outcome.code == 0, f"the image's Python has no MLflow: {outcome}"
+        told, installed = answer.text.strip().strip('"'), outcome.output.split()[-1]
+        assert told == installed, f"/version says {told}, and MLflow {installed} is installed"
+    if path != "/health" or sample.model != SCRIPTABLE:
         return
     loading = LOADING * image.scale
     begun = time.monotonic()
-    starting = serve(SCRIPTABLE, wait=False, variables={LOAD_SECONDS: str(loading)})
+    starting = serve_sample(wait=False, variables={LOAD_SECONDS: str(loading)})
     starting.wait_for(path)
     ready = time.monotonic() - begun
     assert ready >= loading, f"{path} says 200 after {ready:.1f} s; the model loads {loading} s"
 
 
 @pytest.mark.promise("serving.metrics")
-def test_metrics_count_requests(serving: Serving) -> None:
-    kind, payload = any_payload(serving)
-    server = serving.server(kind)
-    before, rounds = _counted(server), 5
+def test_metrics_count_requests(sample_server: ModelServer, sample: Sample) -> None:
+    before, rounds = _counted(sample_server), 5
     for _ in range(rounds):
-        for answer in at_once(server, payload.body, payload.content_type):
+        for answer in at_once(sample_server, sample.payload):
             answer.raise_for_status()
     time.sleep(COUNTED_WITHIN)
-    # Whichever process tells them, they are the whole server's.
+    # Whichever process answers /metrics, the numbers are the whole server's.
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        seen = list(pool.map(lambda _: _counted(server), range(4 * AT_ONCE)))
+        seen = list(pool.map(lambda _: _counted(sample_server), range(4 * AT_ONCE)))
     times = rounds * AT_ONCE
     for after in seen:
         grown = {name for name, value in after.items() if value - before.get(name, 0) == times}
@@ -86,27 +87,24 @@ def test_metrics_count_requests(serving: Serving) -> None:
 
 
 @pytest.mark.promise("serving.metrics")
-def test_metrics_tell_failures_apart(serving: Serving) -> None:
-    kind, _ = any_payload(serving)
-    server = serving.server(kind)
-    before, times = _counted(server, "4"), 3
+def test_metrics_tell_failures_apart(sample_server: ModelServer) -> None:
+    before, times = _counted(sample_server, "4"), 3
     for _ in range(times):
-        assert server.ask("{").status_code == HTTPStatus.BAD_REQUEST
+        assert sample_server.ask("{").status_code == HTTPStatus.BAD_REQUEST
     time.sleep(COUNTED_WITHIN)
-    after = _counted(server, "4")
+    after = _counted(sample_server, "4")
     grown = [name for name, value in after.items() if value - before.get(name, 0) == times]
     assert grown, f"nothing with a label of 4xx has risen by {times}"
 
 
 @pytest.mark.promise("serving.metrics")
-def test_metrics_measure_seconds(serving: Serving, image: ImageUnderTest) -> None:
-    server = serving.server(scriptable(serving))
-    before, pause = _counted(server), 0.5 * image.scale
-    server.ask(with_parameters(pause=pause)).raise_for_status()
+def test_metrics_measure_seconds(scriptable_server: ModelServer, image: ImageUnderTest) -> None:
+    before, pause = _counted(scriptable_server), 0.5 * image.scale
+    scriptable_server.ask(with_parameters(pause=pause)).raise_for_status()
     time.sleep(COUNTED_WITHIN)
     grown = {
         name: value - before.get(name, 0)
-        for name, value in _counted(server).items()
+        for name, value in _counted(scriptable_server).items()
         if name.endswith("_seconds_sum")
     }
     assert any(pause <= value < 10 * pause for value in grown.values()), (
@@ -115,11 +113,11 @@ def test_metrics_measure_seconds(serving: Serving, image: ImageUnderTest) -> Non
 
 
 def _counted(server: ModelServer, status: str = "") -> dict[str, float]:
-    """Sums over all labels that concern predictions, by name of the sample.
+    """Read /metrics, and add up the samples whose labels concern predictions, by name.
 
     Args:
-        server: whose.
-        status: what a label must begin with; empty for any.
+        server: what is asked.
+        status: the beginning of a label; empty for any.
     """
     answer = server.get("/metrics")
     assert answer.status_code == HTTPStatus.OK, f"/metrics: {answer.status_code}"
@@ -127,62 +125,56 @@ def _counted(server: ModelServer, status: str = "") -> dict[str, float]:
     for family in text_string_to_metric_families(answer.text):
         for sample in family.samples:
             values = sample.labels.values()
-            if "/invocations" in values and any(one.startswith(status) for one in values):
+            if "/invocations" in values and any(label.startswith(status) for label in values):
                 sums[sample.name] = sums.get(sample.name, 0) + sample.value
     return sums
 
 
 @pytest.mark.promise("process.confined")
-def test_serves_models_confined(serving: Serving, image: ImageUnderTest) -> None:
-    kind, payload = any_payload(serving)
-    server = serving.server(kind)
-    server.container.reload()
-    configuration, host = server.container.attrs["Config"], server.container.attrs["HostConfig"]
+def test_serves_models_confined(sample_server: ModelServer, sample: Sample) -> None:
+    sample_server.container.reload()
+    attributes = sample_server.container.attrs
+    configuration, host = attributes["Config"], attributes["HostConfig"]
     assert configuration["User"] == CONFINED_USER
     assert host["ReadonlyRootfs"]
     assert host["CapDrop"] == ["ALL"]
-    assert_answered(server.ask(payload.body, payload.content_type), payload.predictions, image)
+    assert_predicts(sample_server, sample.payload)
 
 
 @pytest.mark.promise("process.arbitrary_user")
-def test_serves_models_as_another_user(
-    serving: Serving, serve: StartServing, image: ImageUnderTest
-) -> None:
-    kind, payload = any_payload(serving)
-    server = serve(kind, user=OTHER_USER)
+def test_serves_models_as_another_user(serve_sample: StartServer, sample: Sample) -> None:
+    server = serve_sample(user=OTHER_USER)
     users = {row[1] for row in server.container.top(ps_args="-eo pid,uid,args")["Processes"]}
     assert users == {OTHER_USER.partition(":")[0]}, f"its processes run as {users}"
-    assert_answered(server.ask(payload.body, payload.content_type), payload.predictions, image)
+    assert_predicts(server, sample.payload)
 
 
 @pytest.mark.promise("image.user")
-def test_model_server_runs_as_its_user(serving: Serving, promised: Promise) -> None:
-    """What the image says; no process of a server is root's."""
-    kind, _ = any_payload(serving)
-    assert serving.image.configuration.user == promised.value
-    top = serving.server(kind).container.top(ps_args="-eo pid,uid,args")
+def test_model_server_runs_as_its_user(
+    image: ImageUnderTest, promised: Promise, sample_server: ModelServer
+) -> None:
+    """The image names the promised user, and no process of a server is root's."""
+    assert image.configuration.user == promised.value
+    top = sample_server.container.top(ps_args="-eo pid,uid,args")
     roots = [row for row in top["Processes"] if int(row[1]) == 0]
     assert not roots, f"run by root: {roots}"
 
 
 @pytest.mark.promise("image.healthcheck")
 def test_model_server_is_healthy(
-    serving: Serving, serve: StartServing, image: ImageUnderTest
+    sample_server: ModelServer, sample: Sample, serve_sample: StartServer, image: ImageUnderTest
 ) -> None:
-    """Once its model is loaded."""
-    kind, _ = any_payload(serving)
-    container = serving.server(kind).container
-    how, *words = image.configuration.healthcheck or ("NONE",)
-    assert how == "CMD", f"the health check is {how}, not a command without a shell"
-    checked = run_in_container(container, *words)
+    """The health check passes once the model is loaded, and not before."""
+    form, *command = image.configuration.healthcheck or ("NONE",)
+    assert form == "CMD", f"the health check is {form}, not a command without a shell"
+    checked = run_in_container(sample_server.container, *command)
     assert checked.code == 0, f"the check fails on a server that answers: {checked}"
+    wait_healthy(sample_server.container)
 
-    wait_healthy(container)
-    if SCRIPTABLE not in serving.cases:
+    if sample.model != SCRIPTABLE:
         return
-    loading = serve(SCRIPTABLE, wait=False, variables={LOAD_SECONDS: "3600"})
-
+    loading = serve_sample(wait=False, variables={LOAD_SECONDS: "3600"})
     for _ in range(3):
         time.sleep(1 * image.scale)
-        checked = run_in_container(loading.container, *words)
+        checked = run_in_container(loading.container, *command)
         assert checked.code != 0, f"the check passes while the model still loads: {checked}"

@@ -1,4 +1,4 @@
-"""Traces and logged models: what MLflow 3 adds to tracking."""
+"""Traces and logged models, which MLflow 3 adds to tracking."""
 
 from __future__ import annotations
 

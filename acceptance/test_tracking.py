@@ -1,4 +1,4 @@
-"""Experiments, runs and what is logged to them: written by the real client, read back whole."""
+"""Experiments, runs and their data: written by the real client, and read back whole."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import Metric, Param, RunStatus, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
-from seatrial.trial.clients import fresh_name, pages_of
+from seatrial.trial.clients import pages_of
 
 if TYPE_CHECKING:
     from seatrial.stack.server import Server
+    from seatrial.trial.fixtures import NewName
 
 pytestmark = pytest.mark.promise("server.capabilities", "tracking")
 
@@ -33,9 +34,9 @@ RUNS_PER_CLIENT = 50
 
 
 def test_experiment_from_creation_to_restoration(
-    client: MlflowClient, request: pytest.FixtureRequest, server: Server
+    client: MlflowClient, new_name: NewName, server: Server
 ) -> None:
-    fresh_part = fresh_name(request)
+    fresh_part = new_name()
     name = f"{fresh_part} {NON_ASCII}"
     experiment_id = client.create_experiment(name, tags={"team": NON_ASCII})
     found = client.get_experiment_by_name(name)
@@ -73,8 +74,8 @@ def test_experiment_from_creation_to_restoration(
     assert dict(tags) == client.get_experiment(experiment_id).tags
 
 
-def test_experiments_come_in_pages(client: MlflowClient, request: pytest.FixtureRequest) -> None:
-    prefix = fresh_name(request)
+def test_experiments_come_in_pages(client: MlflowClient, new_name: NewName) -> None:
+    prefix = new_name()
     made = {client.create_experiment(f"{prefix}-{number}") for number in range(7)}
     pages = pages_of(
         lambda token: client.search_experiments(
@@ -82,7 +83,7 @@ def test_experiments_come_in_pages(client: MlflowClient, request: pytest.Fixture
         )
     )
     assert [len(page) for page in pages] == [3, 3, 1]
-    assert {one.experiment_id for page in pages for one in page} == made
+    assert {experiment.experiment_id for page in pages for experiment in page} == made
 
 
 def test_run_keeps_what_was_logged(client: MlflowClient, experiment: str) -> None:
@@ -154,8 +155,8 @@ def test_metric_history_of_ten_thousand_points(
         client.log_batch(run_id, metrics=written[start : start + BATCH])
     read = client.get_metric_history(run_id, "curve")
     assert len(read) == POINTS
-    pairs = zip(sorted(read, key=lambda one: one.step), written, strict=True)
-    changed = [(back, one) for back, one in pairs if _point(back) != _point(one)]
+    pairs = zip(sorted(read, key=lambda metric: metric.step), written, strict=True)
+    changed = [(back, sent) for back, sent in pairs if _point(back) != _point(sent)]
     assert not changed, f"{len(changed)} points came back changed, the first as {changed[0]}"
     assert client.get_run(run_id).data.metrics["curve"] == written[-1].value
     [(count,)] = server.rows("SELECT count(*) FROM metrics WHERE run_uuid = ?", [run_id])
@@ -189,14 +190,14 @@ def test_datasets(client: MlflowClient, experiment: str, server: Server) -> None
     assert (found.dataset.name, found.dataset.digest) == ("cargo", data.digest)
     assert {tag.key: tag.value for tag in found.tags} == {"mlflow.data.context": "training"}
     columns = json.loads(str(found.dataset.schema))["mlflow_colspec"]
-    assert [one["name"] for one in columns] == ["größe", "name"]
+    assert [column["name"] for column in columns] == ["größe", "name"]
     assert json.loads(str(found.dataset.profile)) == {"num_rows": 2, "num_elements": 4}
     assert json.loads(found.dataset.source)["uri"] == "trial.csv"
 
 
 def test_search_filters_orders_and_pages(client: MlflowClient, experiment: str) -> None:
     for number in range(25):
-        # Mixed, because without any order the newest runs come first.
+        # Mix the scores, because without an order the newest runs come first.
         score = number * 7 % 25
         run_id = client.create_run(experiment, run_name=f"run-{number}").info.run_id
         client.log_batch(
@@ -247,16 +248,16 @@ def test_concurrent_clients_lose_nothing(
     """Eight clients write four hundred runs; the client, the search and the database agree."""
 
     def write(writer: int) -> list[str]:
-        own = MlflowClient(server.url)
+        writing = MlflowClient(server.url)
         made = []
         for number in range(RUNS_PER_CLIENT):
-            run_id = own.create_run(experiment, tags={"writer": str(writer)}).info.run_id
-            own.log_batch(
+            run_id = writing.create_run(experiment, tags={"writer": str(writer)}).info.run_id
+            writing.log_batch(
                 run_id,
                 metrics=[Metric("number", number, 1_700_000_000_000, 0)],
                 params=[Param("writer", str(writer))],
             )
-            own.set_terminated(run_id)
+            writing.set_terminated(run_id)
             made.append(run_id)
         return made
 
@@ -291,7 +292,7 @@ def test_concurrent_clients_lose_nothing(
 def test_database_holds_what_the_client_reads(
     client: MlflowClient, experiment: str, server: Server
 ) -> None:
-    """Behind the server: the tables say the same as the client, value by value."""
+    """The tables behind the server hold what the client reads, value by value."""
     run_id = client.create_run(experiment, run_name="behind").info.run_id
     client.log_batch(
         run_id,
@@ -310,6 +311,8 @@ def test_database_holds_what_the_client_reads(
         "SELECT key, value, timestamp, step FROM metrics WHERE run_uuid = ?", [run_id]
     )
     history = client.get_metric_history(run_id, "loss")
-    assert metrics == [(one.key, one.value, one.timestamp, one.step) for one in history]
+    assert metrics == [
+        (metric.key, metric.value, metric.timestamp, metric.step) for metric in history
+    ]
     tags = dict(server.rows("SELECT key, value FROM tags WHERE run_uuid = ?", [run_id]))
     assert tags == run.data.tags

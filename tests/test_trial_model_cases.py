@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from acceptance.predictions import difference, reckoned
+from acceptance.predictions import computed_predictions, difference
 from seatrial.errors import UserError
 from seatrial.trial import model_cases
 
@@ -32,8 +32,8 @@ def test_models_are_described_with_what_they_predict(tmp_path: Path) -> None:
         assert (tmp_path / kind / "MLmodel").is_file()
         for name, payload in case.payloads.items():
             assert payload.content_type in ("application/json", "text/csv"), name
-            if own := reckoned(case, payload):
-                assert not difference(payload.predictions, own, 1e-9), f"{kind}, {name}"
+            if computed := computed_predictions(case, payload):
+                assert not difference(payload.predictions, computed, 1e-9), f"{kind}, {name}"
     assert cases["pipeline"].payloads["csv"].variations.keys() == {
         "columns in another order",
         "many rows",

@@ -1,8 +1,8 @@
-"""Ask every subcommand of `mlflow` for `--help`, and print what came of it as JSON.
+"""Run every subcommand of `mlflow` with `--help`, and print exit codes and texts as JSON.
 
-The arguments are the words that start the program. A program that is a script of this interpreter
-runs in a fork of this process, where MLflow is loaded already: to start Python anew for each of the
-subcommands would take minutes. It is the same file and the same code, whatever it does in it.
+The arguments are the command that starts the program. A program that is a script of this
+interpreter runs in a fork of this process, where MLflow is loaded already: to start Python anew for
+each of the subcommands would take minutes. The fork runs the same file with the same arguments.
 """
 
 import io
@@ -20,7 +20,7 @@ from mlflow.cli import cli
 
 
 def subcommands(command: click.Command, words: list[str]) -> list[list[str]]:
-    """Walk the tree: the words of each subcommand, groups included."""
+    """Walk the tree of commands, and return the words of each subcommand, groups included."""
     found = [words]
     if isinstance(command, click.Group):
         context = click.Context(command)
@@ -31,8 +31,8 @@ def subcommands(command: click.Command, words: list[str]) -> list[list[str]]:
     return found
 
 
-def own_script(program: str) -> "str | None":
-    """The path of `program` where it is a script of this very interpreter."""
+def script_of_this_interpreter(program: str) -> "str | None":
+    """Return the path of `program` where it is a script that this interpreter runs."""
     path = shutil.which(program)
     if path is None:
         return None
@@ -45,7 +45,7 @@ def own_script(program: str) -> "str | None":
 
 
 def forked(script: str, words: list[str]) -> "tuple[int, str]":
-    """Run a script with `words` as its command line: exit code, and what it printed."""
+    """Run a script in a fork, with `words` as its command line; return exit code and output."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -66,12 +66,12 @@ def forked(script: str, words: list[str]) -> "tuple[int, str]":
             os._exit(code)
     os.close(write)
     with io.open(read, encoding="utf-8", errors="replace") as output:  # noqa: UP020
-        said = output.read()
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said
+        printed = output.read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), printed
 
 
 def run(words: list[str]) -> "tuple[int, str]":
-    """Run a command line in a process of its own."""
+    """Run a command line in a process of its own; return exit code and output."""
     done = subprocess.run(
         words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
@@ -80,7 +80,7 @@ def run(words: list[str]) -> "tuple[int, str]":
 
 def main(start: list[str]) -> None:
     """Print the version and, for each subcommand, its words, exit code and text."""
-    script = own_script(start[0])
+    script = script_of_this_interpreter(start[0])
     answers = []
     for words in subcommands(cli, []):
         line = [*start, *words, "--help"]

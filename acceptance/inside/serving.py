@@ -1,6 +1,6 @@
-"""Serve a model by `mlflow models serve`, ask it, stop it, and print what came of it as JSON.
+"""Serve a model by `mlflow models serve`, ask it, stop it, and print the answers as JSON.
 
-The arguments are the path of the model and the words that start the program.
+The arguments are the path of the model and the command that starts the program.
 """
 
 import json
@@ -14,20 +14,22 @@ import urllib.error
 import urllib.request
 
 TIME_LIMIT = 90
-"""Seconds for the first answer: the trial ends the container before where it is out of patience."""
+"""Seconds until the first answer; the trial ends the container when its own limit is over."""
 STOP_LIMIT = 20
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Find a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def ask(url: str, body: "bytes | None" = None, kind: str = "application/json") -> "tuple[int, str]":
-    """Status and text of an answer; status 0 where nobody listens."""
-    request = urllib.request.Request(url, body, {"Content-Type": kind})
+def ask(
+    url: str, body: "bytes | None" = None, content_type: str = "application/json"
+) -> "tuple[int, str]":
+    """Send a request, and return status and text of the answer; status 0 where nobody listens."""
+    request = urllib.request.Request(url, body, {"Content-Type": content_type})
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status, answer.read().decode()
@@ -38,7 +40,7 @@ def ask(url: str, body: "bytes | None" = None, kind: str = "application/json") -
 
 
 def main(model: str, start: "list[str]") -> None:
-    """Print the answers, the exit code and what the server said."""
+    """Print the answers, the exit code and the output of the server."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     options = ["--model-uri", model, "--env-manager", "local", "--port", str(port)]

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import mlflow
+import pytest
 from mlflow import MlflowClient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
-    import pytest
     from mlflow.store.entities import PagedList
 
     from seatrial.stack.server import Server
@@ -22,10 +22,14 @@ Found = TypeVar("Found")
 
 
 @contextmanager
-def client_of(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
-    """The client of `server`; the fluent API of this process talks to it as well.
+def connected_client(server: Server, variables: Mapping[str, str]) -> Iterator[MlflowClient]:
+    """Point MLflow's client, and the fluent API of this process, at `server`.
 
     A request that fails is not tried again: a fault that a second try hides is still a fault.
+
+    Args:
+        server: what the client talks to.
+        variables: of the client's environment, beside those that the server asks for.
     """
     environment = {
         **server.client_environment(),
@@ -34,8 +38,9 @@ def client_of(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mlflo
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(60 * server.image.scale),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        **variables,
     }
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
         mlflow.set_tracking_uri(server.url)
@@ -43,14 +48,14 @@ def client_of(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mlflo
         yield MlflowClient(server.url, server.url)
 
 
-def fresh_name(request: pytest.FixtureRequest) -> str:
-    """A name for an experiment or a model that no other test uses, and that tells whose it is."""
-    plain = re.sub(r"[^A-Za-z0-9_]+", "-", request.node.name).strip("-")
+def unique_name(test: str) -> str:
+    """Make up a name that no other test uses, and that begins with the test's own."""
+    plain = re.sub(r"[^A-Za-z0-9_]+", "-", test).strip("-")
     return f"{plain}-{secrets.token_hex(3)}"
 
 
 def pages_of(search: Callable[[str | None], PagedList[Found]]) -> list[list[Found]]:
-    """Every page of a search, asked for with the token of the page before it.
+    """Follow the tokens of a search, and return all of its pages.
 
     Raises:
         AssertionError: a token comes for the second time: the search would never end.

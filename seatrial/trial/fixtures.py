@@ -1,11 +1,12 @@
-"""What tests ask for.
+"""The fixtures of the trial.
 
-The names begin with `seatrial_`, so that they collide with nobody's. The acceptance tests use short
-ones, which their conftest declares.
+Their names begin with `seatrial_`, so that they collide with those of no other plugin. The
+acceptance tests use short names, which their conftest declares.
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -40,7 +41,43 @@ class Launch(Protocol):
     def __call__(
         self, settings: ServerSettings, *, stores: Stores | None = None, wait: bool = True
     ) -> Server:
-        """Start it, and wait for its health unless `wait` is off."""
+        """Start the server, and wait for its health unless `wait` is off."""
+
+
+class ClientFor(Protocol):
+    """Point MLflow's client, and the fluent API of this process, at a server."""
+
+    def __call__(self, server: Server, **variables: str) -> MlflowClient:
+        """Return the client of `server`.
+
+        The environment holds until the next call or the end of the test: two clients that need
+        different variables can't be used in turns.
+
+        Args:
+            server: what the client talks to.
+            variables: of the client's environment, beside those that the server asks for.
+        """
+
+
+class NewName(Protocol):
+    """Make up a name for an experiment or a model: the test's own, and one that no other has."""
+
+    def __call__(self) -> str:
+        """Return another name at each call."""
+
+
+class NewExperiment(Protocol):
+    """Create an experiment, named after the test."""
+
+    def __call__(self, client: MlflowClient) -> str:
+        """Return the id of the experiment."""
+
+
+class NewRun(Protocol):
+    """Create a run in an experiment of its own, named after the test."""
+
+    def __call__(self, client: MlflowClient) -> str:
+        """Return the id of the run."""
 
 
 class StartServing(Protocol):
@@ -48,25 +85,36 @@ class StartServing(Protocol):
 
     def __call__(
         self,
-        kind: str,
+        model: str,
         *,
         wait: bool = True,
         variables: Mapping[str, str] | None = None,
         user: str | None = None,
         memory: int | None = None,
     ) -> ModelServer:
-        """Start it, and wait until it is ready unless `wait` is off."""
+        """Start a server of the model, and wait until it is ready unless `wait` is off.
+
+        Args:
+            model: its name among the cases of `seatrial_serving`.
+            wait: for the first 200 on /ping.
+            variables: of the container, beside the contract's own.
+            user: as for `docker run --user`; without one, as the image or its confinement says.
+            memory: bytes that the container may take.
+        """
 
 
 class RunInImage(Protocol):
-    """Run one command in a fresh container of the image, and give back how it ended."""
+    """Run one command in a fresh container of the image, and return how it ended."""
 
     def __call__(
         self, *command: str, copy: dict[Path, str] | None = None, networked: bool = False
     ) -> Outcome:
         """Run `command` in place of the entry point.
 
-        `copy` puts local folders into inner ones; `networked` commands reach the services.
+        Args:
+            command: program and arguments.
+            copy: local folders, and the folders of the container that they are copied to.
+            networked: on the network of the services; else without any.
         """
 
 
@@ -105,7 +153,7 @@ def seatrial_image(seatrial_trial: TrialSession, seatrial_case: Case) -> ImageUn
 
 @pytest.fixture
 def seatrial_promised(seatrial_case: Case) -> Promise:
-    """The one promise that this run of the test is about."""
+    """The promise that this run of the test is about."""
     return seatrial_case.promises[0]
 
 
@@ -220,14 +268,14 @@ def seatrial_serve(seatrial_serving: Serving) -> Iterator[StartServing]:
     started: list[ModelServer] = []
 
     def start(
-        kind: str,
+        model: str,
         *,
         wait: bool = True,
         variables: Mapping[str, str] | None = None,
         user: str | None = None,
         memory: int | None = None,
     ) -> ModelServer:
-        server = seatrial_serving.launch(kind, environment=variables, user=user, memory=memory)
+        server = seatrial_serving.launch(model, environment=variables, user=user, memory=memory)
         started.append(server)
         if wait:
             server.wait_ready()
@@ -239,30 +287,56 @@ def seatrial_serve(seatrial_serving: Serving) -> Iterator[StartServing]:
 
 
 @pytest.fixture
-def seatrial_client(
-    seatrial_server: Server, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[MlflowClient]:
-    """The MLflow client of `seatrial_server`."""
-    from seatrial.trial.clients import client_of
+def seatrial_new_name(request: pytest.FixtureRequest) -> NewName:
+    """Make up names for experiments and models that no other test uses."""
+    from seatrial.trial.clients import unique_name
 
-    with client_of(seatrial_server, monkeypatch) as found:
-        yield found
+    return lambda: unique_name(request.node.name)
 
 
 @pytest.fixture
-def seatrial_experiment(seatrial_client: MlflowClient, request: pytest.FixtureRequest) -> str:
-    """The id of a fresh experiment, named after the test."""
-    from seatrial.trial.clients import fresh_name
+def seatrial_client_for() -> Iterator[ClientFor]:
+    """Point MLflow's client, and the fluent API of this process, at a server."""
+    from seatrial.trial.clients import connected_client
 
-    return seatrial_client.create_experiment(fresh_name(request))
+    with ExitStack() as connected:
+
+        def connect(server: Server, **variables: str) -> MlflowClient:
+            connected.close()
+            return connected.enter_context(connected_client(server, variables))
+
+        yield connect
+
+
+@pytest.fixture
+def seatrial_client(seatrial_server: Server, seatrial_client_for: ClientFor) -> MlflowClient:
+    """The MLflow client of `seatrial_server`."""
+    return seatrial_client_for(seatrial_server)
 
 
 @pytest.fixture
 def seatrial_direct_client(
-    seatrial_direct_server: Server, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[MlflowClient]:
+    seatrial_direct_server: Server, seatrial_client_for: ClientFor
+) -> MlflowClient:
     """The MLflow client of `seatrial_direct_server`."""
-    from seatrial.trial.clients import client_of
+    return seatrial_client_for(seatrial_direct_server)
 
-    with client_of(seatrial_direct_server, monkeypatch) as found:
-        yield found
+
+@pytest.fixture
+def seatrial_new_experiment(seatrial_new_name: NewName) -> NewExperiment:
+    """Create experiments that are named after the test."""
+    return lambda client: str(client.create_experiment(seatrial_new_name()))
+
+
+@pytest.fixture
+def seatrial_new_run(seatrial_new_experiment: NewExperiment) -> NewRun:
+    """Create runs, each in an experiment of its own."""
+    return lambda client: str(client.create_run(seatrial_new_experiment(client)).info.run_id)
+
+
+@pytest.fixture
+def seatrial_experiment(
+    seatrial_client: MlflowClient, seatrial_new_experiment: NewExperiment
+) -> str:
+    """The id of a fresh experiment, named after the test."""
+    return seatrial_new_experiment(seatrial_client)

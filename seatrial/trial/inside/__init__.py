@@ -1,1 +1,1 @@
-"""What the trial runs inside containers: each a script of its own, on the Python of the image."""
+"""Scripts of the trial that run in containers, on the Python of the image."""

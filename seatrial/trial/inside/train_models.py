@@ -1,11 +1,11 @@
 """Train the trial's models, log or save them, and print what a server of them must answer.
 
 The argument is JSON: `server` (a tracking URI; the models are logged there and registered under
-`prefix` and their kind, with the alias `trial`) or `folder` (they are saved below it). `given`
-names a model that exists already instead. Printed, as the last line, is JSON: by kind of model
-`uri`, `python` (the version), `weights` and `payloads`, which hold by form of input
-`content_type`, `body`, `predictions`, and in `variations` the same of other inputs, by what is
-special in them. By its weights a model can be reckoned without this image.
+`prefix` and their names, with the alias `trial`) or `folder` (they are saved below it). `given`
+names a model that exists already instead. The last line that is printed is JSON. It holds, by name
+of the model, `uri`, `python` (the version), `weights` and `payloads`; these hold, by name of the
+payload, `content_type`, `body`, `predictions` and `variations`, which are other inputs by what
+distinguishes them. From the weights, predictions can be computed without this image.
 """
 
 import io
@@ -28,9 +28,9 @@ from mlflow.utils.proto_json_utils import NumpyEncoder
 JSON, CSV = "application/json", "text/csv"
 ALIAS = "trial"
 ROWS = 1200
-"""More than what is often taken of a frame."""
+"""Rows of a long input: more than a sample of a frame usually has."""
 LARGEST = 300_000
-"""Characters that they have at most: every form of them is printed."""
+"""Most characters of a long frame in JSON: every payload of it is printed."""
 
 AFFINE = """
 import ctypes, os, signal, time
@@ -45,46 +45,46 @@ class Affine(mlflow.pyfunc.PythonModel):
             raise RuntimeError(reason)
 
     def predict(self, context, model_input, params=None):
-        said = params or {}
-        time.sleep(said.get("pause", 0.0))
-        if name := said.get("die_once"):
+        params = params or {}
+        time.sleep(params.get("pause", 0.0))
+        if name := params.get("die_once"):
             # The same request is answered the next time.
             mark = Path("/tmp", name)
             if not mark.exists():
                 mark.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-        if seconds := said.get("hold"):
-            # As extensions do that keep Python's lock while they compute.
+        if seconds := params.get("hold"):
+            # Extensions may keep Python's lock like this while they compute.
             ctypes.PyDLL(None).usleep(int(seconds * 1e6))
-        if size := said.get("eat"):
+        if size := params.get("eat"):
             with Path("/tmp", "seatrial-eaten").open("a") as marks:
                 marks.write(".")
             eaten = []
             for _ in range(int(size) >> 24):
                 eaten.append(b"x" * (1 << 24))
                 time.sleep(0.005)
-        if length := said.get("length"):
+        if length := params.get("length"):
             return ["x" * int(length)]
-        answer = model_input["x"] * said.get("scale", 2.0) + said.get("shift", 0.0)
+        answer = model_input["x"] * params.get("scale", 2.0) + params.get("shift", 0.0)
         kept = model_input.drop(columns="x")
         return answer if kept.empty else kept.assign(x=answer)
 """
-"""Does what faults and slow models do, when it is told to: by variables of the container as it is
-loaded, by parameters of a request. Columns beside its own come back as they came.
+"""A model that fails and waits when it is told to, by variables of the container while it loads and
+by parameters of a request. Columns beside `x` come back unchanged.
 
-`hold` keeps Python's lock for so many seconds, `eat` takes so many bytes of memory and counts in
-/tmp how often it was asked to, `length` is that of a text which is answered instead."""
+`pause` waits for so many seconds, `hold` keeps Python's lock for so many, `eat` takes so many bytes
+of memory and counts its calls in /tmp, `length` answers a text of that length instead."""
 
 
 def requirements(*names: str) -> "list[str]":
-    """The versions that are installed here."""
+    """List requirements with the versions that are installed here."""
     from importlib.metadata import version
 
     return [f"{name}=={version(name)}" for name in ("mlflow", "numpy", "pandas", *names)]
 
 
 def pipeline() -> "dict[str, Any]":
-    """A pipeline of scikit-learn on a DataFrame."""
+    """Train a pipeline of scikit-learn on a DataFrame."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -111,7 +111,7 @@ def pipeline() -> "dict[str, Any]":
 
 
 def affine(folder: Path) -> "dict[str, Any]":
-    """A Python function with parameters, in a code file of its own."""
+    """Write a Python function with parameters, in a code file of its own."""
     code = folder / "seatrial_affine.py"
     code.write_text(AFFINE, encoding="utf-8")
     sys.path.insert(0, str(folder))
@@ -126,8 +126,8 @@ def affine(folder: Path) -> "dict[str, Any]":
     )
     columns = infer_signature(frame, frame["x"])
     kept = [
-        ColSpec(kind, name, required=False)
-        for name, kind in {"number": "long", "when": "datetime", "word": "string"}.items()
+        ColSpec(data_type, name, required=False)
+        for name, data_type in {"number": "long", "when": "datetime", "word": "string"}.items()
     ]
     return {
         "flavor": mlflow.pyfunc,
@@ -143,7 +143,7 @@ def affine(folder: Path) -> "dict[str, Any]":
 
 
 def tensor() -> "dict[str, Any]":
-    """A regression of scikit-learn on an array."""
+    """Train a regression of scikit-learn on an array."""
     from sklearn.linear_model import LinearRegression
 
     points = np.random.default_rng(7).normal(size=(40, 3))
@@ -159,7 +159,7 @@ def tensor() -> "dict[str, Any]":
 
 
 def payloads_of(path: str) -> "dict[str, dict[str, Any]]":
-    """Every form of input that the model's signature takes, made from its input example."""
+    """Make every payload that the model's signature takes from the model's input example."""
     model = mlflow.pyfunc.load_model(path)
     metadata = Model.load(path)
     example = metadata.load_input_example(path)
@@ -169,14 +169,14 @@ def payloads_of(path: str) -> "dict[str, dict[str, Any]]":
     payloads = inputs_of(model, example)
     for payload in payloads.values():
         payload["variations"] = {}
-    for what, other in others(example, model.metadata.get_input_schema()).items():
-        for name, payload in inputs_of(model, other).items():
-            payloads[name]["variations"][what] = payload
+    for variation, frame in variations_of(example, model.metadata.get_input_schema()).items():
+        for name, payload in inputs_of(model, frame).items():
+            payloads[name]["variations"][variation] = payload
     if parameters:
         first = json.loads(next(iter(payloads.values()))["body"])
         payloads["params"] = {
             "content_type": JSON,
-            "body": written({**first, "params": parameters}),
+            "body": as_json({**first, "params": parameters}),
             "predictions": answers(model.predict(example, params=parameters)),
             "variations": {},
         }
@@ -184,7 +184,7 @@ def payloads_of(path: str) -> "dict[str, dict[str, Any]]":
 
 
 def inputs_of(model: Any, example: Any) -> "dict[str, dict[str, Any]]":  # noqa: ANN401
-    """An input in every form that it can have, with the model's predictions."""
+    """Write an input as every payload that it can be, with the model's predictions."""
     if isinstance(example, pd.DataFrame):
         bodies: dict[str, Any] = {
             "dataframe_split": {"dataframe_split": example.to_dict(orient="split")},
@@ -193,20 +193,23 @@ def inputs_of(model: Any, example: Any) -> "dict[str, dict[str, Any]]":  # noqa:
             "instances": {"instances": example.to_dict(orient="records")},
         }
     elif isinstance(example, dict):
-        bodies = {"inputs": {"inputs": {name: np.asarray(one) for name, one in example.items()}}}
+        bodies = {
+            "inputs": {"inputs": {name: np.asarray(array) for name, array in example.items()}}
+        }
     else:
         bodies = {name: {name: np.asarray(example).tolist()} for name in ("inputs", "instances")}
-    said = {"predictions": answers(model.predict(example))}
+    predicted = {"predictions": answers(model.predict(example))}
     payloads = {
-        name: {"content_type": JSON, "body": written(body), **said} for name, body in bodies.items()
+        name: {"content_type": JSON, "body": as_json(body), **predicted}
+        for name, body in bodies.items()
     }
     if isinstance(example, pd.DataFrame):
-        payloads["csv"] = {"content_type": CSV, "body": example.to_csv(index=False), **said}
+        payloads["csv"] = {"content_type": CSV, "body": example.to_csv(index=False), **predicted}
     return payloads
 
 
-def others(example: Any, schema: Any) -> "dict[str, pd.DataFrame]":  # noqa: ANN401
-    """Frames made from one, which the same model takes."""
+def variations_of(example: Any, schema: Any) -> "dict[str, pd.DataFrame]":  # noqa: ANN401
+    """Make other frames, which the same model takes, from its input example."""
     if not isinstance(example, pd.DataFrame) or schema is None or not schema.has_input_names():
         return {}
     copies = min(ROWS // len(example), LARGEST // len(example.to_json())) + 1
@@ -216,28 +219,30 @@ def others(example: Any, schema: Any) -> "dict[str, pd.DataFrame]":  # noqa: ANN
     }
 
 
-def written(body: object) -> str:
-    """An input as JSON, dates and arrays as MLflow writes them."""
+def as_json(body: object) -> str:
+    """Write an input as JSON, with dates and arrays as MLflow writes them."""
     return json.dumps(body, cls=NumpyEncoder)
 
 
-def taken(path: str) -> "dict[str, dict[str, Any]]":
-    """The forms of input that MLflow itself takes for a model, which may be without a signature."""
+def accepted_payloads(path: str) -> "dict[str, dict[str, Any]]":
+    """Make the payloads that MLflow itself takes for a model, which may be without a signature."""
     model = mlflow.pyfunc.load_model(path)
     schema = model.metadata.get_input_schema()
     payloads = {
         name: payload
         for name, payload in payloads_of(path).items()
-        if is_taken(payload, model, schema)
+        if is_accepted(payload, model, schema)
     }
     for payload in payloads.values():
         payload["variations"] = {
-            what: one for what, one in payload["variations"].items() if is_taken(one, model, schema)
+            name: variation
+            for name, variation in payload["variations"].items()
+            if is_accepted(variation, model, schema)
         }
-    return payloads or sys.exit("MLflow takes the model's own input example in no form of input")
+    return payloads or sys.exit("MLflow takes the model's own input example as no payload")
 
 
-def is_taken(payload: "dict[str, Any]", model: Any, schema: Any) -> bool:  # noqa: ANN401 - MLflow's
+def is_accepted(payload: "dict[str, Any]", model: Any, schema: Any) -> bool:  # noqa: ANN401 - MLflow's
     """Whether MLflow answers the payload."""
     try:
         answer = invocations(payload["body"], payload["content_type"], model, schema)  # type: ignore[no-untyped-call]
@@ -247,35 +252,35 @@ def is_taken(payload: "dict[str, Any]", model: Any, schema: Any) -> bool:  # noq
 
 
 def answers(predictions: object) -> object:
-    """Predictions as MLflow writes them into an answer."""
+    """Write predictions as MLflow writes them into an answer."""
     text = io.StringIO()
     predictions_to_json(predictions, text)  # type: ignore[no-untyped-call]
     return json.loads(text.getvalue())["predictions"]
 
 
-def main(said: "dict[str, str]") -> None:
-    """Make the models, and print what they answer."""
-    if given := said.get("given"):
-        print(json.dumps({"given": model_case(given, taken(given), {})}))
+def main(options: "dict[str, str]") -> None:
+    """Make the models, and print their descriptions."""
+    if given := options.get("given"):
+        print(json.dumps({"given": model_case(given, accepted_payloads(given), {})}))
         return
     cases = {}
     with tempfile.TemporaryDirectory() as scratch:
         models = {"pipeline": pipeline(), "affine": affine(Path(scratch)), "tensor": tensor()}
-        for kind, words in models.items():
-            flavor, weights = words.pop("flavor"), words.pop("weights")
-            folder = str(Path(said.get("folder", scratch), kind))
-            flavor.save_model(path=folder, **words)
+        for name, arguments in models.items():
+            flavor, weights = arguments.pop("flavor"), arguments.pop("weights")
+            folder = str(Path(options.get("folder", scratch), name))
+            flavor.save_model(path=folder, **arguments)
             uri = folder
-            if server := said.get("server"):
-                uri = log(server, flavor, words, f"{said['prefix']}-{kind}")
-            cases[kind] = model_case(uri, payloads_of(folder), weights)
+            if server := options.get("server"):
+                uri = log(server, flavor, arguments, f"{options['prefix']}-{name}")
+            cases[name] = model_case(uri, payloads_of(folder), weights)
     print(json.dumps(cases))
 
 
 def model_case(
     uri: str, payloads: "dict[str, dict[str, Any]]", weights: "dict[str, Any]"
 ) -> "dict[str, Any]":
-    """The description of one model, as it is printed."""
+    """Describe a model, as it is printed."""
     return {
         "uri": uri,
         "python": platform.python_version(),
@@ -284,11 +289,11 @@ def model_case(
     }
 
 
-def log(server: str, flavor: Any, words: "dict[str, Any]", name: str) -> str:  # noqa: ANN401
-    """Log and register a model, with an alias that its address names."""
+def log(server: str, flavor: Any, arguments: "dict[str, Any]", name: str) -> str:  # noqa: ANN401
+    """Log and register a model, and return the URI of its alias."""
     mlflow.set_tracking_uri(server)
     with mlflow.start_run():
-        logged = flavor.log_model(name="model", registered_model_name=name, **words)
+        logged = flavor.log_model(name="model", registered_model_name=name, **arguments)
     version = str(logged.registered_model_version)
     mlflow.MlflowClient().set_registered_model_alias(name, ALIAS, version)
     return f"models:/{name}@{ALIAS}"

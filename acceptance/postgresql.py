@@ -1,0 +1,98 @@
+"""A PostgreSQL that belongs to one test."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+from seatrial.stack.oneoff import run_in_container
+from seatrial.stack.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from docker.models.containers import Container
+
+    from seatrial.trial.session import TrialSession
+
+USER, DATABASE = "private", "private"
+START_LIMIT = 180
+"""Seconds until it accepts connections; it runs natively."""
+
+
+@dataclass
+class PrivatePostgreSQL:
+    """A PostgreSQL that its test starts; `name` leads nowhere before that."""
+
+    trial: TrialSession
+    image: str
+    """The reference of PostgreSQL's image."""
+    name: str = ""
+    """Of the container, and its host name on the network of the run."""
+    password: str = field(default_factory=lambda: token_hex(16), repr=False)
+    _containers: list[Container] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.name = self.trial.fresh_name(USER)
+
+    def url(self, *, scheme: str = "postgresql+psycopg2", host: str = "") -> str:
+        """The database's URL for SQLAlchemy, whether it runs or not."""
+        return f"{scheme}://{USER}:{self.password}@{host or self.name}:5432/{DATABASE}"
+
+    def start(self) -> Container:
+        """Start it, and wait until it accepts connections."""
+        container = self.trial.client.containers.run(
+            self.image,
+            name=self.name,
+            detach=True,
+            network=self.trial.session.network,
+            labels=self.trial.session.labels,
+            environment={
+                "POSTGRES_USER": USER,
+                "POSTGRES_PASSWORD": self.password,
+                "POSTGRES_DB": DATABASE,
+            },
+        )
+        self._containers.append(container)
+        until(
+            lambda: run_in_container(container, "pg_isready", "-h", "127.0.0.1").code == 0,
+            container=container,
+            what="accept connections",
+            limit=START_LIMIT,
+        )
+        container.reload()
+        return container
+
+    def address(self, container: Container) -> str:
+        """The IP address of the started container on the network of the run."""
+        networks = container.attrs["NetworkSettings"]["Networks"]
+        return str(networks[self.trial.session.network]["IPAddress"])
+
+    def remove(self) -> None:
+        """Remove what was started."""
+        for container in self._containers:
+            container.remove(force=True, v=True)
+
+
+def begin(database: Container, statement: str) -> None:
+    """Run a statement in the database, and don't wait for its end."""
+    database.exec_run(["psql", "-U", USER, "-d", DATABASE, "-c", statement], detach=True)
+
+
+def ask(database: Container, statement: str) -> str:
+    """Run a statement in the database; return nothing while the database does not answer."""
+    command = ("psql", "-U", USER, "-d", DATABASE, "-Atc", statement)
+    outcome = run_in_container(database, *command)
+    return "" if outcome.code else outcome.output.strip()
+
+
+@contextmanager
+def frozen(database: Container) -> Iterator[None]:
+    """Pause the processes of the database: it takes connections, and answers nothing."""
+    database.pause()
+    try:
+        yield
+    finally:
+        database.unpause()
