@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from seatrial.contract import Promise
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.model_server import ModelServer
-    from seatrial.stack.server import Server
+    from seatrial.stack.server import Server, Stores
     from seatrial.stack.services import ServiceAddresses
     from seatrial.stack.settings import ServerSettings
     from seatrial.stack.workspace import Workspace
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from seatrial.trial.pool import ServerPool
     from seatrial.trial.session import TrialSession
 
+    from .factories import LaunchMain, NewStores
     from .postgresql import PrivatePostgreSQL
     from .serving import Sample, StartServer
 
@@ -112,6 +114,22 @@ def s3_server(seatrial_s3_server: Server) -> Server:
 def launch(seatrial_launch: Launch) -> Launch:
     """Start servers for this test alone."""
     return seatrial_launch
+
+
+@pytest.fixture
+def launch_main(launch: Launch, main_settings: ServerSettings) -> LaunchMain:
+    """Start servers, for this test alone, with changes to the shared server's configuration."""
+
+    def start(*, stores: Stores | None = None, wait: bool = True, **changes: Any) -> Server:
+        return launch(replace(main_settings, **changes), stores=stores, wait=wait)
+
+    return start
+
+
+@pytest.fixture
+def new_stores(servers: ServerPool, image: ImageUnderTest) -> NewStores:
+    """Make a fresh database and a fresh bucket, or a volume."""
+    return partial(servers.fresh_stores, image)
 
 
 @pytest.fixture

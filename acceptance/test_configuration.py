@@ -12,12 +12,11 @@ from requests import HTTPError
 from seatrial.stack.waiting import ContainerError, until
 
 if TYPE_CHECKING:
-    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server
     from seatrial.stack.services import ServiceAddresses
-    from seatrial.stack.settings import ServerSettings
     from seatrial.trial.fixtures import ClientFor, Launch, NewRun
-    from seatrial.trial.pool import ServerPool
+
+    from .factories import LaunchMain, NewStores
 
 SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
 
@@ -41,16 +40,10 @@ def test_other_host_is_refused(server: Server, host: str) -> None:
 
 
 @pytest.mark.promise("server.reports_faults", "database")
-def test_unknown_database_scheme_ends_the_server(
-    main_settings: ServerSettings, launch: Launch
-) -> None:
+def test_unknown_database_scheme_ends_the_server(launch_main: LaunchMain) -> None:
     """No waiting mends the scheme, so the server must end, with the exit code of a failure."""
-    server = launch(
-        replace(
-            main_settings, name="wrong-scheme", database_url="oracle+nothing://user:pw@db/name"
-        ),
-        wait=False,
-    )
+    url = "oracle+nothing://user:pw@db/name"
+    server = launch_main(name="wrong-scheme", database_url=url, wait=False)
     with pytest.raises(ContainerError, match="exited with code") as failure:
         server.wait_healthy()
     code = server.container.attrs["State"]["ExitCode"]
@@ -60,19 +53,17 @@ def test_unknown_database_scheme_ends_the_server(
 
 @pytest.mark.promise("server.databases", "postgresql")
 @pytest.mark.promise("server.reports_faults", "database")
-def test_missing_database_is_named(
-    main_settings: ServerSettings, services: ServiceAddresses, launch: Launch, image: ImageUnderTest
-) -> None:
+def test_missing_database_is_named(services: ServiceAddresses, launch_main: LaunchMain) -> None:
     """The log must name the cause, whether the program tries again (MLflow does) or ends."""
     url = services.database_url("no_such_database")
-    server = launch(replace(main_settings, name="wrong-database", database_url=url), wait=False)
+    server = launch_main(name="wrong-database", database_url=url, wait=False)
     reason = 'database "no_such_database" does not exist'
     try:
         until(
             lambda: reason in server.logs(),
             container=server.container,
             what="name the database that does not exist",
-            limit=60 * image.scale,
+            limit=60 * server.image.scale,
         )
     except ContainerError as failure:
         if reason not in failure.logs:
@@ -84,16 +75,14 @@ def test_missing_database_is_named(
 
 @pytest.mark.promise("server.reports_faults", "bucket")
 def test_missing_bucket_fails_the_upload_and_spares_the_server(
-    servers: ServerPool,
-    image: ImageUnderTest,
     s3_server: Server,
+    new_stores: NewStores,
     launch: Launch,
     client_for: ClientFor,
     new_run: NewRun,
 ) -> None:
     settings = s3_server.settings
-    stores = replace(servers.fresh_stores(image, settings), bucket="no-such-bucket")
-    server = launch(settings, stores=stores)
+    server = launch(settings, stores=replace(new_stores(settings), bucket="no-such-bucket"))
     client = client_for(server)
     run_id = new_run(client)
 
@@ -104,7 +93,7 @@ def test_missing_bucket_fails_the_upload_and_spares_the_server(
         lambda: "NoSuchBucket" in server.logs(),
         container=server.container,
         what="log that the bucket is missing",
-        limit=10 * image.scale,
+        limit=10 * server.image.scale,
     )
     assert server.get("/health").status_code == 200, "the failed upload ended the server"
     assert client.get_run(run_id).info.run_id == run_id

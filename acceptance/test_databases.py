@@ -10,12 +10,12 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server
     from seatrial.stack.services import ServiceAddresses
     from seatrial.stack.settings import ServerSettings
     from seatrial.trial.fixtures import ClientFor, Launch, NewName, NewRun
-    from seatrial.trial.pool import ServerPool
+
+    from .factories import LaunchMain, NewStores
 
 
 @pytest.fixture
@@ -52,16 +52,15 @@ def test_postgresql(
 
 @pytest.mark.promise("server.databases", "postgresql")
 def test_postgresql_without_a_driver_in_the_url(
-    servers: ServerPool,
-    image: ImageUnderTest,
     services: ServiceAddresses,
     main_settings: ServerSettings,
+    new_stores: NewStores,
     launch: Launch,
     assert_database_used: Callable[[Server], None],
 ) -> None:
     """SQLAlchemy picks a driver by its own version, and the image must hold that driver."""
     settings = replace(main_settings, name="plain-url", database="postgresql")
-    stores = servers.fresh_stores(image, settings)
+    stores = new_stores(settings)
     plain = services.database_url(stores.database).replace("+psycopg2", "")
     settings = replace(settings, database_url=plain)
     server = launch(settings, stores=stores)
@@ -78,15 +77,13 @@ def test_sqlite(embedded_server: Server, assert_database_used: Callable[[Server]
 @pytest.mark.promise("server.databases", "mysql")
 def test_mysql(
     services: ServiceAddresses,
-    main_settings: ServerSettings,
-    launch: Launch,
+    launch_main: LaunchMain,
     assert_database_used: Callable[[Server], None],
     client_for: ClientFor,
     new_run: NewRun,
 ) -> None:
     """MySQL keeps what was logged for a container that replaces the first one."""
-    settings = replace(main_settings, name="mysql", database="mysql")
-    server = launch(settings)
+    server = launch_main(name="mysql", database="mysql")
     assert_database_used(server)
 
     client = client_for(server)
@@ -100,7 +97,7 @@ def test_mysql(
     assert services.password not in server.logs(10_000), "the log shows the database password"
 
     server.container.stop(timeout=30)
-    client = client_for(launch(settings, stores=server.stores))
+    client = client_for(launch_main(name="mysql", database="mysql", stores=server.stores))
 
     run = client.get_run(run_id)
     assert run.data.tags["note"] == "größe 数値 🚢"

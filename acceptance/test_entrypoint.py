@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from seatrial.stack.server import Server, Stores
     from seatrial.stack.services import ServiceAddresses
     from seatrial.trial.fixtures import ClientFor, Launch, NewName, NewRun, RunInImage
-    from seatrial.trial.pool import ServerPool
 
+    from .factories import NewStores
     from .postgresql import PrivatePostgreSQL
 
 WAIT = 180
@@ -97,9 +97,9 @@ def _guide_command(backend: str, root: str, port: str) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def stores(servers: ServerPool, image: ImageUnderTest) -> Stores:
+def stores(new_stores: NewStores) -> Stores:
     """A fresh database and a fresh bucket."""
-    return servers.fresh_stores(image, FULL)
+    return new_stores(FULL)
 
 
 @pytest.fixture
@@ -243,9 +243,9 @@ def test_variable_that_is_not_set(image: ImageUnderTest, launch: Launch) -> None
 
 @pytest.mark.promise("entrypoint.secret_files")
 def test_secrets_in_files(
-    servers: ServerPool,
     image: ImageUnderTest,
     services: ServiceAddresses,
+    new_stores: NewStores,
     launch: Launch,
     assert_uses_stores: Callable[[Server], None],
 ) -> None:
@@ -253,7 +253,7 @@ def test_secrets_in_files(
     # Settings that name S3 would give the server the keys as variables: name files, and tell the
     # server of the bucket by its command.
     plain = replace(PLAIN, name="secret-files", database="postgresql")
-    stores = servers.fresh_stores(image, plain)
+    stores = new_stores(plain)
     services.create_bucket(stores.bucket)
     given = services.server_environment()
     secrets = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,8 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
     from seatrial.stack.server import Server
-    from seatrial.stack.settings import ServerSettings
-    from seatrial.trial.fixtures import Launch
+
+    from .factories import LaunchMain
 
 pytestmark = pytest.mark.promise("server.metrics")
 
@@ -49,9 +48,9 @@ def read(server: Server) -> tuple[dict[str, str], Samples]:
     return families, samples
 
 
-def test_counters_grow_with_requests(main_settings: ServerSettings, launch: Launch) -> None:
+def test_counters_grow_with_requests(launch_main: LaunchMain) -> None:
     """Counts are exact: nobody else talks to this server, and its processes count together."""
-    server = launch(replace(main_settings, name="metrics", options=("--expose-prometheus", FOLDER)))
+    server = launch_main(name="metrics", options=("--expose-prometheus", FOLDER))
     server.get(FOUND)
     families, before = read(server)
     missing = {name: family for name, family in FAMILIES.items() if families.get(name) != family}

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from seatrial.stack.server import Server
-    from seatrial.stack.settings import ServerSettings
-    from seatrial.trial.fixtures import ClientFor, Launch, NewName
+    from seatrial.trial.fixtures import ClientFor, NewName
+
+    from .factories import LaunchMain
 
 pytestmark = pytest.mark.promise("server.quiet")
 
@@ -41,13 +42,10 @@ def tracebacks(log: str) -> list[str]:
 
 
 def test_ordinary_work_leaves_no_traceback(
-    main_settings: ServerSettings,
-    launch: Launch,
-    client_for: ClientFor,
-    new_name: NewName,
+    launch_main: LaunchMain, client_for: ClientFor, new_name: NewName
 ) -> None:
     """A server of its own, from start to end: other tests misuse the shared one."""
-    server = launch(main_settings)
+    server = launch_main()
     capabilities = server.image.contract.server.capabilities or []
     client, name = client_for(server), new_name()
 

@@ -17,12 +17,13 @@ from seatrial.stack.waiting import until
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server
     from seatrial.stack.services import SecureStore, ServiceAddresses
     from seatrial.stack.settings import ServerSettings
     from seatrial.trial.fixtures import ClientFor, Launch, NewRun
     from seatrial.trial.pool import ServerPool
+
+    from .factories import NewStores
 
 pytestmark = pytest.mark.promise("server.tls", "s3")
 
@@ -40,15 +41,15 @@ class Secure:
     """The client of this host."""
     settings: ServerSettings
     """Settings with the authority's certificate in a file, which no variable names yet."""
-    servers: ServerPool
-    start: Launch
+    new_stores: NewStores
+    launch: Launch
 
-    def launch(self, image: ImageUnderTest, **trust: str) -> Server:
+    def start_server(self, **trust: str) -> Server:
         """Start a server on a new bucket, with the variables in `trust`."""
         settings = self.settings.with_environment(**trust)
-        stores = self.servers.fresh_stores(image, settings)
+        stores = self.new_stores(settings)
         self.s3.create_bucket(Bucket=stores.bucket)
-        return self.start(settings, stores=stores)
+        return self.launch(settings, stores=stores)
 
     def objects(self, server: Server) -> dict[str, bytes]:
         """Look behind `server`: content by key."""
@@ -63,6 +64,7 @@ def secure(
     servers: ServerPool,
     services: ServiceAddresses,
     s3_server: Server,
+    new_stores: NewStores,
     launch: Launch,
     tmp_path: Path,
 ) -> Secure:
@@ -74,13 +76,12 @@ def secure(
     settings = replace(
         s3_server.settings, name="tls", files=((AUTHORITY, store.authority),)
     ).with_environment(MLFLOW_S3_ENDPOINT_URL=store.endpoint)
-    return Secure(store, store.s3(file), settings, servers, launch)
+    return Secure(store, store.s3(file), settings, new_stores, launch)
 
 
 @pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
 def test_artifacts_go_to_s3_over_https(
     secure: Secure,
-    image: ImageUnderTest,
     variable: str,
     client_for: ClientFor,
     new_run: NewRun,
@@ -89,7 +90,7 @@ def test_artifacts_go_to_s3_over_https(
     """Boto3 reads these two variables; it does not read OpenSSL's SSL_CERT_FILE."""
     source = tmp_path / "data.bin"
     source.write_bytes(CONTENT)
-    server = secure.launch(image, **{variable: f"{FILES_PATH}/{AUTHORITY}"})
+    server = secure.start_server(**{variable: f"{FILES_PATH}/{AUTHORITY}"})
     # With downloads in parts, the client asks the store itself, whose name this host can't resolve.
     client = client_for(server, MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD="false")
     run = new_run(client)
@@ -107,10 +108,10 @@ def test_artifacts_go_to_s3_over_https(
 
 
 def test_an_unknown_authority_is_refused(
-    secure: Secure, image: ImageUnderTest, client_for: ClientFor, new_run: NewRun
+    secure: Secure, client_for: ClientFor, new_run: NewRun
 ) -> None:
     """An upload that works without the variable would mean that nothing is verified."""
-    server = secure.launch(image)
+    server = secure.start_server()
     client = client_for(server)
     run = new_run(client)
 
@@ -122,5 +123,5 @@ def test_an_unknown_authority_is_refused(
         lambda: "CERTIFICATE_VERIFY_FAILED" in server.logs(1000),
         container=server.container,
         what="log that the certificate can't be verified",
-        limit=10 * image.scale,
+        limit=10 * server.image.scale,
     )

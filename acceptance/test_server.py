@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
@@ -22,8 +21,9 @@ if TYPE_CHECKING:
 
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server
-    from seatrial.stack.settings import ServerSettings
-    from seatrial.trial.fixtures import ClientFor, Launch, NewName, NewRun
+    from seatrial.trial.fixtures import ClientFor, NewName, NewRun
+
+    from .factories import LaunchMain
 
 LATER_SCRIPT = re.compile(r"static/(?:js|css)/[\w.-]+\.chunk\.(?:js|css)(?=[\"'`])")
 
@@ -101,13 +101,10 @@ def test_ui_scripts_that_are_loaded_later(server: Server) -> None:
 
 @pytest.mark.promise("process.arbitrary_user")
 def test_runs_as_another_user(
-    main_settings: ServerSettings,
-    launch: Launch,
-    client_for: ClientFor,
-    new_run: NewRun,
+    launch_main: LaunchMain, client_for: ClientFor, new_run: NewRun
 ) -> None:
     """Health is not enough: the server takes a run and an artifact."""
-    server = launch(replace(main_settings, name="other-user", user=OTHER_USER))
+    server = launch_main(name="other-user", user=OTHER_USER)
     top = server.container.top()
     users = {row[top["Titles"].index("UID")] for row in top["Processes"]}
     assert users == {OTHER_USER.partition(":")[0]}, f"its processes run as {users}"
@@ -118,10 +115,8 @@ def test_runs_as_another_user(
 
 
 @pytest.mark.promise("process.stops_within")
-def test_stops_on_sigterm(
-    main_settings: ServerSettings, launch: Launch, promised_number: int
-) -> None:
-    server = launch(main_settings)
+def test_stops_on_sigterm(launch_main: LaunchMain, promised_number: int) -> None:
+    server = launch_main()
     limit = promised_number * server.image.scale
     server.container.kill("SIGTERM")
     try:
@@ -131,12 +126,12 @@ def test_stops_on_sigterm(
     assert ended["StatusCode"] in (0, 143), f"exit code {ended['StatusCode']} after SIGTERM"
 
 
-def _replaced(before: Server, launch: Launch) -> Server:
+def _replaced(before: Server, launch_main: LaunchMain) -> Server:
     """Start another container on the same stores."""
-    return launch(before.settings, stores=before.stores)
+    return launch_main(stores=before.stores)
 
 
-def _started_again(before: Server, _: Launch) -> Server:
+def _started_again(before: Server, _: LaunchMain) -> Server:
     """Start the same container, on what its first start left in it."""
     before.container.start()
     before.wait_healthy()
@@ -171,16 +166,15 @@ class TestKeepsData:
     @pytest.mark.parametrize("come_back", [_replaced, _started_again])
     def test_after_a_stop(
         self,
-        come_back: Callable[[Server, Launch], Server],
-        main_settings: ServerSettings,
-        launch: Launch,
+        come_back: Callable[[Server, LaunchMain], Server],
+        launch_main: LaunchMain,
         client_for: ClientFor,
         new_name: NewName,
     ) -> None:
-        name, before = new_name(), launch(main_settings)
+        name, before = new_name(), launch_main()
         run_id = self._store(client_for(before), name)
 
         before.container.stop(timeout=30)
-        after = come_back(before, launch)
+        after = come_back(before, launch_main)
 
         self._check(client_for(after), name, run_id)
