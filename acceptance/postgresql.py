@@ -30,7 +30,7 @@ class PrivatePostgreSQL:
     image: str
     """The reference of PostgreSQL's image."""
     name: str = ""
-    """Of the container, and its host name on the network of the run."""
+    """The name of the container, and its host name on the network of the run."""
     password: str = field(default_factory=lambda: token_hex(16), repr=False)
     _containers: list[Container] = field(default_factory=list)
 

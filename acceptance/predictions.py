@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from seatrial.trial.model_cases import ModelCase, Payload
 
 ACROSS_ARCHITECTURES = 1e-9
-"""How far, relatively, predictions on another architecture than the model's may be off: the order
-of additions in BLAS and fused multiplications differ in the last bits of a double, whose precision
+"""Relative tolerance of predictions on another architecture than the model's: there, the order of
+additions in BLAS and fused multiplications differ in the last bits of a double, whose precision
 is 1e-16, and a few thousand operations on values of like size add up to less than this."""
 
 

@@ -118,11 +118,11 @@ def test_endless_head_is_cut(service: HttpService) -> None:
     """Require an end of all that precedes or follows a body."""
     endless = list(heads.endless(service.target))
     with ThreadPoolExecutor(len(endless)) as pool:
-        taken = pool.map(lambda head: heads.taken(service.target.address, head), endless)
+        counts = pool.map(lambda head: heads.taken(service.target.address, head), endless)
         faults = [
             f"{head.name}: {count} bytes were taken without an end: {shown(head.begin)}, then"
             f" {shown(head.repeated)} again and again"
-            for head, count in zip(endless, taken, strict=True)
+            for head, count in zip(endless, counts, strict=True)
             if count is not None
         ]
     assert not faults, "\n".join(faults)

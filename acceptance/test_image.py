@@ -48,8 +48,8 @@ def test_working_directory(
     image: ImageUnderTest, promised: Promise, run_in_image: RunInImage
 ) -> None:
     assert image.configuration.working_directory == promised.value
-    where = run_in_image(image.contract.start.interpreter, "-c", "import os; print(os.getcwd())")
-    assert where.output.strip() == promised.value, f"inside the container: {where}"
+    outcome = run_in_image(image.contract.start.interpreter, "-c", "import os; print(os.getcwd())")
+    assert outcome.output.strip() == promised.value, f"inside the container: {outcome}"
 
 
 @pytest.mark.promise("image.exposed_ports")

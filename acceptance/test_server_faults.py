@@ -123,7 +123,7 @@ def test_processes_that_are_stopped(
     launch: Launch,
     promised_number: int,
 ) -> None:
-    """All processes that serve are stopped: none is left that would answer in their place."""
+    """Every process that serves is stopped, so that no other answers in its place."""
     settings = embedded_server.settings
     if workers == "one":
         settings = replace(settings, name="one-worker", options=(*settings.options, "--workers=1"))

@@ -339,7 +339,7 @@ def test_input_is_repeated_nowhere(serve_sample: StartServer) -> None:
 def test_kept_connection_is_no_slower_than_a_new_one(
     sample_server: ModelServer, sample: Sample
 ) -> None:
-    """Where TCP holds small answers back it does so for 40 ms, but not on a new connection."""
+    """TCP may hold small answers back for 40 ms on a kept connection, but not on a new one."""
     url, payload = f"{sample_server.url}/invocations", sample.payload
     headers = {"Content-Type": payload.content_type}
 

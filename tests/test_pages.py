@@ -52,3 +52,9 @@ def test_every_file_of_the_bases_is_named() -> None:
     named = [path.name if path.name != "Dockerfile" else path.parent.name for path in found]
     assert len(named) > 10
     assert not [name for name in named if f"`{name}`" not in text]
+
+
+@pytest.mark.parametrize("text", blocks(ROOT / "docs" / "reading-tests.md", "python"))
+def test_example_of_a_test_is_in_the_acceptance_tests(text: str) -> None:
+    modules = ROOT.joinpath("acceptance").glob("test_*.py")
+    assert any(text in module.read_text(encoding="utf-8") for module in modules)
