@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
@@ -123,14 +123,19 @@ class LaunchOnStores(Protocol):
     """Start a server on `stores`; it is removed when the test ends."""
 
     def __call__(
-        self, *command: str, variables: Mapping[str, str] | None = None, proxied: bool = False
+        self,
+        *command: str,
+        variables: Mapping[str, str] | None = None,
+        proxied: bool = False,
+        wait: bool = True,
     ) -> Server:
-        """Start the image with this command and these variables, and wait for its health.
+        """Start the image with this command and these variables.
 
         Args:
             command: in place of what the trial would tell the image's entry point.
             variables: beside those that every server of the trial gets.
             proxied: the client gets its artifacts through the server.
+            wait: for the server's health.
         """
 
 
@@ -139,12 +144,15 @@ def launch_on_stores(launch: Launch, stores: Stores) -> LaunchOnStores:
     """Start servers on `stores`."""
 
     def start(
-        *command: str, variables: Mapping[str, str] | None = None, proxied: bool = False
+        *command: str,
+        variables: Mapping[str, str] | None = None,
+        proxied: bool = False,
+        wait: bool = True,
     ) -> Server:
         settings = _with_command(FULL, *command, **(variables or {}))
         if proxied:
             settings = replace(settings, access="proxied")
-        return launch(settings, stores=stores)
+        return launch(settings, stores=stores, wait=wait)
 
     return start
 
@@ -373,24 +381,37 @@ def test_password_of_a_server_that_fails(image: ImageUnderTest, launch: Launch, 
     assert WRONG not in server.logs(10_000), "the log shows the password of the database's URL"
 
 
+class StartOn(Protocol):
+    """Start a server on a database; it is removed when the test ends."""
+
+    def __call__(self, url: str, **variables: str) -> Server:
+        """Start the image on the database of a URL, with variables; it is not waited for."""
+
+
 class TestWaitsForDatabase:
     """Waits for a database that is starting; does not wait on a wrong password."""
 
     pytestmark = pytest.mark.promise("entrypoint.waits_for_database")
 
-    def _settings(self, image: ImageUnderTest, url: str, **variables: str) -> ServerSettings:
-        command = (
-            *(*image.server_command, "--host", "0.0.0.0"),
-            *("--port", str(image.contract.start.port), "--backend-store-uri", url),
-        )
-        return _with_command(PLAIN, *command, **variables)
+    @pytest.fixture
+    def start_on(self, image: ImageUnderTest, launch: Launch) -> StartOn:
+        """Start servers on databases that the trial does not share."""
+
+        def start(url: str, **variables: str) -> Server:
+            command = (
+                *(*image.server_command, "--host", "0.0.0.0"),
+                *("--port", str(image.contract.start.port), "--backend-store-uri", url),
+            )
+            return launch(_with_command(PLAIN, *command, **variables), wait=False)
+
+        return start
 
     def test_that_comes_up_later(
-        self, image: ImageUnderTest, launch: Launch, private_postgresql: PrivatePostgreSQL
+        self, start_on: StartOn, private_postgresql: PrivatePostgreSQL
     ) -> None:
         """The database's name is unknown at first, then connections are refused, then accepted."""
-        server = launch(self._settings(image, private_postgresql.url()), wait=False)
-        time.sleep(5 * image.scale)
+        server = start_on(private_postgresql.url())
+        time.sleep(5 * server.image.scale)
         server.container.reload()
         assert server.container.status == "running", (
             f"it did not wait for its database, but ended:\n{server.logs()}"
@@ -399,46 +420,40 @@ class TestWaitsForDatabase:
         server.wait_healthy()
 
     def test_that_stops_answering(
-        self, image: ImageUnderTest, launch: Launch, private_postgresql: PrivatePostgreSQL
+        self, start_on: StartOn, private_postgresql: PrivatePostgreSQL
     ) -> None:
         """The database's machine still accepts connections, which is no answer."""
         private_postgresql.start().kill(signal="SIGSTOP")
-        settings = self._settings(image, private_postgresql.url(), MLFLOW_DATABASE_WAIT="3")
-        server = launch(settings, wait=False)
+        server = start_on(private_postgresql.url(), MLFLOW_DATABASE_WAIT="3")
         assert_clear_end(server, "its database does not answer", postgresql.DATABASE, limit=WAIT)
 
     @pytest.mark.parametrize("fault", ["holder-hangs", "database-dies"])
     def test_that_another_server_makes_ready(
-        self,
-        image: ImageUnderTest,
-        launch: Launch,
-        private_postgresql: PrivatePostgreSQL,
-        fault: str,
+        self, start_on: StartOn, private_postgresql: PrivatePostgreSQL, fault: str
     ) -> None:
         """A server hangs while it initialises the database, and the next server waits for it."""
         database, url = private_postgresql.start(), private_postgresql.url()
         postgresql.begin(database, BLOCK)
-        holder = launch(self._settings(image, url), wait=False)
+        holder = start_on(url)
         until(
             lambda: postgresql.ask(database, WAITING) not in ("", "0"),
             container=holder.container,
             what="begin to initialise its database",
-            limit=image.contract.start.ready_within * image.scale,
+            limit=holder.image.contract.start.ready_within * holder.image.scale,
         )
         limit = "5" if fault == "holder-hangs" else "600"
-        settings = self._settings(image, url, MLFLOW_SCHEMA_LOCK_WAIT=limit)
-        server = launch(settings, wait=False)
+        server = start_on(url, MLFLOW_SCHEMA_LOCK_WAIT=limit)
         if fault == "database-dies":
-            time.sleep(20 * image.scale)
+            time.sleep(20 * server.image.scale)
             server.container.reload()
             assert server.container.status == "running", f"it ended:\n{server.logs()}"
             database.kill()
         assert_clear_end(server, f"it waits for another server, and the {fault}", limit=WAIT)
 
-    def test_that_never_comes(self, image: ImageUnderTest, launch: Launch) -> None:
+    def test_that_never_comes(self, start_on: StartOn) -> None:
         """The log names the database; the limit is lowered where the image has the variable."""
         url = f"postgresql+psycopg2://somebody:{WRONG}@nobody-here:5432/missing"
-        server = launch(self._settings(image, url, MLFLOW_DATABASE_WAIT="3"), wait=False)
+        server = start_on(url, MLFLOW_DATABASE_WAIT="3")
         assert_clear_end(server, "its database never comes", "nobody-here", "missing", limit=WAIT)
         assert WRONG not in server.logs(1000), "the log shows the database's password"
 
@@ -451,21 +466,12 @@ class TestWaitsForDatabase:
         ids=["wrong-password", "unknown-database"],
     )
     def test_that_lets_nobody_in(
-        self,
-        image: ImageUnderTest,
-        account: str,
-        launch: Launch,
-        password: str,
-        database: str,
-        reason: str,
+        self, account: str, start_on: StartOn, password: str, database: str, reason: str
     ) -> None:
         url = make_url(account)
         url = url.set(password=password or url.password, database=database or url.database)
         # The limit of the wait is far longer than the end may take.
-        settings = self._settings(
-            image, url.render_as_string(hide_password=False), MLFLOW_DATABASE_WAIT="600"
-        )
-        server = launch(settings, wait=False)
+        server = start_on(url.render_as_string(hide_password=False), MLFLOW_DATABASE_WAIT="600")
         assert_clear_end(server, "its database refuses it", reason, limit=START)
 
 
@@ -488,15 +494,37 @@ def test_replicas_start_together_on_an_empty_database(
         assert found.status_code == 200, f"{server.container.name}: {found.status_code}"
 
 
+@dataclass(frozen=True)
+class OlderDatabase:
+    """The database of `stores` as an older MLflow left it, with an experiment."""
+
+    services: ServiceAddresses
+    stores: Stores
+    revision: str
+
+    def current_revision(self) -> str:
+        """Read the revision of its schema."""
+        with self.services.connect(self.stores.database) as connection:
+            [row] = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+        return str(row[0])
+
+    def assert_upgraded(self) -> None:
+        """Require another revision, and the experiment."""
+        assert self.current_revision() != self.revision, "the schema is as old as before"
+        with self.services.connect(self.stores.database) as connection:
+            kept = connection.execute("SELECT 1 FROM experiments WHERE name = 'kept'").fetchall()
+        assert kept, "the experiment is gone"
+
+
 @pytest.fixture
-def older(
+def older_database(
     image: ImageUnderTest,
     services: ServiceAddresses,
     stores: Stores,
     account: str,
     run_in_image: RunInImage,
-) -> str:
-    """Revision of the database of `stores`, as an older MLflow left it with an experiment."""
+) -> OlderDatabase:
+    """The database of `stores`, made by the migrations of the image's MLflow but the newest."""
     script = ("-c", MAKE_OLDER, account)
     made = run_in_image(image.contract.start.interpreter, *script, networked=True)
     assert made.code == 0, f"the image's MLflow can't make an older database: {made}"
@@ -505,53 +533,38 @@ def older(
             "INSERT INTO experiments (name, artifact_location, lifecycle_stage, creation_time,"
             " last_update_time) VALUES ('kept', 's3://kept', 'active', 1, 1)"
         )
-    return made.output.split()[-1]
-
-
-def _revision(services: ServiceAddresses, stores: Stores) -> str:
-    with services.connect(stores.database) as connection:
-        [row] = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-    return str(row[0])
-
-
-def _assert_upgraded(services: ServiceAddresses, stores: Stores, older: str) -> None:
-    assert _revision(services, stores) != older, "the schema is as old as before"
-    with services.connect(stores.database) as connection:
-        kept = connection.execute("SELECT 1 FROM experiments WHERE name = 'kept'").fetchall()
-    assert kept, "the experiment is gone"
+    return OlderDatabase(services, stores, made.output.split()[-1])
 
 
 @pytest.mark.promise("entrypoint.schema_upgrade", "unasked")
 def test_older_schema_says_what_to_run(
     image: ImageUnderTest,
-    services: ServiceAddresses,
-    stores: Stores,
     variables: dict[str, str],
     account: str,
-    older: str,
-    launch: Launch,
+    older_database: OlderDatabase,
+    launch_on_stores: LaunchOnStores,
 ) -> None:
     """The log says what to run, and running it makes the schema the newest."""
-    settings = _with_command(FULL, *image.server_command, **variables)
-    settings = settings.with_environment(MLFLOW_BACKEND_STORE_URI=variables["BACKEND_STORE_URI"])
-    server = launch(settings, stores=stores, wait=False)
+    uri = {"MLFLOW_BACKEND_STORE_URI": variables["BACKEND_STORE_URI"]}
+    server = launch_on_stores(*image.server_command, variables=variables | uri, wait=False)
+    older = older_database.revision
     assert_clear_end(server, "its database has an older schema", "db upgrade", older)
-    assert _revision(services, stores) == older, "it changed the schema unasked"
+    assert older_database.current_revision() == older, "it changed the schema unasked"
+
     program = image.server_command[:-1]
-    settings = _with_command(FULL, *program, "db", "upgrade", account)
-    upgrade = launch(settings, stores=stores, wait=False)
+    upgrade = launch_on_stores(*program, "db", "upgrade", account, wait=False)
     code = wait_ended(upgrade, "`db upgrade` has not ended", START)
     assert code == 0, f"`db upgrade` ends with exit code {code}:\n{upgrade.logs()}"
-    _assert_upgraded(services, stores, older)
+    older_database.assert_upgraded()
 
 
 @pytest.mark.promise("entrypoint.schema_upgrade", "asked")
 def test_older_schema_is_upgraded(
-    services: ServiceAddresses, stores: Stores, older: str, launch: Launch
+    stores: Stores, older_database: OlderDatabase, launch: Launch
 ) -> None:
     settings = replace(FULL, name="upgrade").with_environment(MLFLOW_SCHEMA_UPGRADE="true")
     server = launch(settings, stores=stores)
-    _assert_upgraded(services, stores, older)
+    older_database.assert_upgraded()
     answer = server.get("/api/2.0/mlflow/experiments/get-by-name?experiment_name=kept")
     assert answer.status_code == 200, f"the server doesn't find it: {answer.text}"
 
