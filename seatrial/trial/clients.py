@@ -34,6 +34,7 @@ def connected_client(server: Server, variables: Mapping[str, str]) -> Iterator[M
     environment = {
         **server.client_environment(),
         "MLFLOW_TRACKING_URI": server.url,
+        "MLFLOW_REGISTRY_URI": server.url,
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(60 * server.image.scale),
         "MLFLOW_DISABLE_TELEMETRY": "true",
