@@ -148,87 +148,98 @@ def require_sources(dockerfile: str) -> None:
             pytest.skip(f"{url} does not answer ({type(error).__name__}): runs where it does")
 
 
-def build_outside(manager: str, model: Model, tag: str, trial: TrialSession, folder: Path) -> None:
-    """Have a Dockerfile written by the image, and build it on this host."""
-    options = ("--model-uri", MODEL, "--env-manager", manager)
-    dockerfile = model.generate(folder, *(() if manager == AGNOSTIC else options))
-    base = re.search(r"^FROM (\S+)", dockerfile, re.MULTILINE)
-    assert base, f"no Dockerfile:\n{dockerfile}"
-    if manager == "local":
-        wanted = f"python:{model.python}-slim"
-        assert base[1] == wanted, f"it begins with {base[1]}, the model's Python is in {wanted}"
-    found = require_base(base[1], trial)
-    require_sources(dockerfile)
-    stock.build_generated(folder, tag, trial.session.labels, found)
+@dataclass(frozen=True)
+class Builder:
+    """Builds an image of the model."""
 
+    model: Model
+    tag: str
+    trial: TrialSession
+    image: ImageUnderTest
+    folder: Path
+    """A folder of this host for Dockerfiles."""
 
-def build_inside(model: Model, tag: str, trial: TrialSession, image: ImageUnderTest) -> None:
-    """Follow the guide: `docker run ... mlflow models build-docker`, with the engine's socket."""
-    endpoint = connection.endpoint()
-    assert endpoint.socket
-    base = require_base(f"python:{model.python}-slim", trial)
-    command = ["models", "build-docker", "-m", MODEL, "-n", tag, "--env-manager", "local"]
-    builder = (
-        DockerContainer(image.configuration.image_id)
-        .with_command([*image.mlflow_command, *command])
-        .with_volume_mapping(str(endpoint.socket), SOCKET, "rw")
-        .with_volume_mapping(model.workspace.volume, VOLUME_PATH, "ro")
-        # The client writes to its home. Root would need neither that nor the socket's group.
-        .with_env("HOME", "/tmp")
-        .with_kwargs(
-            group_add=[endpoint.socket.stat().st_gid],
-            user=CONFINED_USER,
-            labels=trial.session.labels,
-            network_mode="none",
-            platform=image.platform,
+    def build_outside(self, manager: str) -> None:
+        """Have a Dockerfile written by the image, and build it on this host."""
+        options = ("--model-uri", MODEL, "--env-manager", manager)
+        dockerfile = self.model.generate(self.folder, *(() if manager == AGNOSTIC else options))
+        base = re.search(r"^FROM (\S+)", dockerfile, re.MULTILINE)
+        assert base, f"no Dockerfile:\n{dockerfile}"
+        if manager == "local":
+            wanted = f"python:{self.model.python}-slim"
+            assert base[1] == wanted, f"it begins with {base[1]}, the model's Python is in {wanted}"
+        found = require_base(base[1], self.trial)
+        require_sources(dockerfile)
+        stock.build_generated(self.folder, self.tag, self.trial.session.labels, found)
+
+    def build_inside(self) -> None:
+        """Follow the guide: `docker run ... mlflow models build-docker`, with the socket."""
+        endpoint = connection.endpoint()
+        assert endpoint.socket
+        base = require_base(f"python:{self.model.python}-slim", self.trial)
+        command = ["models", "build-docker", "-m", MODEL, "-n", self.tag, "--env-manager", "local"]
+        builder = (
+            DockerContainer(self.image.configuration.image_id)
+            .with_command([*self.image.mlflow_command, *command])
+            .with_volume_mapping(str(endpoint.socket), SOCKET, "rw")
+            .with_volume_mapping(self.model.workspace.volume, VOLUME_PATH, "ro")
+            # The client writes to its home. Root would need neither that nor the socket's group.
+            .with_env("HOME", "/tmp")
+            .with_kwargs(
+                group_add=[endpoint.socket.stat().st_gid],
+                user=CONFINED_USER,
+                labels=self.trial.session.labels,
+                network_mode="none",
+                platform=self.image.platform,
+            )
         )
-    )
-    if base and base.options:
-        path = image.configuration.environment["PATH"]
-        builder.with_env("PATH", f"{WRAPPER}:{path}").with_copy_into_container(
-            docker_cli.wrapper(base.options).encode(), f"{WRAPPER}/{docker_cli.NAME}", 0o755
+        if base and base.options:
+            path = self.image.configuration.environment["PATH"]
+            builder.with_env("PATH", f"{WRAPPER}:{path}").with_copy_into_container(
+                docker_cli.wrapper(base.options).encode(), f"{WRAPPER}/{docker_cli.NAME}", 0o755
+            )
+        with builder:
+            running = builder.get_wrapped_container()
+            code = running.wait(timeout=BUILD_LIMIT)["StatusCode"]
+            log = running.logs().decode(errors="replace")
+        end = f"`mlflow {' '.join(command)}` ended with exit code {code}"
+        assert code == 0, f"{end}: {stock.cause(log.splitlines())}\n{log}"
+        assert self.trial.client.images.list(self.tag), (
+            f"{end}, and there is no image {self.tag}:\n{log}"
         )
-    with builder:
-        running = builder.get_wrapped_container()
-        code = running.wait(timeout=BUILD_LIMIT)["StatusCode"]
-        log = running.logs().decode(errors="replace")
-    end = f"`mlflow {' '.join(command)}` ended with exit code {code}"
-    assert code == 0, f"{end}: {stock.cause(log.splitlines())}\n{log}"
-    assert trial.client.images.list(tag), f"{end}, and there is no image {tag}:\n{log}"
+
+    def put_on_volume(self) -> str:
+        """Make a volume with nothing but the model's folder."""
+        volume = self.trial.fresh_name("model")
+        saved = self.model.workspace.files("model")
+        prepare_files(self.trial.client, self.trial.session, self.image, volume, saved)
+        return volume
 
 
-def put_on_volume(model: Model, trial: TrialSession, image: ImageUnderTest) -> str:
-    """Make a volume with nothing but the model's folder."""
-    volume = trial.fresh_name("model")
-    saved = model.workspace.files("model")
-    prepare_files(trial.client, trial.session, image, volume, saved)
-    return volume
+@pytest.fixture
+def builder(
+    model: Model, tag: str, trial: TrialSession, image: ImageUnderTest, tmp_path: Path
+) -> Builder:
+    """Build an image of the model, by the image under test or with its Dockerfile."""
+    return Builder(model, tag, trial, image, tmp_path)
 
 
 @pytest.mark.promise("command_line.builds_models")
-def test_image_serves_the_model(
-    promised: Promise,
-    model: Model,
-    tag: str,
-    serve: Serve,
-    trial: TrialSession,
-    image: ImageUnderTest,
-    tmp_path: Path,
-) -> None:
+def test_image_serves_the_model(promised: Promise, builder: Builder, serve: Serve) -> None:
     """The image predicts, whether it was built inside or outside, with or without the model."""
     build = str(promised.item)
     if build == INSIDE:
-        build_inside(model, tag, trial, image)
+        builder.build_inside()
     else:
-        build_outside(build, model, tag, trial, tmp_path)
-
-    if build == AGNOSTIC:
-        server = serve(volume=put_on_volume(model, trial, image), limit=INSTALL_LIMIT)
-    else:
-        server = serve()
+        builder.build_outside(build)
     frame = {"columns": ["x"], "data": [[number] for number in NUMBERS]}
 
+    if build == AGNOSTIC:
+        server = serve(volume=builder.put_on_volume(), limit=INSTALL_LIMIT)
+    else:
+        server = serve()
     answer = server.ask(json.dumps({"dataframe_split": frame}))
+
     assert answer.ok, f"/invocations says {answer.status_code}: {answer.text}"
     predictions = answer.json().get("predictions")
     assert predictions == [2 * number for number in NUMBERS], f"wrong numbers: {answer.text}"
