@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from seatrial.catalogue import ROOT
+from repository import ROOT
 
 if TYPE_CHECKING:
     import pytest
