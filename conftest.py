@@ -6,6 +6,8 @@ same examples each time: what it finds is due to the change. `nox -s search` dra
 
 from hypothesis import settings
 
+# Another team's tests, which run where the package is installed: `nox -s wheel`.
+collect_ignore = ["tests/foreign"]
 pytest_plugins = ["seatrial.trial.temporary_files", "seatrial.trial.plugin"]
 
 settings.register_profile("gate", derandomize=True)

@@ -51,7 +51,8 @@ class Project:
         """
         folder, ignored = self.state / name, self.state / ".gitignore"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            for place in (self.state, folder):
+                place.mkdir(parents=True, exist_ok=True)
             if not ignored.exists():
                 ignored.write_text("*\n", encoding="utf-8")
         except PermissionError as error:
