@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from seatrial.inspection import authorities, bill, declared, programs
-from seatrial.inspection.image import lay_open
+from seatrial.inspection import authorities, declared, programs, sbom
+from seatrial.inspection.layers import read_layers
 from seatrial.inspection.search import search
 from seatrial.stack.oneoff import run_in_container
 from seatrial.stack.running import ImageContainer
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from seatrial.contract import Promise
     from seatrial.contract.schema import Absence
-    from seatrial.inspection.bill import Package
-    from seatrial.inspection.image import Image
+    from seatrial.inspection.layers import InspectedImage
+    from seatrial.inspection.sbom import Package
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server
     from seatrial.trial.fixtures import RunInImage
@@ -89,12 +89,12 @@ for name in ("tcp", "tcp6"):
 
 
 @cache
-def _laid_open(reference: str, platform: str) -> Image:
-    return lay_open(reference, platform)
+def _laid_open(reference: str, platform: str) -> InspectedImage:
+    return read_layers(reference, platform)
 
 
 @pytest.fixture
-def layers(image: ImageUnderTest) -> Image:
+def layers(image: ImageUnderTest) -> InspectedImage:
     """The image's layers."""
     return _laid_open(image.configuration.image_id, image.platform)
 
@@ -102,7 +102,7 @@ def layers(image: ImageUnderTest) -> Image:
 @pytest.fixture
 def packages(image: ImageUnderTest) -> tuple[Package, ...]:
     """The image's bill of materials."""
-    return bill.bill_of(image.configuration.image_id, image.platform)
+    return sbom.read_sbom(image.configuration.image_id, image.platform)
 
 
 def _listed(faults: list[str]) -> str:
@@ -119,7 +119,7 @@ def _printed(image: ImageUnderTest, run_in_image: RunInImage, program: str) -> d
 
 
 @pytest.mark.promise("contents.lacks")
-def test_nothing_is_found(layers: Image, promised: Promise) -> None:
+def test_nothing_is_found(layers: InspectedImage, promised: Promise) -> None:
     findings = [str(found) for found in search(layers, cast("Absence", promised.value))]
     assert not findings, f"{len(findings)} found for {promised.value}:\n{_listed(findings)}"
 

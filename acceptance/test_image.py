@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from seatrial.build import store
-from seatrial.inspection.image import lay_open
+from seatrial.inspection.layers import read_layers
 from seatrial.inspection.search import of_other_machines
 from seatrial.project import command
 
@@ -74,7 +74,7 @@ def test_architecture(
             f"{image.reference} was not built for {platform} here:"
             f" it is after {command('build --platform all')}"
         )
-    others = of_other_machines(lay_open(image.configuration.image_id, platform), machine)
+    others = of_other_machines(read_layers(image.configuration.image_id, platform), machine)
     assert not others, f"{len(others)} files of {platform} don't run there, such as {others[0]}"
     if platform == image.platform:
         outcome = run_in_image(

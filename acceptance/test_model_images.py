@@ -14,8 +14,8 @@ from mlflow import MlflowClient
 
 from seatrial import catalogue
 from seatrial.build import store
+from seatrial.engine import export
 from seatrial.engine.connection import PLATFORMS
-from seatrial.inspection.image import exported
 from seatrial.inspection.layer import decompressed
 from seatrial.model import description, fetching, requirements
 from seatrial.model import image as model_image
@@ -294,7 +294,7 @@ def _blobs_with(reference: str, words: Mapping[str, str]) -> Iterator[str]:
     """Search the layers and descriptions of an image for words, and name those that have one."""
     sought = {name: word.encode() for name, word in words.items()}
     overlap = max(map(len, sought.values()))
-    for blob in exported(reference):
+    for blob in export.blobs(reference):
         content, before = decompressed(blob.content), b""
         while piece := content.read(PIECE):
             both = before + piece

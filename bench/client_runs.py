@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import requests
 
+from seatrial import process
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -56,13 +58,8 @@ class Client:
 def _printed(command: list[str], **variables: str) -> int:
     """The number on the last line that a client prints; 0 where it fails."""
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=SECONDS + STARTING,
-            env={**os.environ, **variables},
+        done = process.run(
+            command, environment={**os.environ, **variables}, seconds=SECONDS + STARTING
         )
     except subprocess.TimeoutExpired:
         return 0
@@ -92,9 +89,7 @@ def _curl(*options: str) -> Callable[[str, str], int]:
                 *("--data-binary", f"@{file.name}", *options, f"{url}?number=[1-{COUNT}]"),
             ]
             try:
-                done = subprocess.run(
-                    command, capture_output=True, text=True, check=False, timeout=SECONDS
-                )
+                done = process.run(command, seconds=SECONDS)
             except subprocess.TimeoutExpired as over:
                 printed = over.stdout or b""
                 return printed.decode().split().count("200")

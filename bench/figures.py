@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from bench import ROOT
 from bench.machine import Machine
 from bench.processor import Times
+from seatrial import files
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ class Report:
         """
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.stem}.json"
-        path.write_text(self.as_json() + "\n", encoding="utf-8")
+        files.write_atomically(path, self.as_json() + "\n")
         return path
 
 

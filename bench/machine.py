@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import subprocess
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from bench import PROJECT
+from seatrial import process
 from seatrial.build import revision
 from seatrial.engine import connection, emulation
 
@@ -64,8 +64,8 @@ def describe() -> Machine:
         memory=psutil.virtual_memory().total,
         kernel=platform.release(),
         engine=engine,
-        buildx=buildx(_output("docker", "buildx", "version")),
-        buildkit=buildkit(_output("docker", "buildx", "inspect", "default")),
+        buildx=buildx(process.output(["docker", "buildx", "version"]) or ""),
+        buildkit=buildkit(process.output(["docker", "buildx", "inspect", "default"]) or ""),
         emulator=_emulator(),
         python=platform.python_version(),
         commit=revision.of(PROJECT).commit,
@@ -97,13 +97,6 @@ def _emulator() -> str:
         if entry:
             # By the name that the kernel calls it, QEMU answers the kernel alone.
             program = Path(entry.interpreter).resolve()
-            lines = _output(str(program), "--version").splitlines()
+            lines = (process.output([str(program), "--version"]) or "").splitlines()
             return lines[0] if lines else program.name
     return ""
-
-
-def _output(*command: str) -> str:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    except OSError:
-        return ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench import ROOT
-from seatrial.build import process
+from seatrial import process
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:

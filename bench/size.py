@@ -7,25 +7,25 @@ might be the compressor's. So every layer is unpacked and compressed again.
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
-import subprocess
-import tarfile
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
 import zstandard
 
 from bench.figures import FOLDER, Bar, Figure, Meaning
+from seatrial import files
 from seatrial.build import store
+from seatrial.engine import export
 from seatrial.engine.connection import native_platform
 from seatrial.errors import UserError
+from seatrial.inspection.layer import decompressed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bench.measuring import Stopwatch
+    from seatrial.build.store import StoredPlatform
 
 MEGABYTES = "MB"
 LEVEL = 3
@@ -116,10 +116,10 @@ def weigh(reference: str) -> Weight:
             f"{reference} is not there for {platform}: run `invoke build --variant {name}`"
         )
     known: dict[str, list[int]] = json.loads(_KEPT.read_text()) if _KEPT.is_file() else {}
-    manifest, found = _layers(reference, described.digest, known)
+    manifest, found = _layers(reference, described, known)
     known |= found
     FOLDER.mkdir(parents=True, exist_ok=True)
-    _KEPT.write_text(json.dumps(known, indent=2), encoding="utf-8")
+    files.write_atomically(_KEPT, json.dumps(known, indent=2))
     layers = manifest["layers"]
     return Weight(
         stored=described.size,
@@ -130,35 +130,17 @@ def weigh(reference: str) -> Weight:
 
 
 def _layers(
-    reference: str, digest: str, known: Mapping[str, list[int]]
+    reference: str, platform: StoredPlatform, known: Mapping[str, list[int]]
 ) -> tuple[dict[str, Any], dict[str, list[int]]]:
-    """Export an image: the manifest with `digest`, and both weights of every unknown layer."""
+    """Export an image; read the platform's manifest and both weights of its unknown layers."""
     manifest: dict[str, Any] = {}
     weights: dict[str, list[int]] = {}
-    with subprocess.Popen(["docker", "save", reference], stdout=subprocess.PIPE) as export:
-        assert export.stdout
-        with tarfile.open(fileobj=export.stdout, mode="r|") as archive:
-            for member in archive:
-                name = member.name.removeprefix("blobs/").replace("/", ":")
-                stream = archive.extractfile(member) if member.isfile() else None
-                if stream is None or name in known:
-                    continue
-                content = io.BufferedReader(cast("io.RawIOBase", stream), _CHUNK)
-                if name == digest:
-                    manifest = json.loads(content.read())
-                elif opened := opened_layer(content):
-                    weights[name] = list(compressed(opened))
+    for blob in export.blobs(reference):
+        if blob.digest == platform.digest:
+            manifest = json.loads(blob.content.read())
+        elif blob.digest in platform.layers and blob.digest not in known:
+            weights[blob.digest] = list(compressed(decompressed(blob.content)))
     return manifest, weights
-
-
-def opened_layer(stream: io.BufferedReader[Any]) -> IO[bytes] | None:
-    """Unpack a layer while it is read; None where the stream is something else."""
-    start = stream.peek(4)[:4]
-    if start.startswith(b"\x1f\x8b"):
-        return cast("IO[bytes]", gzip.GzipFile(fileobj=stream))
-    if start == b"\x28\xb5\x2f\xfd":
-        return cast("IO[bytes]", zstandard.ZstdDecompressor().stream_reader(stream))
-    return None
 
 
 def compressed(stream: IO[bytes]) -> tuple[int, int]:

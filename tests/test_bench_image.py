@@ -20,6 +20,7 @@ from bench.image import Measured
 from bench.load import Call
 from bench.machine import Machine
 from seatrial.errors import UserError
+from seatrial.inspection.layer import decompressed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,13 +84,8 @@ def test_share_survives_json() -> None:
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor(level=19).compress])
 def test_layers_weigh_alike_however_they_are_stored(pack: Any) -> None:
     content = b"a layer of many repeated words " * 10_000
-    opened = size.opened_layer(io.BufferedReader(io.BytesIO(pack(content))))
-    assert opened
+    opened = decompressed(io.BytesIO(pack(content)))
     assert size.compressed(opened) == size.compressed(io.BytesIO(content))
-
-
-def test_a_document_is_no_layer() -> None:
-    assert size.opened_layer(io.BufferedReader(io.BytesIO(b'{"layers": []}'))) is None
 
 
 def test_proportional_size_is_read_from_the_kernel(tmp_path: Path) -> None:

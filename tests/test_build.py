@@ -5,17 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import signal
 import subprocess
-import sys
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from repository import PROJECT, ROOT
 
-from seatrial.build import bootstrap, build, locks, network, process, record, revision, store
+from seatrial.build import bootstrap, build, locks, network, record, revision, store
 from seatrial.build import builder as builders
 from seatrial.catalogue.model import Catalogue, Image
 from seatrial.errors import UserError
@@ -285,55 +282,6 @@ def test_bootstrap_that_fails_shows_the_first_error(
     with pytest.raises(UserError, match="could not make Debian trixie for amd64: E: no mirror"):
         bootstrap.ensure("amd64")
     assert not (tmp_path / "debian" / "amd64.tar").exists()
-
-
-def test_a_group_ends_with_its_block() -> None:
-    script = "sleep 60 & echo $!; wait"
-    children = []
-
-    def interrupted() -> None:
-        with process.group(["bash", "-c", script], os.environ) as running:
-            assert running.stdout
-            children.append(int(running.stdout.readline()))
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert ended(children[0])
-
-
-def test_sigterm_ends_the_group_too() -> None:
-    code = (
-        "import os, sys\n"
-        "from seatrial.build import process\n"
-        "with process.group(['sleep', '60'], os.environ) as running:\n"
-        "    print(running.pid, flush=True)\n"
-        "    running.wait()\n"
-    )
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd=ROOT,
-        text=True,
-    )
-    assert parent.stdout
-    child = int(parent.stdout.readline())
-    parent.send_signal(signal.SIGTERM)
-    assert parent.wait(30) != 0
-    parent.stdout.close()
-    assert ended(child)
-
-
-def ended(pid: int) -> bool:
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.05)
-    return False
 
 
 INDEX, MANIFEST, CONFIG, ATTESTED, STATEMENT = (f"sha256:{n}" for n in "abcde")

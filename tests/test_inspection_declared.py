@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from seatrial.errors import UserError
-from seatrial.inspection.bill import Package
 from seatrial.inspection.declared import debian_faults, python_faults
+from seatrial.inspection.sbom import Package
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ def distribution(name: str, version: str) -> Package:
 
 BOTO3 = distribution("boto3", "1.44.5")
 LEFT_PAD = distribution("left_pad", "1.0")
-BILL = (
+PACKAGES = (
     Package("debian", "libc6", "2.41", "/var/lib/dpkg/status.d/libc6"),
     Package("debian", "bash", "5.2", "/var/lib/dpkg/status.d/bash"),
     distribution("MLflow", "3.17.2"),
@@ -39,11 +39,11 @@ def written(folder: Path, text: str) -> Path:
 
 def test_debian_packages_in_both_directions(tmp_path: Path) -> None:
     declared = written(tmp_path, "# why\nlibc6  # the C library\n\ntzdata\n")
-    assert debian_faults(declared, BILL) == [
+    assert debian_faults(declared, PACKAGES) == [
         "tzdata is in declared.txt, but not in the image",
         "bash 5.2 is in the image (/var/lib/dpkg/status.d/bash), but not in declared.txt",
     ]
-    assert debian_faults(written(tmp_path, "bash\nlibc6\n"), BILL) == []
+    assert debian_faults(written(tmp_path, "bash\nlibc6\n"), PACKAGES) == []
 
 
 def test_distributions_in_both_directions(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_distributions_in_both_directions(tmp_path: Path) -> None:
         "colorama==0.4 ; sys_platform == 'win32'\n"
         "flask==3.1\n",
     )
-    faults = python_faults(declared, BILL, environment=LINUX, omitted=[])
+    faults = python_faults(declared, PACKAGES, environment=LINUX, omitted=[])
     assert faults == [
         "flask is in declared.txt, but not in the image",
         f"boto3 is 1.44.5 in {BOTO3.path}, declared.txt says ==1.44.4",
@@ -65,14 +65,14 @@ def test_distributions_in_both_directions(tmp_path: Path) -> None:
 
 def test_what_is_left_out_on_purpose_is_not_missing(tmp_path: Path) -> None:
     declared = written(tmp_path, "mlflow\nboto3\nleft-pad==1.0\nPyArrow==25\n")
-    assert python_faults(declared, BILL, environment=LINUX, omitted=["pyarrow"]) == []
-    assert python_faults(declared, BILL, environment=LINUX, omitted=[]) == [
+    assert python_faults(declared, PACKAGES, environment=LINUX, omitted=["pyarrow"]) == []
+    assert python_faults(declared, PACKAGES, environment=LINUX, omitted=[]) == [
         "pyarrow is in declared.txt, but not in the image"
     ]
 
 
 def test_a_list_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.txt can't be read as a list of packages"):
-        debian_faults(tmp_path / "none.txt", BILL)
+        debian_faults(tmp_path / "none.txt", PACKAGES)
     with pytest.raises(UserError, match=r"'a b c' is no requirement"):
-        python_faults(written(tmp_path, "a b c\n"), BILL, environment={}, omitted=[])
+        python_faults(written(tmp_path, "a b c\n"), PACKAGES, environment={}, omitted=[])

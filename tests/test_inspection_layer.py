@@ -35,7 +35,7 @@ def as_is(content: bytes) -> bytes:
 def test_every_compression_reads_the_same(compress: Callable[[bytes], bytes]) -> None:
     blob = compress(archive(folder("./etc"), Member("./etc/a", b"x" * 100_000, mode=0o4755)))
     read = layers.read("sha256:1", io.BytesIO(blob))
-    assert [(one.path, one.kind, one.mode) for one in read.entries] == [
+    assert [(one.path, one.type, one.mode) for one in read.entries] == [
         ("/etc", "folder", 0o755),
         ("/etc/a", "file", 0o4755),
     ]
@@ -104,7 +104,7 @@ def test_hard_links_share_mode_and_content() -> None:
         layer(Member("other", kind=tarfile.LNKTYPE, target="tool", mode=0)),
     )
     first, second = shared.entries["/tool"].entry, shared.entries["/other"].entry
-    assert (second.kind, second.mode, second.traits) == ("file", 0o4755, first.traits)
+    assert (second.type, second.mode, second.traits) == ("file", 0o4755, first.traits)
     assert (shared.entries["/tool"].layer, shared.entries["/other"].layer) == (0, 1)
 
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from seatrial.build.store import StoredPlatform
 from seatrial.inspection import authorities, programs
-from seatrial.inspection.image import Image
+from seatrial.inspection.layers import InspectedImage
 from seatrial.inspection.search import of_other_machines, search
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ GITHUB_TOKEN = b"gh" + b"p_" + b"aB3dE5gH7jK9mN1pQ3rS5tU7vW9xY1zA3bC5"
 AWS_KEY = b"AK" + b"IA" + b"QWERTYUIOPASDFGH"
 
 
-def image(*layers: Layer, config: dict[str, Any] | None = None, **stored: Any) -> Image:
+def image(*layers: Layer, config: dict[str, Any] | None = None, **stored: Any) -> InspectedImage:
     digests = tuple(one.digest for one in layers)
     platform = StoredPlatform("linux/amd64", "sha256:1", 1, digests, {}, config or {}, **stored)
-    return Image(platform, layers)
+    return InspectedImage(platform, layers)
 
 
 def found(absence: Absence, *layers: Layer, **options: Any) -> dict[str, str]:

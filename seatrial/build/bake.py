@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seatrial.build import pins, process
+from seatrial import process
+from seatrial.build import pins
 from seatrial.build.progress import KEPT_LINES, Build, Step, events
 from seatrial.catalogue.reading import STATE_VARIABLE
 from seatrial.errors import UserError

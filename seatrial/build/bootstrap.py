@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock
 
-from seatrial.build import process
+from seatrial import files, process
 from seatrial.errors import UserError
 from seatrial.project import builtin, command
 
@@ -70,7 +69,7 @@ def ensure(architecture: str, *, renew: bool = False) -> Bootstrapped:
         # The notes go first and come last: an archive without them does not count.
         notes.unlink(missing_ok=True)
         partial.replace(archive)
-        notes.write_text(json.dumps(asdict(made)), encoding="utf-8")
+        files.write_atomically(notes, json.dumps(asdict(made)))
     return made
 
 
@@ -127,10 +126,7 @@ def sources(targets: str, suite: str = SUITE) -> list[str]:
 def index_targets() -> str:
     """Ask the machine's apt for its package sources; empty where there is none."""
     command = ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    except FileNotFoundError:
-        return ""
+    return process.output(command) or ""
 
 
 def _digest(path: Path) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from dataclasses import dataclass
 
+from seatrial import process
 from seatrial.engine import connection
 from seatrial.errors import UserError
 from seatrial.project import command
@@ -37,12 +37,7 @@ def find(name: str | None) -> Builder:
     """
     native = connection.native_platform()
     try:
-        done = subprocess.run(
-            ["docker", "buildx", "inspect", *([name] if name else [])],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = process.run(["docker", "buildx", "inspect", *([name] if name else [])])
     except FileNotFoundError as error:
         raise UserError(
             f"there is no docker client on this machine: run {command('setup')}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from uv import find_uv_bin
 
-from seatrial import catalogue
+from seatrial import catalogue, process
 from seatrial.errors import UserError
 from seatrial.project import current
 
@@ -126,7 +125,7 @@ def _compile(lock: Lock, options: Sequence[str]) -> None:
         *("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"),
         *("--quiet", *(word for group in lock.groups for word in ("--group", group)), *options),
     ]
-    done = subprocess.run(command, cwd=current().root, capture_output=True, text=True, check=False)
+    done = process.run(command, folder=current().root)
     if done.returncode:
         why = " ".join(done.stderr.split())
         raise UserError(f"{current().shown(lock.source)} cannot be locked: {why}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from uv import find_uv_bin
 
+from seatrial import process
 from seatrial.build import network
 
 if TYPE_CHECKING:
@@ -54,14 +55,8 @@ def _index_lacks(wanted: str) -> bool:
         *("--no-python-downloads", "--no-config", "--color", "never"),
     ]
     try:
-        asked = subprocess.run(
-            command,
-            input=wanted,
-            env=network.variables(),
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE,
-            check=False,
+        asked = process.run(
+            command, environment=network.variables(), text=wanted, seconds=_PATIENCE
         )
     except subprocess.TimeoutExpired:
         return False

@@ -7,6 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from seatrial import files
 from seatrial.project import current
 
 if TYPE_CHECKING:
@@ -65,7 +66,5 @@ def write(build: BuildRecord) -> Path:
     place = folder()
     stamp = build.started.replace(":", "").replace("+0000", "Z")
     path = place / f"{stamp}-{os.getpid()}.json"
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(build), indent=2), encoding="utf-8")
-    partial.replace(path)
+    files.write_atomically(path, json.dumps(asdict(build), indent=2))
     return path

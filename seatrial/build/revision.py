@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from seatrial import process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,10 +80,4 @@ def public_address(remote: str) -> str:
 
 def _git(root: Path, *arguments: str) -> str:
     """Ask git about the repository; empty where git or the answer is missing."""
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=root, capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return process.output(["git", *arguments], root) or ""

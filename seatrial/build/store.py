@@ -8,16 +8,14 @@ what was read once is kept beside the build records.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import tarfile
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import ImageNotFound
 
-from seatrial.engine import connection
+from seatrial import files
+from seatrial.engine import connection, export
 from seatrial.errors import UserError
 from seatrial.project import command, current
 
@@ -131,16 +129,11 @@ def _path(digest: str) -> Path:
 
 
 def _keep(image: StoredImage) -> None:
-    _write(_path(image.digest), asdict(image))
-    for each in image.platforms if image.index else ():
-        _write(_path(each.digest), asdict(replace(each, attestations={})))
-
-
-def _write(path: Path, document: Mapping[str, Any]) -> None:
-    # Of this process alone: others may read the same image at the same time.
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(document), encoding="utf-8")
-    partial.replace(path)
+    documents = {image.digest: asdict(image)}
+    for platform in image.platforms if image.index else ():
+        documents[platform.digest] = asdict(replace(platform, attestations={}))
+    for digest, document in documents.items():
+        files.write_atomically(_path(digest), json.dumps(document))
 
 
 def _revive(reference: str, document: Mapping[str, Any]) -> StoredImage:
@@ -155,24 +148,13 @@ def _platform_of(document: Mapping[str, Any]) -> StoredPlatform:
 
 def _documents(reference: str) -> dict[str, Any]:
     """Export an image and keep its JSON documents: `index.json`, and the others by digest."""
-    command = ["docker", "save", reference]
-    documents: dict[str, Any] = {}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as export:
-        assert export.stdout
-        assert export.stderr
-        try:
-            with tarfile.open(fileobj=export.stdout, mode="r|") as archive:
-                for member in archive:
-                    if not member.isfile() or member.size > _LARGEST_DOCUMENT:
-                        continue
-                    stream = archive.extractfile(member)
-                    document = _parse(stream.read()) if stream else None
-                    if document is not None:
-                        documents[member.name.removeprefix("blobs/").replace("/", ":")] = document
-        except tarfile.ReadError as error:
-            why = export.stderr.read().decode(errors="replace").strip() or str(error)
-            raise UserError(f"{reference} cannot be read from the engine: {why}") from error
-    return documents
+    with export.files(reference) as exported:
+        found = {
+            file.digest or file.name: _parse(file.content.read())
+            for file in exported
+            if file.size <= _LARGEST_DOCUMENT
+        }
+    return {name: document for name, document in found.items() if document is not None}
 
 
 def _parse(content: bytes) -> Any:  # noqa: ANN401 - JSON

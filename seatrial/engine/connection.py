@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from docker.context.config import get_current_context_name
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
+from seatrial import process
 from seatrial.errors import UserError
 from seatrial.project import command
 
@@ -68,7 +68,7 @@ def endpoint() -> Endpoint:
         return Endpoint(DEFAULT_SOCKET, "default")
     # The docker SDK overlooks every context where there is no config.json beside them (7.2), so
     # the client is asked.
-    host = _docker("context", "inspect", "--format={{.Endpoints.docker.Host}}", name)
+    host = _context(name, "{{.Endpoints.docker.Host}}")
     if not host:
         raise UserError(f"the docker context {name!r} does not exist: see `docker context ls`")
     return Endpoint(host, f"context {name}")
@@ -98,12 +98,16 @@ def connect() -> DockerClient:
         raise UserError(_unreachable(target)) from error
 
 
+def _context(name: str, template: str) -> str | None:
+    return process.output(["docker", "context", "inspect", f"--format={template}", name])
+
+
 def _export(target: Endpoint) -> None:
     if not target.source.startswith("context "):
         return
     os.environ["DOCKER_HOST"] = target.url
     name = target.source.removeprefix("context ")
-    stored = _docker("context", "inspect", "--format={{.Storage.TLSPath}}", name)
+    stored = _context(name, "{{.Storage.TLSPath}}")
     certificates = Path(stored or "", "docker")
     if stored and certificates.is_dir():
         os.environ["DOCKER_CERT_PATH"] = str(certificates)
@@ -155,18 +159,10 @@ def runnable_platforms() -> frozenset[str]:
     native = native_platform()
     # `default` is the builder inside the engine itself; the one chosen with `docker buildx use`
     # may be elsewhere and says nothing about what containers can run here.
-    inspection = _docker("buildx", "inspect", "default")
+    inspection = process.output(["docker", "buildx", "inspect", "default"])
     listed = re.search(r"^Platforms:(.*)$", inspection, re.MULTILINE) if inspection else None
     names = {name.strip(" *") for name in listed[1].split(",")} if listed else set()
     return frozenset({native} | (names & set(PLATFORMS)))
-
-
-def _docker(*arguments: str) -> str | None:
-    try:
-        result = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return result.stdout.strip()
 
 
 def require_platform(platform: str) -> None:

@@ -23,6 +23,7 @@ from requests.exceptions import RequestException
 from tenacity import RetryError as Expired
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from seatrial import process
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
@@ -89,14 +90,14 @@ def stop_unit() -> None:
     """
     # The socket's unit would start it again at the next question.
     command = ["systemctl", "stop", "docker.socket", "docker.service"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = process.run(command)
     if result.returncode:
         raise UserError(f"`{' '.join(command)}` failed: {result.stderr.strip()}")
 
 
-def stop(process: psutil.Process) -> None:
+def stop(server: psutil.Process) -> None:
     """Stop the daemon, which ends the containerd that it started."""
-    _end(process)
+    _end(server)
 
 
 def answers(path: Path) -> bool:
@@ -127,13 +128,13 @@ def start(layout: Layout, *, systemd: bool, seconds: float = _START_SECONDS) -> 
         _start_unit()
         _wait(layout, None, seconds, log=_journal)
         return
-    process: subprocess.Popen[bytes] | None = None
+    launched: subprocess.Popen[bytes] | None = None
     begin = layout.log.stat().st_size if layout.log.exists() else 0
     if _running(layout.pidfile, "dockerd") is None:
         sweep(layout)
-        process = _launch(layout)
+        launched = _launch(layout)
     # Else somebody else's start is under way, and waiting for it is enough.
-    _wait(layout, process, seconds, log=lambda: tail(layout.log, begin))
+    _wait(layout, launched, seconds, log=lambda: tail(layout.log, begin))
 
 
 def sweep(layout: Layout) -> tuple[Path, ...]:
@@ -173,10 +174,10 @@ def _relics(layout: Layout) -> Iterator[Path]:
 def _running(pidfile: Path, name: str) -> psutil.Process | None:
     """Find the process that a pid file means: alive and of that name."""
     try:
-        process = psutil.Process(int(pidfile.read_text()))
-        with process.oneshot():
-            ended = process.status() == psutil.STATUS_ZOMBIE
-            return process if process.name() == name and not ended else None
+        server = psutil.Process(int(pidfile.read_text()))
+        with server.oneshot():
+            ended = server.status() == psutil.STATUS_ZOMBIE
+            return server if server.name() == name and not ended else None
     except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
         return None
 
@@ -191,20 +192,20 @@ def _listens(path: Path) -> bool:
     return True
 
 
-def _end(process: psutil.Process) -> None:
+def _end(server: psutil.Process) -> None:
     with suppress(psutil.NoSuchProcess):
-        process.terminate()
-        if not _ends(process):
-            process.kill()
-            _ends(process)
+        server.terminate()
+        if not _ends(server):
+            server.kill()
+            _ends(server)
 
 
-def _ends(process: psutil.Process) -> bool:
-    """Wait for a process; one that nobody reaps has ended as well."""
+def _ends(server: psutil.Process) -> bool:
+    """Wait for a process to end; a zombie counts as ended."""
 
     def ended() -> bool:
         try:
-            return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+            return not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
 
@@ -237,24 +238,22 @@ def _launch(layout: Layout) -> subprocess.Popen[bytes]:
 
 def _start_unit() -> None:
     # After a few failures systemd refuses further starts, also when the cause has been mended.
-    subprocess.run(
-        ["systemctl", "reset-failed", "docker.service"], capture_output=True, check=False
-    )
+    process.run(["systemctl", "reset-failed", "docker.service"])
     command = ["systemctl", "start", "docker.service"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = process.run(command)
     if result.returncode:
         raise UserError(f"`{' '.join(command)}` failed: {result.stderr.strip()}{_join(_journal())}")
 
 
 def _wait(
     layout: Layout,
-    process: subprocess.Popen[bytes] | None,
+    launched: subprocess.Popen[bytes] | None,
     seconds: float,
     *,
     log: Callable[[], Sequence[str]],
 ) -> None:
     def settled() -> bool:
-        return answers(layout.socket) or (process is not None and process.poll() is not None)
+        return answers(layout.socket) or (launched is not None and launched.poll() is not None)
 
     try:
         Retrying(
@@ -266,11 +265,11 @@ def _wait(
         raise UserError(
             f"dockerd doesn't answer at {layout.socket} after {seconds:.0f} s{_join(log())}"
         ) from None
-    if process is not None and process.poll() is not None:
+    if launched is not None and launched.poll() is not None:
         # Two starts at once: the other one may have won.
         if answers(layout.socket):
             return
-        raise UserError(f"dockerd ended with code {process.returncode}{_join(log())}")
+        raise UserError(f"dockerd ended with code {launched.returncode}{_join(log())}")
 
 
 def tail(path: Path, begin: int = 0) -> list[str]:
@@ -290,7 +289,7 @@ def tail(path: Path, begin: int = 0) -> list[str]:
 
 def _journal() -> list[str]:
     command = ["journalctl", "--unit=docker.service", f"--lines={_TAIL}", "--output=cat"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    return process.run(command).stdout.splitlines()
 
 
 def _join(lines: Sequence[str]) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import struct
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from seatrial import scratch
+from seatrial import process, scratch
 from seatrial.errors import UserError
 
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
@@ -174,7 +173,7 @@ def works(platform: str) -> bool:
         program.chmod(0o755)
         command = ["chroot", str(folder), "/probe"] if root else [str(program)]
         try:
-            status = subprocess.run(command, capture_output=True, check=False).returncode
+            status = process.run(command).returncode
         except OSError:  # ENOEXEC: nothing is registered
             return False
     return status == _EXIT_STATUS
@@ -245,13 +244,8 @@ def _mount() -> None:
     # Where binfmt_misc is a module the mount loads it, or modprobe does, if there is one; in a
     # kernel that has neither, the mount's message says so.
     if modprobe := shutil.which("modprobe"):
-        subprocess.run([modprobe, "-q", "binfmt_misc"], capture_output=True, check=False)
-    result = subprocess.run(
-        ["mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+        process.run([modprobe, "-q", "binfmt_misc"])
+    result = process.run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT)])
     if result.returncode:
         raise UserError(
             f"binfmt_misc can't be mounted, so nothing is emulated: {result.stderr.strip()}"

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seatrial import files
 from seatrial.engine import tree
 from seatrial.errors import UserError
 
@@ -87,12 +88,9 @@ class Layer:
         """
         self.changes.wrote[str(path.relative_to(self.etc))] = _digest(text)
         self.note()
-        new = path.with_name(f".{path.name}.seatrial-new")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            new.write_text(text, encoding="utf-8")
-            new.chmod(0o644)
-            new.replace(path)
+            files.write_atomically(path, text, mode=0o644)
         except OSError as error:
             raise UserError(f"{path} can't be written: {error.strerror}") from error
 
@@ -166,9 +164,7 @@ def recording(folder: Path = FOLDER, etc: Path = ETC) -> Iterator[Layer]:
 
 
 def _write(path: Path, value: Mapping[str, object]) -> None:
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(value), encoding="utf-8")
-    new.replace(path)
+    files.write_atomically(path, json.dumps(value))
 
 
 def _read_tree(path: Path) -> Tree:

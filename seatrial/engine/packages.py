@@ -12,7 +12,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from debian.deb822 import Deb822
 
-from seatrial import scratch
+from seatrial import process, scratch
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
@@ -272,8 +271,7 @@ def changes(simulation: str) -> list[Change]:
 def present(packages: Iterable[str]) -> list[str]:
     """Choose those packages of a list that are installed, wholly or in part."""
     command = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n"]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    status = dict(line.split(" ", 1) for line in lines)
+    status = dict(line.split(" ", 1) for line in _listed(command))
     return [name for name in packages if status.get(name, "not-installed") not in _ABSENT]
 
 
@@ -283,9 +281,14 @@ def settings_of(packages: Iterable[str], etc: Path) -> frozenset[str]:
     if not names:
         return frozenset()
     command = ["dpkg-query", "--show", "--showformat=${Conffiles}\n", *names]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    paths = (Path(line.split()[0]) for line in listed.splitlines() if line.strip())
+    paths = (Path(line.split()[0]) for line in _listed(command) if line.strip())
     return frozenset(str(path.relative_to(etc)) for path in paths if path.is_relative_to(etc))
+
+
+def _listed(command: Sequence[str]) -> list[str]:
+    done = process.run(command)
+    done.check_returncode()
+    return done.stdout.splitlines()
 
 
 def needed_by(packages: Sequence[str]) -> list[str]:
@@ -419,14 +422,7 @@ class Apt:
             UserError: it failed.
         """
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
-        result = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment,
-        )
+        result = process.run(command, environment=environment)
         if self.log:
             with self.log.open("a") as log:
                 log.write(f"$ {shlex.join(command)}\n{result.stdout}{result.stderr}")

@@ -7,12 +7,12 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seatrial import process
 from seatrial.engine import authority, connection, data, emulation, journal, registries
 from seatrial.engine.facts import Client, Configuration, Engine, Facts, System
 from seatrial.errors import UserError
@@ -102,7 +102,7 @@ def system() -> System:
 
 
 def _installed(package: str) -> bool:
-    status = _output(["dpkg-query", "--show", "--showformat=${db:Status-Status}", package])
+    status = process.output(["dpkg-query", "--show", "--showformat=${db:Status-Status}", package])
     return status == "installed"
 
 
@@ -159,11 +159,11 @@ def _client(*, answering: bool) -> Client:
     fault = ""
     if answering:
         # A client may be too old or too new for its engine, which the docker SDK is not.
-        talk = _run([path, "version", "--format", "{{.Server.Version}}"])
+        talk = process.run([path, "version", "--format", "{{.Server.Version}}"])
         fault = talk.stderr.strip().splitlines()[-1] if talk.returncode and talk.stderr else ""
     return Client(
         path=path,
-        podman="podman" in (_output([path, "--version"]) or "").lower(),
+        podman="podman" in (process.output([path, "--version"]) or "").lower(),
         version=_version([path, "--version"]),
         buildx=_version([path, "buildx", "version"]),
         compose=_version([path, "compose", "version"]),
@@ -186,21 +186,9 @@ def _daemon() -> str:
 
 def _version(command: list[str]) -> str:
     """Take the first thing that looks like a version from what a program says of itself."""
-    output = _output(command)
+    output = process.output(command)
     found = re.search(r"\d+\.\d+[\w.+~-]*", output) if output else None
     return found[0] if found else ""
-
-
-def _output(command: list[str]) -> str | None:
-    try:
-        result = _run(command)
-    except OSError:
-        return None
-    return result.stdout.strip() if result.returncode == 0 else None
-
-
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def _registries(hosts: Sequence[str]) -> dict[str, bool]:

@@ -7,7 +7,6 @@ removed: images may be what the machine is for.
 from __future__ import annotations
 
 import os
-import subprocess
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import docker
 
+from seatrial import process
 from seatrial.engine import daemon, data, emulation, journal, packages, probe, processes, tree
 from seatrial.errors import UserError
 
@@ -142,9 +142,9 @@ def _steps(layer: Layer, *, keep_packages: bool) -> Steps:
 def _engine_of(layer: Layer) -> psutil.Process | str | None:
     started = layer.changes.engine
     if unit := started.get("unit"):
+        has_systemd = Path("/run/systemd/system").is_dir()
         command = ["systemctl", "is-active", "--quiet", unit]
-        active = Path("/run/systemd/system").is_dir() and subprocess.run(command, check=False)
-        return unit if active and active.returncode == 0 else None
+        return unit if has_systemd and process.run(command).returncode == 0 else None
     layout = daemon.Layout(pidfile=Path(started.get("pidfile", daemon.Layout().pidfile)))
     running = daemon.running(layout)
     if running is None or str(running.pid) != started.get("pid"):
@@ -213,7 +213,7 @@ def _undo(steps: Steps, console: Console) -> None:
     last = tree.capture(layer.etc, without=journal.VOLATILE)
     tree.put_times_back(layer.etc, times(before, after, earlier, last))
     if isinstance(steps.stop, str):
-        subprocess.run(["systemctl", "daemon-reload"], capture_output=True, check=False)
+        process.run(["systemctl", "daemon-reload"])
     for name in _chosen(steps, dict.fromkeys(found.foreign)):
         _say(console, f"stays: {layer.etc / name}: somebody has changed it since setup")
 

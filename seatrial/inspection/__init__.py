@@ -1,1 +1,1 @@
-"""What an image holds, read out of its layers without running anything of it."""
+"""Inspection of an image's content, read out of its layers; nothing of the image runs."""

@@ -33,20 +33,20 @@ class Authority:
     fingerprint: str
     """SHA-256 of the certificate, in hexadecimal digits."""
     name: str
-    """Its subject, on one line."""
+    """Subject of the certificate, on one line."""
 
     def __str__(self) -> str:
         return f"{self.fingerprint} {self.name}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The authority that `str` wrote."""
+        """Read what `str` wrote."""
         fingerprint, _, name = text.partition(" ")
         return cls(fingerprint, name)
 
 
 def found_in(content: bytes) -> Iterator[Authority]:
-    """Every authority in PEM text; what can't be read as a certificate is passed over."""
+    """Find the authorities in PEM text; skip what can't be read as a certificate."""
     if b"CERTIFICATE-----" not in content:
         return
     for block in _BLOCK.finditer(content):
@@ -63,7 +63,7 @@ def found_in(content: bytes) -> Iterator[Authority]:
 
 @cache
 def public() -> frozenset[str]:
-    """Fingerprints of the authorities that Mozilla's list holds or has held.
+    """Collect fingerprints of the authorities that Mozilla's list holds or has held.
 
     Earlier editions count as well: an image may carry what newer ones dropped. This machine's own
     trust store does not: it may trust a private authority.
@@ -82,7 +82,7 @@ def _certificate(encoded: bytes) -> x509.Certificate:
 
 
 def _first_element(encoded: bytes) -> bytes:
-    """The first element of a DER encoding, without what follows it."""
+    """Cut off what follows the first element of a DER encoding."""
     # Lengths up to 127 are one byte; above, the byte says how many bytes the length has.
     if len(encoded) < 2 or encoded[1] < 0x80:
         return encoded

@@ -1,4 +1,4 @@
-"""What the content of a file shows, whatever its name: programs, authorities, secrets."""
+"""Traits of a file's content, whatever its name: programs, authorities, secrets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from seatrial.inspection import authorities, programs, secrets
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TraitKind = Literal[
+TraitName = Literal[
     "shell",
     "package-manager",
     "pip",
@@ -29,12 +29,12 @@ _HEAD = 8 * 1024
 
 @dataclass(frozen=True, order=True)
 class Trait:
-    """One thing that a file's content shows."""
+    """A fact that a file's content shows."""
 
-    kind: TraitKind
+    name: TraitName
     detail: str
-    """Of an interpreter its command line, of an authority its fingerprint and its name, of a
-    machine what Linux calls it, else what gave it away."""
+    """Command line of an interpreter; fingerprint and name of an authority; Linux's name of a
+    machine; else the evidence."""
 
 
 def traits_of(path: str, content: IO[bytes]) -> tuple[Trait, ...]:
@@ -52,12 +52,12 @@ def traits_of(path: str, content: IO[bytes]) -> tuple[Trait, ...]:
         literals |= programs.literals_in(piece, head)
         binary = b"\0" in head
         if not binary:
-            found |= {Trait("authority", str(one)) for one in authorities.found_in(piece)}
+            found |= {Trait("authority", str(issuer)) for issuer in authorities.found_in(piece)}
         # Libraries for cryptography carry the private keys that they test themselves with.
         if not programs.is_program(head):
             secret = secrets.found_in_file(piece, path, binary=binary)
             found |= {Trait("secret", why) for why in secret}
-    found |= {Trait(kind, why) for kind, why in programs.recognised(literals)}
+    found |= {Trait(name, why) for name, why in programs.recognised(literals)}
     if line := programs.interpreter(head):
         found.add(Trait("interpreter", line))
     if machine := programs.machine(head):

@@ -1,4 +1,4 @@
-"""The packages that an image declares beside its contract, held against those that it has."""
+"""Compare the packages that an image declares beside its contract with those that it has."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
-    from seatrial.inspection.bill import Package
+    from seatrial.inspection.sbom import Package
 
 
-def debian_faults(declared: Path, bill: Collection[Package]) -> list[str]:
+def debian_faults(declared: Path, packages: Collection[Package]) -> list[str]:
     """Compare the names of Debian packages.
 
     Args:
         declared: a file with one name a line; `#` begins a comment.
-        bill: what the image has.
+        packages: of the image.
 
     Raises:
         UserError: the file can't be read.
     """
     wanted = {words[0] for line in _lines(declared) if (words := line.split())}
-    found = {package.name: package for package in bill if package.kind == "debian"}
+    found = {package.name: package for package in packages if package.ecosystem == "debian"}
     return [
         *(
             f"{name} is in {declared.name}, but not in the image"
@@ -39,7 +39,7 @@ def debian_faults(declared: Path, bill: Collection[Package]) -> list[str]:
 
 def python_faults(
     declared: Path,
-    bill: Collection[Package],
+    packages: Collection[Package],
     *,
     environment: Mapping[str, str],
     omitted: Collection[str],
@@ -48,7 +48,7 @@ def python_faults(
 
     Args:
         declared: a requirements file, with or without hashes.
-        bill: what the image has.
+        packages: of the image.
         environment: the values of environment markers in the image.
         omitted: distributions that are declared and left out on purpose.
 
@@ -57,20 +57,20 @@ def python_faults(
     """
     left_out = {canonicalize_name(name) for name in omitted}
     wanted = {
-        canonicalize_name(one.name): one
-        for one in _requirements(declared)
-        if one.marker is None or one.marker.evaluate(dict(environment))
+        canonicalize_name(requirement.name): requirement
+        for requirement in _requirements(declared)
+        if requirement.marker is None or requirement.marker.evaluate(dict(environment))
     }
     found: dict[NormalizedName, list[Package]] = {}
-    for package in bill:
-        if package.kind == "python":
+    for package in packages:
+        if package.ecosystem == "python":
             found.setdefault(canonicalize_name(package.name), []).append(package)
     faults = [
         f"{name} is in {declared.name}, but not in the image"
         for name in sorted(set(wanted) - set(found) - left_out)
     ]
-    for name, packages in sorted(found.items()):
-        for package in packages:
+    for name, copies in sorted(found.items()):
+        for package in copies:
             if name not in wanted:
                 faults.append(_undeclared(package, declared))
             elif not wanted[name].specifier.contains(package.version, prereleases=True):
@@ -100,13 +100,12 @@ def _requirements(path: Path) -> Iterator[Requirement]:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """The lines that say something, comments cut off and continued lines joined."""
+    """Read the lines that have content, without comments and with continued lines joined."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} can't be read as a list of packages: {error}") from None
     for line in text.replace("\\\n", " ").splitlines():
-        said = line.strip() if not line.startswith("#") else ""
-        said = said.partition(" #")[0].strip()
-        if said:
-            yield said
+        content = "" if line.startswith("#") else line.partition(" #")[0].strip()
+        if content:
+            yield content

@@ -24,10 +24,10 @@ class Placed(NamedTuple):
 
 @dataclass
 class FileSystem:
-    """What is left when removals are carried out and links within archives are made."""
+    """The entries that remain after removals, with hard links made into files."""
 
     entries: dict[str, Placed] = field(default_factory=dict)
-    """By absolute path. Folders that no layer mentions are missing."""
+    """Entries by absolute path; folders that no layer mentions are missing."""
     _real_folders: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -37,7 +37,7 @@ class FileSystem:
         for number, layer in enumerate(layers):
             system._clear(layer)
             for entry in layer.entries:
-                if entry.kind not in ("removal", "opaque"):
+                if entry.type not in ("removal", "opaque"):
                     system._place(entry, number)
         return system
 
@@ -56,14 +56,14 @@ class FileSystem:
                 continue
             here = posixpath.join(reached, part)
             found = self.entries.get(here)
-            if found and found.entry.kind == "symlink":
+            if found and found.entry.type == "symlink":
                 goal = posixpath.join(reached, found.entry.target, *parts[number + 1 :])
                 return self._follow(goal, left - 1) if left else None
             reached = here
         return reached
 
     def _real(self, path: str) -> str:
-        """`path` with the links on the way to it followed, but not itself."""
+        """Follow the links on the way to `path`, but not `path` itself."""
         folder, name = posixpath.split(path)
         if folder not in self._real_folders:
             self._real_folders[folder] = self._follow(folder, _MOST_LINKS) or folder
@@ -76,10 +76,10 @@ class FileSystem:
         for entry in layer.entries:
             path = self._real(entry.path)
             before = self.entries.get(path)
-            if entry.kind == "opaque":
+            if entry.type == "opaque":
                 emptied.add(path)
-            elif entry.kind == "removal" or (
-                before and before.entry.kind == "folder" and entry.kind != "folder"
+            elif entry.type == "removal" or (
+                before and before.entry.type == "folder" and entry.type != "folder"
             ):
                 gone.add(path)
         if gone or emptied:
@@ -91,11 +91,11 @@ class FileSystem:
 
     def _place(self, entry: Entry, layer: int) -> None:
         path = self._real(entry.path)
-        if entry.kind == "hard link":
+        if entry.type == "hard link":
             origin = self.entries.get(self._real(entry.target))
             traits = origin.entry.traits if origin else ()
             mode = origin.entry.mode if origin else entry.mode
-            entry = replace(entry, kind="file", mode=mode, target="", traits=traits)
+            entry = replace(entry, type="file", mode=mode, target="", traits=traits)
         self.entries[path] = Placed(replace(entry, path=path), layer)
         if path in self._real_folders:
             self._real_folders.clear()

@@ -1,4 +1,4 @@
-"""One layer of an image: the entries of its tar archive, and what their content shows.
+"""A layer of an image: the entries of its tar archive, and what their content shows.
 
 A layer's digest names its content, so what was read once holds for every image that shares it.
 """
@@ -19,7 +19,7 @@ from seatrial.inspection.content import Trait, traits_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Kind = Literal["file", "folder", "symlink", "hard link", "device", "removal", "opaque"]
+EntryType = Literal["file", "folder", "symlink", "hard link", "device", "removal", "opaque"]
 """`removal` takes a path of the layers below away, `opaque` all that they have in a folder."""
 
 _REMOVAL = ".wh."
@@ -33,11 +33,11 @@ class Entry:
 
     path: str
     """Absolute, without `.` and `..`."""
-    kind: Kind
+    type: EntryType
     mode: int = 0
     """Permission bits, those for setuid, setgid and sticky included."""
     target: str = ""
-    """What a link points to: of a hard link an absolute path."""
+    """Goal of a link; absolute for a hard link."""
     traits: tuple[Trait, ...] = ()
 
 
@@ -49,12 +49,12 @@ class Layer:
     entries: tuple[Entry, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """For a file; see `from_json`."""
+        """Describe the layer for a JSON file; see `from_json`."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        """The layer that `as_json` wrote."""
+        """Restore the layer that `as_json` described."""
         return cls(value["digest"], tuple(_revive(entry) for entry in value["entries"]))
 
 
@@ -77,7 +77,7 @@ def read(digest: str, blob: IO[bytes]) -> Layer:
 
 
 def decompressed(blob: IO[bytes]) -> IO[bytes]:
-    """What a blob holds: a layer's archive, or the blob itself where it is not compressed."""
+    """Decompress a blob with gzip or zstd; give the blob itself where it is not compressed."""
     buffered = io.BufferedReader(cast("io.RawIOBase", blob))
     start = buffered.peek(4)[:4]
     if start[:2] == b"\x1f\x8b":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ProgramKind = Literal["shell", "package-manager", "pip"]
+Tool = Literal["shell", "package-manager", "pip"]
 Magic = Literal["ELF", "ZIP"]
 
 
@@ -20,7 +20,7 @@ Magic = Literal["ELF", "ZIP"]
 class _Signature:
     """Strings that, all together, only this program holds."""
 
-    kind: ProgramKind
+    tool: Tool
     program: str
     strings: tuple[bytes, ...]
     magic: Magic = "ELF"
@@ -79,13 +79,13 @@ def _pattern(names: str) -> re.Pattern[str]:
     return re.compile("(?:" + "|".join(map(re.escape, names.split())) + ")" + _VERSION)
 
 
-_NAMES: dict[ProgramKind, re.Pattern[str]] = {
+_NAMES: dict[Tool, re.Pattern[str]] = {
     "shell": _pattern(_SHELL_NAMES),
     "package-manager": _pattern(_PACKAGE_MANAGER_NAMES),
     "pip": _pattern(_PIP_NAMES),
 }
 # Modules that an interpreter runs with -m, whatever command is missing.
-_MODULES: dict[ProgramKind, re.Pattern[str]] = {
+_MODULES: dict[Tool, re.Pattern[str]] = {
     "package-manager": re.compile(r".*/(?:conda|mamba|dnf|yum)/(?:cli/)?__(?:main|init)__\.py"),
     "pip": re.compile(
         r".*/(?:pip|pipenv|pipx|poetry|pdm|uv)/__main__\.pyc?|.*/easy_install\.pyc?"
@@ -94,18 +94,18 @@ _MODULES: dict[ProgramKind, re.Pattern[str]] = {
 }
 
 
-def name_says(kind: ProgramKind, name: str) -> bool:
-    """Whether a program with this file name is taken for one of `kind`."""
-    return _NAMES[kind].fullmatch(name) is not None
+def name_says(tool: Tool, name: str) -> bool:
+    """Whether a program with this file name counts as a `tool`."""
+    return _NAMES[tool].fullmatch(name) is not None
 
 
-def is_module(kind: ProgramKind, path: str) -> bool:
-    """Whether the Python module at `path` is one of `kind`."""
-    return kind in _MODULES and _MODULES[kind].fullmatch(path) is not None
+def is_module(tool: Tool, path: str) -> bool:
+    """Whether the Python module at `path` is a `tool`."""
+    return tool in _MODULES and _MODULES[tool].fullmatch(path) is not None
 
 
 def literals_in(piece: bytes, head: bytes) -> set[bytes]:
-    """Which strings of the signatures a piece of a file holds.
+    """Find the strings of the signatures that a piece of a file holds.
 
     Args:
         piece: anything of the file.
@@ -120,11 +120,11 @@ def literals_in(piece: bytes, head: bytes) -> set[bytes]:
     }
 
 
-def recognised(literals: set[bytes]) -> Iterator[tuple[ProgramKind, str]]:
-    """Which programs a file is, by the strings that were found in all its pieces, and why."""
+def recognised(literals: set[bytes]) -> Iterator[tuple[Tool, str]]:
+    """Recognise programs by the strings that were found in all pieces of a file; say why."""
     for signature in _SIGNATURES:
         if literals.issuperset(signature.strings):
-            yield signature.kind, str(signature)
+            yield signature.tool, str(signature)
 
 
 def is_program(head: bytes) -> bool:
@@ -133,9 +133,10 @@ def is_program(head: bytes) -> bool:
 
 
 def machine(head: bytes) -> str | None:
-    """The machine that a program or a library with these first bytes is made for.
+    """Read from a file's first bytes for which machine a program or a library is made.
 
-    As Linux calls it, such as `x86_64`, or ELF's own number.
+    Returns:
+        Linux's name, such as `x86_64`, or ELF's own number; None for any other file.
     """
     if not is_program(head) or len(head) < _ELF_MACHINE.stop:
         return None
@@ -144,7 +145,7 @@ def machine(head: bytes) -> str | None:
 
 
 def interpreter(head: bytes) -> str | None:
-    """The command line after `#!` in a file's first bytes."""
+    """Read the command line after `#!` in a file's first bytes."""
     if not head.startswith(b"#!"):
         return None
     return head[2:].partition(b"\n")[0].decode(errors="replace").strip() or None

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from seatrial.contract.schema import Absence
+    from seatrial.inspection.content import TraitName
     from seatrial.inspection.filesystem import Placed
-    from seatrial.inspection.image import Image
     from seatrial.inspection.layer import Entry
-    from seatrial.inspection.programs import ProgramKind
+    from seatrial.inspection.layers import InspectedImage
+    from seatrial.inspection.programs import Tool
 
 _EXECUTABLE = 0o111
 _BY_OTHERS = 0o002
@@ -38,7 +39,7 @@ class Finding:
     place: str
     """A path, or the part of the image's configuration."""
     layer: str
-    """Which layer it is in; empty where it is in none."""
+    """The layer that holds it; empty for the configuration."""
     why: str
 
     def __str__(self) -> str:
@@ -46,13 +47,13 @@ class Finding:
         return f"{self.place}{where}: {self.why}"
 
 
-def search(image: Image, absence: Absence) -> list[Finding]:
-    """Everything in `image` that is not compatible with its lacking `absence`."""
+def search(image: InspectedImage, absence: Absence) -> list[Finding]:
+    """Find everything in `image` that breaks its promise to lack `absence`."""
     return list(dict.fromkeys(_SEARCHES[absence](image)))
 
 
-def of_other_machines(image: Image, machine: str) -> list[Finding]:
-    """The programs and libraries that a container sees and that are not made for `machine`.
+def of_other_machines(image: InspectedImage, machine: str) -> list[Finding]:
+    """Find the programs and libraries that a container sees and that other machines are for.
 
     Args:
         image: one platform of an image.
@@ -66,7 +67,7 @@ def of_other_machines(image: Image, machine: str) -> list[Finding]:
     ]
 
 
-def _shells(image: Image) -> Iterator[Finding]:
+def _shells(image: InspectedImage) -> Iterator[Finding]:
     yield from _programs(image, "shell")
     for path, placed in image.files.entries.items():
         for line in _details(placed.entry, "interpreter"):
@@ -76,7 +77,7 @@ def _shells(image: Image) -> Iterator[Finding]:
 
 
 def _interpreter(line: str) -> str:
-    """The name of the program that a script's first line asks for, through `env` as well."""
+    """Read which program a script's first line asks for, through `env` as well."""
     words = line.split()
     names = [posixpath.basename(word) for word in words]
     if names[0] == "env":
@@ -84,64 +85,64 @@ def _interpreter(line: str) -> str:
     return names[0] if names else ""
 
 
-def _package_managers(image: Image) -> Iterator[Finding]:
+def _package_managers(image: InspectedImage) -> Iterator[Finding]:
     return _programs(image, "package-manager")
 
 
-def _pips(image: Image) -> Iterator[Finding]:
+def _pips(image: InspectedImage) -> Iterator[Finding]:
     return _programs(image, "pip")
 
 
-def _programs(image: Image, kind: ProgramKind) -> Iterator[Finding]:
+def _programs(image: InspectedImage, tool: Tool) -> Iterator[Finding]:
     files = image.files
     direct = {
         path: why
         for path, placed in files.entries.items()
-        if placed.entry.kind == "file" and (why := _why_program(placed.entry, kind))
+        if placed.entry.type == "file" and (why := _why_program(placed.entry, tool))
     }
     for path, why in direct.items():
         yield _found(image, path, files.entries[path], why)
     for path, placed in files.entries.items():
-        if placed.entry.kind != "symlink":
+        if placed.entry.type != "symlink":
             continue
         target = files.resolve(path)
         if target in direct:
             yield _found(image, path, placed, f"a link to {target}, which {direct[target]}")
         elif (
             target
-            and programs.name_says(kind, posixpath.basename(path))
+            and programs.name_says(tool, posixpath.basename(path))
             and _runs(files.entries.get(target))
         ):
-            yield _found(image, path, placed, f"is named like a {kind}, and leads to {target}")
+            yield _found(image, path, placed, f"is named like a {tool}, and leads to {target}")
 
 
 def _runs(placed: Placed | None) -> bool:
     return (
-        placed is not None and placed.entry.kind == "file" and bool(placed.entry.mode & _EXECUTABLE)
+        placed is not None and placed.entry.type == "file" and bool(placed.entry.mode & _EXECUTABLE)
     )
 
 
-def _why_program(entry: Entry, kind: ProgramKind) -> str | None:
-    for detail in _details(entry, kind):
+def _why_program(entry: Entry, tool: Tool) -> str | None:
+    for detail in _details(entry, tool):
         return detail
-    if programs.is_module(kind, entry.path):
-        return f"is a module of a {kind}"
-    if entry.mode & _EXECUTABLE and programs.name_says(kind, posixpath.basename(entry.path)):
-        return f"is named like a {kind}"
+    if programs.is_module(tool, entry.path):
+        return f"is a module of a {tool}"
+    if entry.mode & _EXECUTABLE and programs.name_says(tool, posixpath.basename(entry.path)):
+        return f"is named like a {tool}"
     return None
 
 
-def _set_ids(image: Image) -> Iterator[Finding]:
+def _set_ids(image: InspectedImage) -> Iterator[Finding]:
     for layer, entry in _every(image):
-        if entry.kind == "file" and entry.mode & _SET_ID:
+        if entry.type == "file" and entry.mode & _SET_ID:
             yield Finding(entry.path, layer, f"has mode {entry.mode:04o}: setuid or setgid")
         for detail in _details(entry, "capability"):
             yield Finding(entry.path, layer, detail)
 
 
-def _world_writables(image: Image) -> Iterator[Finding]:
+def _world_writables(image: InspectedImage) -> Iterator[Finding]:
     for layer, entry in _every(image):
-        if entry.kind not in ("file", "folder", "device") or not entry.mode & _BY_OTHERS:
+        if entry.type not in ("file", "folder", "device") or not entry.mode & _BY_OTHERS:
             continue
         is_room = entry.path in _ROOMS_FOR_ALL
         inside = any(entry.path.startswith(f"{room}/") for room in _ROOMS_FOR_ALL)
@@ -153,7 +154,7 @@ def _world_writables(image: Image) -> Iterator[Finding]:
             yield Finding(entry.path, layer, f"has mode {entry.mode:04o}: anybody may write to it")
 
 
-def _private_authorities(image: Image) -> Iterator[Finding]:
+def _private_authorities(image: InspectedImage) -> Iterator[Finding]:
     public = authorities.public()
     for layer, entry in _every(image):
         for detail in _details(entry, "authority"):
@@ -162,7 +163,7 @@ def _private_authorities(image: Image) -> Iterator[Finding]:
                 yield Finding(entry.path, layer, f"holds the private authority {authority.name}")
 
 
-def _secrets(image: Image) -> Iterator[Finding]:
+def _secrets(image: InspectedImage) -> Iterator[Finding]:
     for layer, entry in _every(image):
         for detail in _details(entry, "secret"):
             yield Finding(entry.path, layer, f"holds {detail}")
@@ -186,7 +187,7 @@ def _secrets(image: Image) -> Iterator[Finding]:
 
 
 def _build_arguments(document: object) -> Iterator[tuple[str, str]]:
-    """Every build argument in a provenance attestation, wherever its version keeps them."""
+    """Find the build arguments in a provenance attestation, wherever its version keeps them."""
     if isinstance(document, dict):
         for key, value in document.items():
             if key.startswith(_BUILD_ARGUMENT) and isinstance(value, str):
@@ -194,31 +195,31 @@ def _build_arguments(document: object) -> Iterator[tuple[str, str]]:
             else:
                 yield from _build_arguments(value)
     elif isinstance(document, list):
-        for each in document:
-            yield from _build_arguments(each)
+        for item in document:
+            yield from _build_arguments(item)
 
 
-def _every(image: Image) -> Iterator[tuple[str, Entry]]:
+def _every(image: InspectedImage) -> Iterator[tuple[str, Entry]]:
     for number, layer in enumerate(image.layers):
         described = _layer(image, number)
         for entry in layer.entries:
             yield described, entry
 
 
-def _found(image: Image, path: str, placed: Placed, why: str) -> Finding:
+def _found(image: InspectedImage, path: str, placed: Placed, why: str) -> Finding:
     return Finding(path, _layer(image, placed.layer), why)
 
 
-def _layer(image: Image, number: int) -> str:
+def _layer(image: InspectedImage, number: int) -> str:
     layer = image.layers[number]
     return f"layer {number + 1} of {len(image.layers)} ({layer.digest[:19]})"
 
 
-def _details(entry: Entry, kind: str) -> Iterator[str]:
-    return (trait.detail for trait in entry.traits if trait.kind == kind)
+def _details(entry: Entry, name: TraitName) -> Iterator[str]:
+    return (trait.detail for trait in entry.traits if trait.name == name)
 
 
-_SEARCHES: dict[Absence, Callable[[Image], Iterator[Finding]]] = {
+_SEARCHES: dict[Absence, Callable[[InspectedImage], Iterator[Finding]]] = {
     "shell": _shells,
     "package-manager": _package_managers,
     "pip": _pips,

@@ -112,8 +112,8 @@ def found_in_file(piece: bytes, path: str, *, binary: bool) -> Iterator[str]:
     if binary:
         return
     yield from _tokens(piece)
-    for where, what in _CREDENTIAL_FILES:
-        if where.fullmatch(path) and what.search(piece):
+    for file, credential in _CREDENTIAL_FILES:
+        if file.fullmatch(path) and credential.search(piece):
             yield "a file for credentials, with some in it"
     if not _OF_PACKAGES.fullmatch(path) and (
         _SETTINGS_FILE.fullmatch(path) or path.startswith("/etc/")

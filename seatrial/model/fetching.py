@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import url2pathname
 
+from seatrial import process
 from seatrial.errors import UserError, printable, without_password
 from seatrial.model import description
 from seatrial.model.copying import copy
@@ -101,14 +102,11 @@ def _downloaded(uri: str, tracking_uri: str, target: Path, max_gib: int) -> None
     here = str(Path(str(resources.files("seatrial"))).parent)
     path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
     try:
-        done = subprocess.run(
+        done = process.run(
             [sys.executable, "-m", "seatrial.model.download"],
-            input=json.dumps(order),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=MOST_SECONDS,
-            env={**os.environ, "PYTHONPATH": path},
+            environment={**os.environ, "PYTHONPATH": path},
+            text=json.dumps(order),
+            seconds=MOST_SECONDS,
         )
     except subprocess.TimeoutExpired as error:
         raise UserError(

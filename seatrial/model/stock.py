@@ -13,7 +13,6 @@ import io
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections import deque
 from contextlib import closing
@@ -23,8 +22,8 @@ from typing import TYPE_CHECKING
 from docker.errors import ImageNotFound
 from filelock import FileLock
 
-from seatrial import catalogue, private
-from seatrial.build import bake, bootstrap, builder, docker_cli, network, process
+from seatrial import catalogue, private, process
+from seatrial.build import bake, bootstrap, builder, docker_cli, network
 from seatrial.catalogue.reading import environment
 from seatrial.engine import authority, connection, registries
 from seatrial.errors import UserError, without_password
@@ -258,7 +257,7 @@ def _python_of(image: Image) -> str:
     # The client's --rm is the engine's: the container goes even if this process is killed.
     ask = "import platform; print(platform.python_version())"
     command = ["docker", "run", "--rm", "--network=none", str(image.id), "python", "-c", ask]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = process.run(command)
     if done.returncode:
         raise UserError(f"the stand-in {image.tags[0]} has no Python that runs: {done.stderr}")
     return done.stdout.strip()

@@ -7,11 +7,11 @@ this user may read. A failure is kept as well: whoever asks later gets the same 
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from seatrial import files
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
@@ -89,6 +89,4 @@ class SharedState:
 
     @staticmethod
     def _write(path: Path, content: dict[str, Any]) -> None:
-        unfinished = path.with_suffix(f".{os.getpid()}")
-        unfinished.write_text(json.dumps(content), encoding="utf-8")
-        unfinished.replace(path)
+        files.write_atomically(path, json.dumps(content))

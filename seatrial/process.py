@@ -1,4 +1,4 @@
-"""Long-running programs that never outlive the build that started them."""
+"""Run programs: short ones for their output, long ones so that they never outlive this process."""
 
 from __future__ import annotations
 
@@ -17,6 +17,52 @@ if TYPE_CHECKING:
 
 # BuildKit and mmdebstrap undo what they were doing; longer than this they are stuck.
 _GRACE_SECONDS = 20.0
+
+
+def run(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    text: str | None = None,
+    seconds: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end and keep its output, whatever its exit code.
+
+    Args:
+        command: with its arguments.
+        environment: all of its variables; this process's own if None.
+        folder: its working folder; this process's own if None.
+        text: its standard input; this process's own if None.
+        seconds: its time limit.
+
+    Raises:
+        FileNotFoundError: there is no such command.
+        subprocess.TimeoutExpired: it was killed at its time limit.
+    """
+    return subprocess.run(
+        command,
+        env=environment,
+        cwd=folder,
+        input=text,
+        timeout=seconds,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def output(command: Sequence[str], folder: Path | None = None) -> str | None:
+    """Run a command and return its standard output without the blanks around it.
+
+    Returns:
+        None where the command fails or does not exist.
+    """
+    try:
+        done = run(command, folder=folder)
+    except OSError:
+        return None
+    return None if done.returncode else done.stdout.strip()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""An image of the engine's store, laid open: its layers, and what it was made and is run with.
+"""The layers of an image in the engine's store.
 
 Reading a layer takes about ten seconds for a gigabyte. A layer never changes under its digest, so
 what was read is kept, for every process and every image that shares the layer.
@@ -8,47 +8,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
-import tarfile
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from seatrial import files
 from seatrial.build import store
+from seatrial.engine import export
 from seatrial.errors import UserError
-from seatrial.inspection import layer as layers
+from seatrial.inspection import layer
 from seatrial.inspection.filesystem import FileSystem
+from seatrial.inspection.layer import Layer
 from seatrial.project import current
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from seatrial.build.store import StoredPlatform
-    from seatrial.inspection.layer import Layer
 
 _READERS = ("layer", "content", "programs", "authorities", "secrets")
 """The modules that decide what is kept of a layer."""
-_BLOBS = "blobs/sha256/"
-
-
-class Blob(NamedTuple):
-    """A piece of an exported image."""
-
-    digest: str
-    size: int
-    """Bytes."""
-    content: IO[bytes]
-    """Read before the next blob is asked for, or never."""
 
 
 @dataclass(frozen=True)
-class Image:
-    """One platform of an image."""
+class InspectedImage:
+    """One platform of an image, with its layers."""
 
     stored: StoredPlatform
     layers: tuple[Layer, ...] = field(repr=False)
@@ -56,11 +43,11 @@ class Image:
 
     @cached_property
     def files(self) -> FileSystem:
-        """What a container of it sees."""
+        """The file system that a container of the image sees."""
         return FileSystem.of(self.layers)
 
 
-def lay_open(reference: str, platform: str) -> Image:
+def read_layers(reference: str, platform: str) -> InspectedImage:
     """Read every layer of an image; processes that ask for the same at once read it once.
 
     Args:
@@ -70,22 +57,22 @@ def lay_open(reference: str, platform: str) -> Image:
     Raises:
         UserError: the engine has no such image, or can't export it.
     """
-    stored = described(reference, platform)
+    stored = stored_platform(reference, platform)
     with FileLock(_folder() / f"{_plain(stored.digest)}.lock"):
         unread = {digest for digest in stored.layers if not _path(digest).is_file()}
-        for blob in exported(reference) if unread else ():
+        for blob in export.blobs(reference) if unread else ():
             if blob.digest in unread:
-                _keep(layers.read(blob.digest, blob.content))
+                _keep(layer.read(blob.digest, blob.content))
                 unread.remove(blob.digest)
             if not unread:
                 break
         if unread:
             raise UserError(f"{reference} was exported without its layers {sorted(unread)}")
-    return Image(stored, tuple(_recall(digest) for digest in stored.layers))
+    return InspectedImage(stored, tuple(_recall(digest) for digest in stored.layers))
 
 
-def described(reference: str, platform: str) -> StoredPlatform:
-    """What the engine's store says about an image on `platform`.
+def stored_platform(reference: str, platform: str) -> StoredPlatform:
+    """Read an image's description for `platform` in the engine's store.
 
     Raises:
         UserError: it has no such image.
@@ -95,28 +82,6 @@ def described(reference: str, platform: str) -> StoredPlatform:
     if stored is None:
         raise UserError(f"{reference} is not in the engine's store for {platform}")
     return stored
-
-
-def exported(reference: str) -> Iterator[Blob]:
-    """Export an image, and give each of its blobs; whoever has what they want may stop.
-
-    Raises:
-        UserError: the engine fails to export it.
-    """
-    command = ["docker", "save", reference]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as export:
-        assert export.stdout
-        assert export.stderr
-        try:
-            with tarfile.open(fileobj=export.stdout, mode="r|") as archive:
-                for member in archive:
-                    content = archive.extractfile(member)
-                    if content and member.name.startswith(_BLOBS):
-                        digest = f"sha256:{member.name.removeprefix(_BLOBS)}"
-                        yield Blob(digest, member.size, content)
-        except tarfile.ReadError as error:
-            why = export.stderr.read().decode(errors="replace").strip() or str(error)
-            raise UserError(f"{reference} cannot be read from the engine: {why}") from error
 
 
 def _plain(digest: str) -> str:
@@ -133,21 +98,19 @@ def _path(digest: str) -> Path:
 
 @cache
 def _rules() -> str:
-    """What was read by other rules than today's is read again."""
+    """Hash the modules in `_READERS`: layers that other versions of them read are read again."""
     package = resources.files("seatrial.inspection")
     sources = [package.joinpath(f"{name}.py").read_bytes() for name in _READERS]
     return hashlib.sha256(b"".join(sources)).hexdigest()[:12]
 
 
-def _keep(layer: Layer) -> None:
-    path = _path(layer.digest)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(layer.as_json()), encoding="utf-8")
-    partial.replace(path)
-    for outdated in _folder().glob(f"{_plain(layer.digest)}.*.json"):
+def _keep(read: Layer) -> None:
+    path = _path(read.digest)
+    files.write_atomically(path, json.dumps(read.as_json()))
+    for outdated in _folder().glob(f"{_plain(read.digest)}.*.json"):
         if outdated != path:
             outdated.unlink(missing_ok=True)
 
 
 def _recall(digest: str) -> Layer:
-    return layers.Layer.from_json(json.loads(_path(digest).read_text(encoding="utf-8")))
+    return Layer.from_json(json.loads(_path(digest).read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""The bill of materials of an image, as syft finds it, and what was declared.
+"""The packages in an image (its SBOM), as syft finds them.
 
 syft looks at the files alone: Debian's databases (`/var/lib/dpkg/status`, or `status.d` of images
 without dpkg) and the metadata of Python distributions.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sysconfig
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,9 +16,10 @@ from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock
 
-from seatrial import scratch
+from seatrial import files, process, scratch
+from seatrial.engine import export
 from seatrial.errors import UserError
-from seatrial.inspection.image import described, exported
+from seatrial.inspection.layers import stored_platform
 from seatrial.project import current
 
 if TYPE_CHECKING:
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
 _LARGEST_DOCUMENT = 8 * 1024 * 1024
 """Bytes: manifests and configurations are smaller."""
 
-Kind = Literal["debian", "python"]
-_KINDS: dict[str, Kind] = {"deb": "debian", "python": "python"}
+Ecosystem = Literal["debian", "python"]
+_ECOSYSTEMS: dict[str, Ecosystem] = {"deb": "debian", "python": "python"}
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package that is in an image."""
+    """A package in an image."""
 
-    kind: Kind
+    ecosystem: Ecosystem
     name: str
     version: str
     path: str
-    """Where the image says so."""
+    """File of the image that declares it."""
 
 
-def bill_of(reference: str, platform: str) -> tuple[Package, ...]:
-    """Every Debian package and Python distribution in the file system of an image.
+def read_sbom(reference: str, platform: str) -> tuple[Package, ...]:
+    """Find every Debian package and Python distribution in the file system of an image.
 
     Args:
         reference: a tag or digest that the engine knows.
@@ -53,35 +53,33 @@ def bill_of(reference: str, platform: str) -> tuple[Package, ...]:
     Raises:
         UserError: the engine has no such image, or syft fails.
     """
-    stored = described(reference, platform)
-    folder = current().kept("bills")
+    stored = stored_platform(reference, platform)
+    folder = current().kept("sboms")
     kept = folder / f"{stored.digest.replace(':', '-')}.json"
     with FileLock(kept.with_suffix(".lock")):
         if not kept.is_file():
             with scratch.folder(folder) as layout:
-                _lay_out(reference, stored, layout)
+                _write_layout(reference, stored, layout)
                 packages = _scanned(reference, layout)
-            partial = kept.with_suffix(".partial")
-            partial.write_text(json.dumps([asdict(one) for one in packages]), encoding="utf-8")
-            partial.replace(kept)
-    return tuple(Package(**one) for one in json.loads(kept.read_text(encoding="utf-8")))
+            files.write_atomically(kept, json.dumps([asdict(package) for package in packages]))
+    return tuple(Package(**package) for package in json.loads(kept.read_text(encoding="utf-8")))
 
 
-def _lay_out(reference: str, stored: StoredPlatform, folder: Path) -> None:
+def _write_layout(reference: str, stored: StoredPlatform, folder: Path) -> None:
     """Write one platform of an image as an OCI layout: syft takes no index of several."""
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
-    for blob in exported(reference):
+    for blob in export.blobs(reference):
         if blob.digest in stored.layers or blob.size <= _LARGEST_DOCUMENT:
             with (blobs / blob.digest.removeprefix("sha256:")).open("wb") as file:
                 shutil.copyfileobj(blob.content, file)
     manifest = blobs / stored.digest.removeprefix("sha256:")
-    described = {
+    descriptor = {
         "mediaType": json.loads(manifest.read_bytes())["mediaType"],
         "digest": stored.digest,
         "size": manifest.stat().st_size,
     }
-    index = {"schemaVersion": 2, "manifests": [described]}
+    index = {"schemaVersion": 2, "manifests": [descriptor]}
     (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
     (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}', encoding="utf-8")
 
@@ -96,16 +94,16 @@ def _scanned(reference: str, folder: Path) -> list[Package]:
         "dpkg-db-cataloger,python-installed-package-cataloger",
     ]
     environment = {**os.environ, "SYFT_CHECK_FOR_APP_UPDATE": "false"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = process.run(command, environment=environment)
     if done.returncode:
         raise UserError(f"syft cannot read {reference}: {' '.join(done.stderr.split())}")
     return [
         Package(
-            kind=_KINDS[found["type"]],
+            ecosystem=_ECOSYSTEMS[found["type"]],
             name=found["name"],
             version=found["version"],
             path=found["locations"][0]["path"],
         )
         for found in json.loads(done.stdout)["artifacts"]
-        if found["type"] in _KINDS
+        if found["type"] in _ECOSYSTEMS
     ]
