@@ -27,7 +27,7 @@ from seatrial.engine import connection
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from bench.running import Runner
+    from bench.runner import Runner
     from seatrial.catalogue import Catalogue
 
 REGISTRY = "seatrial-bench"

@@ -26,26 +26,26 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
 COUNT = 200
-"""Requests of each client."""
+"""Requests that each client sends."""
 SECONDS = 60
-"""In which they are sent; what is not sent by then counts as failed."""
-ONE_LIMIT = 5.0
-"""Seconds for one request."""
+"""Time to send them; a request that is not sent by then counts as failed."""
+REQUEST_LIMIT = 5.0
+"""Seconds until a request counts as failed."""
 STARTING = 120
-"""Seconds beside, for compilers and interpreters."""
+"""Further seconds, for compilers and interpreters to start."""
 _SOURCES = Path(__file__).parent / "clients"
-_KIND = "application/json"
+_CONTENT_TYPE = "application/json"
 
 
 @dataclass(frozen=True)
 class Client:
-    """A client, and how it sends `COUNT` requests with a body to an address."""
+    """An HTTP client that sends `COUNT` requests with a body to an address."""
 
     name: str
     needs: str
     """A program, or a module of Python where the name ends in a dot; empty for none."""
     send: Callable[[str, str], int]
-    """Returns how many were answered well."""
+    """Function of address and body; returns the number of answers 200."""
 
     @property
     def is_there(self) -> bool:
@@ -56,7 +56,7 @@ class Client:
 
 
 def _printed(command: list[str], **variables: str) -> int:
-    """The number on the last line that a client prints; 0 where it fails."""
+    """Run a client and read the number that it prints last; 0 where it fails."""
     try:
         done = process.run(
             command, environment={**os.environ, **variables}, seconds=SECONDS + STARTING
@@ -85,7 +85,7 @@ def _curl(*options: str) -> Callable[[str, str], int]:
             file.flush()
             command = [
                 *("curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}\n"),
-                *("--max-time", str(ONE_LIMIT), "--header", f"Content-Type: {_KIND}"),
+                *("--max-time", str(REQUEST_LIMIT), "--header", f"Content-Type: {_CONTENT_TYPE}"),
                 *("--data-binary", f"@{file.name}", *options, f"{url}?number=[1-{COUNT}]"),
             ]
             try:
@@ -99,7 +99,7 @@ def _curl(*options: str) -> Callable[[str, str], int]:
 
 
 def _until() -> Iterator[None]:
-    """So many turns, as long as there is time."""
+    """Yield for each request, until the time is over."""
     end = time.monotonic() + SECONDS
     for _ in range(COUNT):
         if time.monotonic() >= end:
@@ -113,7 +113,7 @@ def _requests(url: str, body: str) -> int:
         for _ in _until():
             try:
                 answer = session.post(
-                    url, data=body, headers={"Content-Type": _KIND}, timeout=ONE_LIMIT
+                    url, data=body, headers={"Content-Type": _CONTENT_TYPE}, timeout=REQUEST_LIMIT
                 )
             except requests.RequestException:
                 continue
@@ -123,10 +123,10 @@ def _requests(url: str, body: str) -> int:
 
 def _urllib(url: str, body: str) -> int:
     good = 0
-    asked = urllib.request.Request(url, body.encode(), {"Content-Type": _KIND})
+    asked = urllib.request.Request(url, body.encode(), {"Content-Type": _CONTENT_TYPE})
     for _ in _until():
         try:
-            with urllib.request.urlopen(asked, timeout=ONE_LIMIT) as answer:
+            with urllib.request.urlopen(asked, timeout=REQUEST_LIMIT) as answer:
                 answer.read()
                 good += answer.status == HTTPStatus.OK
         except (OSError, urllib.error.URLError):
@@ -138,10 +138,10 @@ def _httpx(url: str, body: str) -> int:
     # Not among what the project needs: tried where it is installed.
     httpx: Any = importlib.import_module("httpx")
     good = 0
-    with httpx.Client(timeout=ONE_LIMIT) as client:
+    with httpx.Client(timeout=REQUEST_LIMIT) as client:
         for _ in _until():
             try:
-                answer = client.post(url, content=body, headers={"Content-Type": _KIND})
+                answer = client.post(url, content=body, headers={"Content-Type": _CONTENT_TYPE})
             except httpx.HTTPError:
                 continue
             good += answer.status_code == HTTPStatus.OK
@@ -151,14 +151,14 @@ def _httpx(url: str, body: str) -> int:
 def _aiohttp(url: str, body: str) -> int:
     async def send() -> int:
         good = 0
-        limit = aiohttp.ClientTimeout(total=ONE_LIMIT)
+        limit = aiohttp.ClientTimeout(total=REQUEST_LIMIT)
         async with aiohttp.ClientSession(timeout=limit) as session:
             for number, _ in enumerate(_until()):
-                # Every other one of unknown length: it goes out in chunks.
+                # aiohttp sends a body of unknown length in chunks: try both forms.
                 data = _pieces(body) if number % 2 else body.encode()
                 try:
                     async with session.post(
-                        url, data=data, headers={"Content-Type": _KIND}
+                        url, data=data, headers={"Content-Type": _CONTENT_TYPE}
                     ) as answer:
                         await answer.read()
                         good += answer.status == HTTPStatus.OK

@@ -1,7 +1,7 @@
-"""A crowd of connections to one server: most are idle, some send requests all the time.
+"""Many connections to one server: most are idle, some send requests all the time.
 
-Health checks are sent by a process of its own: their times must not contain what the crowd costs
-the one that makes it.
+A separate process sends the health checks, so that their times do not contain the CPU time that
+the connections cost this process.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from statistics import quantiles
 from typing import TYPE_CHECKING
 
 from bench import ROOT
+from bench.figures import percentile_99
 from seatrial.wire.connections import allow_files
 from seatrial.wire.exchange import read_answers
 
@@ -29,40 +29,35 @@ if TYPE_CHECKING:
     from seatrial.wire.exchange import Address
 
 SECONDS = 15.0
-"""In which active connections send requests, and health is checked."""
+"""Time in which active connections send requests and health is checked."""
 ANSWER_LIMIT = 30.0
-"""Seconds."""
+"""Seconds until a request counts as lost."""
 OPENING = 100
-"""Connections that are opened at a time."""
+"""Connections that are opened concurrently."""
 
 
 @dataclass
-class Crowd:
-    """What came of it."""
+class CrowdResult:
+    """Answers and losses of all connections, and times of health checks."""
 
     open: int = 0
     """Idle connections that got the answer to their first request."""
     lost: int = 0
     """Connections, idle or active, that ended or stayed silent without an answer."""
     statuses: Counter[int] = field(default_factory=Counter)
-    """Of the active connections' answers."""
+    """Answers on active connections, by status."""
     pings: list[float] = field(default_factory=list)
-    """Seconds of each health check; one without an answer counts as its time limit."""
+    """Seconds of each health check; the time limit for one without an answer."""
 
     @property
     def slowest_ping(self) -> float:
-        """The 99th percentile, in milliseconds."""
-        return slowest_percent(self.pings) * 1000
-
-
-def slowest_percent(times: list[float]) -> float:
-    """The 99th percentile; infinite where there are hardly any."""
-    return quantiles(times, n=100)[-1] if len(times) > 1 else float("inf")
+        """99th percentile of the health checks, in milliseconds."""
+        return percentile_99(self.pings) * 1000
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many connections there are, and what they ask for."""
+    """Numbers of connections, and their requests."""
 
     address: Address
     idle: int
@@ -72,12 +67,12 @@ class Plan:
     first: bytes
     request: bytes
     path: str
-    """Where health is checked."""
+    """Path of the health check."""
     pause: float
-    """Seconds, on the average, between two requests of one active connection."""
+    """Mean seconds between two requests of an active connection."""
 
 
-def gather(plan: Plan, look: Callable[[], None]) -> Crowd:
+def gather(plan: Plan, look: Callable[[], None]) -> CrowdResult:
     """Open connections, keep them, and send requests on some of them.
 
     Args:
@@ -91,8 +86,8 @@ def gather(plan: Plan, look: Callable[[], None]) -> Crowd:
     return asyncio.run(_gather(plan, look))
 
 
-async def _gather(plan: Plan, look: Callable[[], None]) -> Crowd:
-    crowd = Crowd()
+async def _gather(plan: Plan, look: Callable[[], None]) -> CrowdResult:
+    result = CrowdResult()
     gate = asyncio.Semaphore(OPENING)
     kept: list[_Connection] = []
 
@@ -101,9 +96,9 @@ async def _gather(plan: Plan, look: Callable[[], None]) -> Crowd:
             connection = await _Connection.open(plan.address)
             if connection and await connection.ask(plan.first) == HTTPStatus.OK:
                 kept.append(connection)
-                crowd.open += 1
+                result.open += 1
             else:
-                crowd.lost += 1
+                result.lost += 1
 
     async def work(until: float) -> None:
         await asyncio.sleep(random.uniform(0, plan.pause))
@@ -111,9 +106,9 @@ async def _gather(plan: Plan, look: Callable[[], None]) -> Crowd:
         while time.monotonic() < until:
             status = await connection.ask(plan.request) if connection else None
             if status is None:
-                crowd.lost += 1
+                result.lost += 1
                 return
-            crowd.statuses[status] += 1
+            result.statuses[status] += 1
             await asyncio.sleep(random.uniform(0, 2 * plan.pause))
 
     await asyncio.gather(*(settle() for _ in range(plan.idle)))
@@ -124,11 +119,10 @@ async def _gather(plan: Plan, look: Callable[[], None]) -> Crowd:
         await asyncio.to_thread(look)
         await asyncio.gather(*workers)
         printed, _ = await asyncio.to_thread(pinging.communicate)
-    crowd.pings = json.loads(printed)
+    result.pings = json.loads(printed)
     for connection in kept:
-        # One that still answers was not lost meanwhile.
         connection.close()
-    return crowd
+    return result
 
 
 @contextlib.contextmanager
@@ -157,7 +151,7 @@ class _Connection:
             return None
 
     async def ask(self, request: bytes) -> int | None:
-        """Send a request, and give back the status of its answer; None for none."""
+        """Send a request and return the status of its answer; None without an answer."""
         received = b""
         try:
             async with asyncio.timeout(ANSWER_LIMIT):

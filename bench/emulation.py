@@ -1,4 +1,4 @@
-"""Building `custom` for a foreign architecture: composed, against installed under emulation.
+"""Builds of `custom` for a foreign architecture: composed, against installed under emulation.
 
 Both sides start from the same base and the same locks, have what they install downloaded already,
 run every step that makes the Python environment, and put the image into the engine's store. In one
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.baking import distributions
-from bench.figures import CPU_SECONDS, SECONDS, Bar, Figure, middle, middle_cpu
+from bench.figures import CPU_SECONDS, SECONDS, Bar, Figure, median_cpu, median_seconds
 from seatrial.engine import connection
 from seatrial.errors import UserError
 
@@ -24,7 +24,7 @@ _AGAINST = "RUN pip install, emulated"
 
 
 def measure(watch: Stopwatch, baker: Baker, repeat: int) -> list[Figure]:
-    """Measure both ways.
+    """Measure both builds.
 
     Args:
         watch: keeps the samples.
@@ -35,7 +35,7 @@ def measure(watch: Stopwatch, baker: Baker, repeat: int) -> list[Figure]:
         UserError: the foreign architecture is not emulated here, a build failed, or the two
             images differ in what they hold.
     """
-    foreign = next(each for each in connection.PLATFORMS if each != connection.native_platform())
+    foreign = next(name for name in connection.PLATFORMS if name != connection.native_platform())
     connection.require_platform(foreign)
     composed = baker.settings(VARIANT, foreign)
     shared = [f"{name}.platform={foreign}" for name in ("python", "upstream")]
@@ -61,11 +61,11 @@ def measure(watch: Stopwatch, baker: Baker, repeat: int) -> list[Figure]:
     theirs = watch.last(repeat)
     held = _require_same(foreign)
 
-    mine, other = middle_cpu(ours), middle_cpu(theirs)
-    what = f"{VARIANT} for {foreign.removeprefix('linux/')}"
+    mine, other = median_cpu(ours), median_cpu(theirs)
+    build = f"{VARIANT} for {foreign.removeprefix('linux/')}"
     return [
         Figure(
-            f"{what}: CPU, whole build",
+            f"{build}: CPU, whole build",
             CPU_SECONDS,
             mine.total,
             _AGAINST,
@@ -76,17 +76,18 @@ def measure(watch: Stopwatch, baker: Baker, repeat: int) -> list[Figure]:
             f"{other.daemon + other.client:.0f} of {other.total:.0f}) went into compressing and "
             "storing the image and into the client",
         ),
-        Figure(f"{what}: CPU, steps only", CPU_SECONDS, mine.steps, _AGAINST, other.steps),
-        Figure(f"{what}: wall", SECONDS, middle(ours), _AGAINST, middle(theirs)),
+        Figure(f"{build}: CPU, steps only", CPU_SECONDS, mine.steps, _AGAINST, other.steps),
+        Figure(f"{build}: wall", SECONDS, median_seconds(ours), _AGAINST, median_seconds(theirs)),
     ]
 
 
 def _require_same(foreign: str) -> int:
-    """Compare what the measured images hold, and give back how much."""
+    """Compare the distributions in both images, and return their number."""
     composed, emulated = (distributions(name, foreign) for name in (VARIANT, "emulated"))
     if different := sorted(composed ^ emulated):
         raise UserError(
-            "the two ways to build don't give the same, so they can't be compared: "
+            "the composed and the emulated image hold different distributions, so their builds "
+            "can't be compared: "
             f"{', '.join(different)}"
         )
     return len(composed)

@@ -1,12 +1,10 @@
-"""Faults that befall a server of a model while it is under load, and the requests that they cost.
+"""Faults of a model server under load, and the requests that fail because of them.
 
-A request has failed if it was sent on a connection that was established, and was not answered
-whole, with 200 and the right prediction. It does not matter whose fault it looks like: a connection
-that is reset, an answer that breaks off, 502 of a proxy, all are a lost prediction to a client. A
-connection that is refused, or reset before it is established, is none: a server that was told to
-stop has to stop accepting some time, and a client that could not connect knows that nothing was
-sent. The same holds for both sides, and each is talked to at its container's own address: the
-engine's proxy would accept connections for a container that has ended, and so count against both.
+A request has failed if it was sent on an established connection and did not get the whole, right
+prediction with 200: a reset connection, a truncated answer and 502 of a proxy are all lost
+predictions. A refused connection is no failure: a server that is told to stop must stop accepting,
+and a client that could not connect knows that nothing was sent. Requests go to the container's own
+address, because the engine's proxy accepts connections for a container that has ended.
 """
 
 from __future__ import annotations
@@ -21,15 +19,15 @@ from typing import TYPE_CHECKING
 import requests
 
 from bench import load
-from bench.load import Strike
+from bench.load import FaultInjector
 from seatrial.errors import UserError
 from seatrial.stack.waiting import ContainerError, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bench.contestant import Running
-    from bench.load import Call, Outcome
+    from bench.candidate import Running
+    from bench.load import Call, LoadResult
 
 CLIENTS = 8
 SECONDS = 6.0
@@ -37,18 +35,18 @@ AFTER = 1.5
 _TIME_LIMIT = 20.0
 _READY_LIMIT = 60.0
 _LIBRARY = "/numpy/"
-"""Only processes that hold a model have mapped it, and those from which they were forked."""
+"""Library that only processes with a model, and their parents, have mapped."""
 _STARTED = b"Application startup complete"
 _GAUGE = re.compile(r"^mlflow_model_workers_ready (\d+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that befalls a server."""
+    """A fault, and how to inject it."""
 
     name: str
     prepare: Callable[[Running], Callable[[], object]]
-    """Finds, on a server that has no other load, what is struck; what it gives back strikes."""
+    """Finds the target on an idle server; returns the function that injects the fault."""
 
 
 def _told_to_stop(running: Running) -> Callable[[], object]:
@@ -58,37 +56,33 @@ def _told_to_stop(running: Running) -> Callable[[], object]:
 def _worker_killed(running: Running) -> Callable[[], object]:
     workers = running.holders(_LIBRARY)
     if not workers:
-        raise UserError(f"{running.contestant.name}: no process holds the model")
+        raise UserError(f"{running.candidate.name}: no process holds the model")
     return partial(os.kill, workers[0], signal.SIGKILL)
 
 
 FAULTS = (Fault("SIGTERM", _told_to_stop), Fault("a worker's death", _worker_killed))
 
 
-def suffer(running: Running, fault: Fault, call: Call) -> Outcome:
-    """Let a server whose workers are all ready suffer a fault, while clients ask without a pause.
-
-    Returns:
-        what came of the requests.
-    """
-    strike = Strike(fault.prepare(running), AFTER)
+def inject(running: Running, fault: Fault, call: Call) -> LoadResult:
+    """Inject a fault into a server whose workers are all ready, under the load of all clients."""
+    injector = FaultInjector(fault.prepare(running), AFTER)
     return load.many_at_once(
         running.base,
         [call],
         clients=CLIENTS,
         seconds=SECONDS,
-        strike=strike,
+        injector=injector,
         time_limit=_TIME_LIMIT,
     )
 
 
 def wait_for_workers(running: Running, count: int) -> None:
-    """Wait until each worker of a server has its model: the first makes /ping say 200.
+    """Wait until every worker of a server has its model: /ping answers 200 with the first.
 
-    Ours counts them in its metrics. Those of MLflow's own image say it in the log.
+    Our server counts ready workers in its metrics; those of MLflow's own image log a line each.
 
     Raises:
-        UserError: they have not, in time.
+        UserError: they are not ready in time.
     """
 
     def ready() -> bool:
@@ -110,9 +104,9 @@ def wait_for_workers(running: Running, count: int) -> None:
             every=0.1,
         )
     except ContainerError as failure:
-        raise UserError(f"{running.contestant.name}: {failure.in_one_line()}") from None
+        raise UserError(f"{running.candidate.name}: {failure.in_one_line()}") from None
 
 
 def started(log: bytes) -> int:
-    """How many workers have said, in the log of MLflow's own image, that they are ready."""
+    """Count the workers that are ready by the log of MLflow's own image."""
     return log.count(_STARTED)

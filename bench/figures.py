@@ -1,7 +1,7 @@
-"""Figures: each a ratio against a baseline of the same run, some with a bar to clear.
+"""Figures: ratios against a baseline of the same run, some with a bar to clear.
 
-Seconds of one machine say nothing about another, ratios mostly do. So every figure carries what it
-was measured against, and a bar in seconds is reported, never enforced.
+Seconds differ between machines, ratios hardly do. So every figure names its baseline, and a bar in
+seconds is reported, never enforced.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
-from statistics import median
+from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any, Self
 
 from bench import ROOT
-from bench.machine import Machine
+from bench.machine import MeasuredMachine
 from bench.processor import Times
 from seatrial import files
 from seatrial.errors import UserError
@@ -30,26 +30,26 @@ CPU_SECONDS = "CPU s"
 
 
 class Meaning(StrEnum):
-    """What a ratio says."""
+    """Direction of a ratio."""
 
     TIMES_LESS = "times less"
-    """How many times less the value is than its baseline."""
+    """Baseline divided by value."""
     SHARE = "share"
-    """The value as a multiple of its baseline."""
+    """Value divided by baseline."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """What was asked for: one of these."""
+    """Target of a figure; exactly one field is set."""
 
     ratio: float | None = None
-    """So many times less than the baseline, or better."""
+    """Lower bound of baseline divided by value."""
     value: float | None = None
-    """At most, in the figure's unit."""
+    """Upper bound of the value, in the figure's unit."""
     share: float | None = None
-    """At most, as a multiple of the baseline."""
+    """Upper bound of value divided by baseline."""
     least_share: float | None = None
-    """At least, as a multiple of the baseline."""
+    """Lower bound of value divided by baseline."""
 
     def __str__(self) -> str:
         if self.ratio is not None:
@@ -63,13 +63,13 @@ class Bar:
 
 @dataclass(frozen=True)
 class Figure:
-    """One thing measured, and the same done otherwise."""
+    """Measured value beside its baseline."""
 
     name: str
     unit: str
     value: float
     against: str
-    """What the baseline is."""
+    """Name of the baseline."""
     baseline: float
     bar: Bar | None = None
     note: str = ""
@@ -77,7 +77,7 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """What `meaning` says; None where the divisor is too small to tell."""
+        """Ratio as `meaning` defines it; None where the divisor is 0."""
         divided, divisor = self.baseline, self.value
         if self.meaning is Meaning.SHARE:
             divided, divisor = divisor, divided
@@ -85,7 +85,7 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether it clears its bar; None without one."""
+        """Whether the figure clears its bar; None without a bar."""
         if self.bar is None:
             return None
         if self.bar.ratio is not None:
@@ -100,38 +100,38 @@ class Figure:
 
 @dataclass(frozen=True)
 class Sample:
-    """One run of something."""
+    """Measurement of a single run."""
 
     label: str
     seconds: float
-    """On the wall."""
+    """Wall-clock time."""
     times: Times | None = None
     disturbed: bool = False
-    """Whether somebody else's build was at work on the same engine, or the machine was busy."""
+    """Whether another build ran on the same engine, or the machine was busy."""
     detail: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Report:
-    """One run of a suite."""
+    """Results of a run of a suite."""
 
     suite: str
     started: str
     """RFC 3339."""
-    machine: Machine
+    machine: MeasuredMachine
     options: dict[str, Any]
     figures: tuple[Figure, ...] = ()
     samples: tuple[Sample, ...] = ()
-    """What the figures were made from, in the order in which it was run."""
+    """Runs behind the figures, in their order."""
 
     @property
     def stem(self) -> str:
-        """What its files are called, without the ending."""
+        """Name of the report's files, without a suffix."""
         moment = datetime.fromisoformat(self.started).astimezone(UTC)
         return f"{self.suite}-{moment:%Y-%m-%dT%H%M%SZ}"
 
     def as_json(self) -> str:
-        """Write it, with what follows from the values, for readers that only plot."""
+        """Serialise the report, with ratios and verdicts for programs that only plot."""
         document = asdict(self)
         document["figures"] = [
             {**asdict(figure), "ratio": figure.ratio, "met": figure.met} for figure in self.figures
@@ -144,7 +144,7 @@ class Report:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read what `as_json` wrote.
+        """Restore a report that `as_json` wrote.
 
         Raises:
             UserError: it is no report.
@@ -154,16 +154,16 @@ class Report:
             return cls(
                 suite=document["suite"],
                 started=document["started"],
-                machine=Machine(**document["machine"]),
+                machine=MeasuredMachine(**document["machine"]),
                 options=document["options"],
-                figures=tuple(_figure(each) for each in document["figures"]),
-                samples=tuple(_sample(each) for each in document["samples"]),
+                figures=tuple(map(_figure, document["figures"])),
+                samples=tuple(map(_sample, document["samples"])),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"this is no report of `invoke bench`: {error!r}") from error
 
     def write(self, folder: Path = FOLDER) -> Path:
-        """Write it as JSON.
+        """Write the report as JSON.
 
         Returns:
             The file's path.
@@ -174,27 +174,31 @@ class Report:
         return path
 
 
-def middle(samples: Sequence[Sample]) -> float:
-    """Take the median of the seconds: one slow run of several says nothing."""
+def median_seconds(samples: Sequence[Sample]) -> float:
+    """Take the median of the seconds, which a single slow run does not move."""
     return median(sample.seconds for sample in samples)
 
 
+def percentile_99(times: Sequence[float]) -> float:
+    """Take the 99th percentile; infinite with fewer than two values."""
+    return quantiles(times, n=100)[-1] if len(times) > 1 else float("inf")
+
+
 def medians(rounds: Sequence[Any], *, summed: Collection[str] = ()) -> dict[str, float]:
-    """Take the median of each field over some rounds, or the sum: of faults every one counts.
+    """Take the median of each field over some rounds, or the sum where every event counts.
 
     Args:
         rounds: instances of one dataclass, whose fields are numbers.
         summed: the fields whose sum is taken.
     """
-    columns = {
-        field.name: [getattr(each, field.name) for each in rounds] for field in fields(rounds[0])
-    }
+    names = [field.name for field in fields(rounds[0])]
+    columns = {name: [getattr(values, name) for values in rounds] for name in names}
     return {
         name: sum(column) if name in summed else median(column) for name, column in columns.items()
     }
 
 
-def middle_cpu(samples: Sequence[Sample]) -> Times:
+def median_cpu(samples: Sequence[Sample]) -> Times:
     """Take the median of the CPU times, counter by counter."""
     measured = [sample.times for sample in samples if sample.times]
     return Times(*(median(column) for column in zip(*measured, strict=True)))

@@ -1,4 +1,4 @@
-"""What no server could do better: a handler that does nothing, and the work of an answer alone."""
+"""Lower bounds of latency: a handler that does nothing, and the work of an answer without HTTP."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bench.contestant import PORT, Contestant
+from bench.candidate import PORT, Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,14 +29,14 @@ uvicorn.run(app, host="0.0.0.0", port={PORT}, log_level="warning", lifespan="off
 """
 
 
-def handler(reference: str, interpreter: str) -> Contestant:
-    """The bare handler, which gives back what it gets: one process of the image's own uvicorn.
+def handler(reference: str, interpreter: str) -> Candidate:
+    """Describe a server that echoes its input: one process of the image's own uvicorn.
 
     Args:
         reference: of the image.
         interpreter: the image's Python.
     """
-    return Contestant(
+    return Candidate(
         f"bare uvicorn in {reference}",
         reference,
         ("-c", HANDLER),
@@ -60,7 +60,7 @@ for _ in range(warm + count):
     took.append(time.perf_counter() - before)
 print(json.dumps({"milliseconds": median(took[warm:]) * 1000, "answer": answer.response}))
 """
-"""What a worker does for an answer, without HTTP: MLflow's own function, on the model."""
+"""Measures MLflow's function for an answer, on the model and without HTTP."""
 
 
 def statements(url: str, run: str) -> list[tuple[str, Any]]:
@@ -70,7 +70,7 @@ def statements(url: str, run: str) -> list[tuple[str, Any]]:
         url: of a database that a server of this MLflow version has made, for SQLAlchemy.
         run: the id of a run in it.
     """
-    # Here, for they take seconds to import, and most measurements don't need them.
+    # Imported here: both take seconds, and most measurements need neither.
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from sqlalchemy import event
 

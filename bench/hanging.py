@@ -1,4 +1,4 @@
-"""Work that hangs, and how long a server takes to answer others again."""
+"""Hanging requests, and the time until a server answers others again."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from bench.contestant import Running
+    from bench.candidate import Running
 
 HANGING = 80
-"""Requests that hang: as many as two of MLflow's own workers have threads."""
+"""Hanging requests: the number of threads in two of MLflow's own workers."""
 LONGEST = 60.0
-"""Seconds after which a server is not waited for any longer."""
+"""Seconds after which a server counts as never recovered."""
 ASK_LIMIT = 2.0
 """Seconds in which a request has to be answered that a free worker answers at once."""
 IN_A_ROW = 20
-"""Good answers after which all workers answer again."""
+"""Consecutive good answers that show that all workers answer again."""
 _PAUSE = 0.1
 
 
@@ -50,7 +50,7 @@ def until_answers(running: Running, body: Mapping[str, Any], hanging: Mapping[st
         time.sleep(1.0)
         return _measure(url, body, began)
     finally:
-        running.container.kill()  # their connections end with it
+        running.container.kill()  # ends the connections that hang
         pool.shutdown()
 
 
@@ -68,7 +68,7 @@ def until_replaced(running: Running, body: Mapping[str, Any], library: str) -> f
     """
     workers = running.holders(library)
     if not workers:
-        raise UserError(f"{running.contestant.name}: no process holds the model")
+        raise UserError(f"{running.candidate.name}: no process holds the model")
     began = time.monotonic()
     os.kill(workers[0], signal.SIGSTOP)
     while time.monotonic() - began < LONGEST:

@@ -1,7 +1,7 @@
-"""Requests to a server: one after the other on one connection, and many clients at once.
+"""Requests to a server: sequential on a single connection, or from many clients at once.
 
-The client shares the machine with the server. How much of a core it took is kept with each result:
-well below one, it was not what the requests waited for.
+The client shares the machine with the server. Each result has the client's CPU time in a second:
+well below one core, the client was not the bottleneck.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
-from statistics import median, quantiles
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from bench.figures import percentile_99
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ TIME_LIMIT = 60.0
 HEADERS = {"Host": "localhost"}
 """Allowed by every server's own defaults."""
 MOST = 1_000_000
-"""Requests, where the seconds are what bounds a load."""
+"""Requests of a load that its seconds bound."""
 _NOT_CONNECTED = ("ClientConnectorError", "ConnectionTimeoutError")
 _CONNECT_LIMIT = 1.0
 _CONNECT_PAUSE = 0.05
@@ -37,13 +38,13 @@ _CONNECT_PAUSE = 0.05
 
 @dataclass(frozen=True)
 class Call:
-    """A request."""
+    """Request to a server."""
 
     path: str
     body: Mapping[str, Any] | None = None
     """JSON for a POST; None for a GET."""
     expected: bytes | None = None
-    """The only answer that is good, where there is but one."""
+    """Body of the only good answer; None accepts any."""
 
     @property
     def method(self) -> str:
@@ -52,31 +53,30 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of many clients at once."""
+class LoadResult:
+    """Answers and latencies of many clients at once."""
 
     rate: float
-    """Good answers in a second."""
+    """Good answers per second."""
     median: float
     """Seconds from a request to its answer."""
     slowest_percent: float
-    """The 99th percentile of the same."""
+    """99th percentile of the same."""
     errors: Mapping[str, int]
-    """How many answers were not 200, or none at all, by kind."""
+    """Requests without a good answer, by status or by exception."""
     client_share: float
-    """CPU time of the client in a second: of one core."""
+    """CPU time of the client per second, as a share of one core."""
     answered: int = 0
     """Good answers."""
 
     @property
     def failed(self) -> int:
-        """Requests that got no good answer, of those that were sent.
+        """Requests that were sent and got no good answer.
 
-        A request counts as sent once it has a connection, whatever became of that: the server took
-        it, so it owes an answer. Who could not connect knows that nothing was sent, and may ask
-        another server: that is among the errors, but is no failed request.
+        A request counts as sent once it has a connection. A client that could not connect knows
+        that nothing was sent and may ask another server: an error, but no failed request.
         """
-        return sum(count for kind, count in self.errors.items() if kind not in _NOT_CONNECTED)
+        return sum(count for name, count in self.errors.items() if name not in _NOT_CONNECTED)
 
 
 def one_after_the_other(address: str, port: int, call: Call, *, warm: int, count: int) -> float:
@@ -104,22 +104,22 @@ def one_after_the_other(address: str, port: int, call: Call, *, warm: int, count
             try:
                 connection.request(call.method, call.path, body, headers)
                 answer = connection.getresponse()
-                said = answer.read()
+                text = answer.read()
             except (OSError, HTTPException) as error:
                 raise UserError(f"{call.method} {call.path} was not answered: {error}") from error
             took.append(time.perf_counter() - before)
             if answer.status != HTTPStatus.OK:
                 raise UserError(
-                    f"{call.method} {call.path} was answered with {answer.status}: {said[:200]!r}"
+                    f"{call.method} {call.path} was answered with {answer.status}: {text[:200]!r}"
                 )
     return median(took[warm:]) * 1000
 
 
 @dataclass(frozen=True)
-class Strike:
-    """Something that is done to a server while it is under load."""
+class FaultInjector:
+    """A fault that a server under load gets once."""
 
-    act: Callable[[], object]
+    inject: Callable[[], object]
     after: float
     """Seconds from the first request."""
 
@@ -131,9 +131,9 @@ def many_at_once(
     clients: int,
     requests: int = MOST,
     seconds: float = float("inf"),
-    strike: Strike | None = None,
+    injector: FaultInjector | None = None,
     time_limit: float = TIME_LIMIT,
-) -> Outcome:
+) -> LoadResult:
     """Let clients, each with a connection of its own, send requests as fast as they are answered.
 
     Args:
@@ -142,10 +142,10 @@ def many_at_once(
         clients: how many there are.
         requests: how many they send together.
         seconds: after which no more are sent; those that were get their answers.
-        strike: done meanwhile.
+        injector: injects a fault meanwhile.
         time_limit: seconds for one request.
     """
-    return asyncio.run(_many(base, calls, clients, requests, seconds, strike, time_limit))
+    return asyncio.run(_many(base, calls, clients, requests, seconds, injector, time_limit))
 
 
 async def _many(
@@ -154,9 +154,9 @@ async def _many(
     clients: int,
     requests: int,
     seconds: float,
-    strike: Strike | None,
+    injector: FaultInjector | None,
     time_limit: float,
-) -> Outcome:
+) -> LoadResult:
     left, end = requests, time.perf_counter() + seconds
     took: list[float] = []
     errors: Counter[str] = Counter()
@@ -169,25 +169,25 @@ async def _many(
             before = time.perf_counter()
             try:
                 async with session.request(call.method, call.path, json=call.body) as answer:
-                    said = await answer.read()
+                    content = await answer.read()
                     if answer.status != HTTPStatus.OK:
                         errors[str(answer.status)] += 1
-                    elif call.expected is not None and said != call.expected:
+                    elif call.expected is not None and content != call.expected:
                         errors["another answer"] += 1
                     else:
                         took.append(time.perf_counter() - before)
             except (aiohttp.ClientError, TimeoutError) as failure:
-                kind = type(failure).__name__
-                errors[kind] += 1
-                if kind in _NOT_CONNECTED:
+                name = type(failure).__name__
+                errors[name] += 1
+                if name in _NOT_CONNECTED:
                     await asyncio.sleep(_CONNECT_PAUSE)
 
-    async def interfere(strike: Strike) -> None:
-        await asyncio.sleep(strike.after)
-        await asyncio.to_thread(strike.act)
+    async def interfere(injector: FaultInjector) -> None:
+        await asyncio.sleep(injector.after)
+        await asyncio.to_thread(injector.inject)
 
-    # A server that was struck down may have left nobody who would refuse.
-    connect_limit = _CONNECT_LIMIT if strike else None
+    # A container that has ended refuses no connections, so an attempt to connect needs a limit.
+    connect_limit = _CONNECT_LIMIT if injector else None
     async with aiohttp.ClientSession(
         base,
         connector=aiohttp.TCPConnector(limit=clients),
@@ -196,12 +196,12 @@ async def _many(
     ) as session:
         before, used = time.perf_counter(), time.process_time()
         work_on = [work(session) for _ in range(clients)]
-        await asyncio.gather(*work_on, *([interfere(strike)] if strike else []))
+        await asyncio.gather(*work_on, *([interfere(injector)] if injector else []))
         lasted, used = time.perf_counter() - before, time.process_time() - used
-    return Outcome(
+    return LoadResult(
         rate=len(took) / lasted,
         median=median(took) if took else float("inf"),
-        slowest_percent=quantiles(took, n=100)[-1] if len(took) > 1 else float("inf"),
+        slowest_percent=percentile_99(took),
         errors=dict(errors),
         client_share=used / lasted,
         answered=len(took),

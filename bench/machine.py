@@ -1,4 +1,4 @@
-"""On what a figure was measured: without it, no figure means anything."""
+"""Description of the machine that figures were measured on."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
-class Machine:
-    """This machine, its engine and the tree that was measured."""
+class MeasuredMachine:
+    """The machine, its engine and the commit that was measured."""
 
     processor: str
     cores: int
@@ -34,7 +34,7 @@ class Machine:
     buildkit: str
     """`unknown` where the distribution built the engine without it."""
     emulator: str
-    """Of the architecture that this machine lacks; empty where there is none."""
+    """Emulator of the foreign architecture; empty where there is none."""
     python: str
     commit: str
     """Ends in `-dirty` where the tree differs from it."""
@@ -49,7 +49,7 @@ class Machine:
         )
 
 
-def describe() -> Machine:
+def describe() -> MeasuredMachine:
     """Describe this machine.
 
     Raises:
@@ -58,7 +58,7 @@ def describe() -> Machine:
     with closing(connection.connect()) as client:
         engine = client.version()["Version"]
     text = _CPUINFO.read_text(encoding="utf-8") if _CPUINFO.is_file() else ""
-    return Machine(
+    return MeasuredMachine(
         processor=processor(text) or platform.processor() or platform.machine(),
         cores=os.cpu_count() or 1,
         memory=psutil.virtual_memory().total,
@@ -78,14 +78,14 @@ def processor(cpuinfo: str) -> str:
     return found[1].strip() if found else ""
 
 
-def buildx(said: str) -> str:
-    """Read the version from what `docker buildx version` says."""
-    words = said.split()
+def buildx(printed: str) -> str:
+    """Read the version that `docker buildx version` prints."""
+    words = printed.split()
     return words[1].removeprefix("v") if len(words) > 1 else UNKNOWN
 
 
 def buildkit(inspection: str) -> str:
-    """Read BuildKit's version from what `docker buildx inspect` says."""
+    """Read BuildKit's version that `docker buildx inspect` prints."""
     found = re.search(r"^BuildKit(?: version)?:\s*v?(\S+)$", inspection, re.MULTILINE)
     return UNKNOWN if not found or UNKNOWN in found[1] else found[1]
 
@@ -95,7 +95,7 @@ def _emulator() -> str:
     for foreign in connection.PLATFORMS:
         entry = emulation.registration(foreign) if foreign != native else None
         if entry:
-            # By the name that the kernel calls it, QEMU answers the kernel alone.
+            # QEMU prints its version only under its own name, not under that of the registration.
             program = Path(entry.interpreter).resolve()
             lines = (process.output([str(program), "--version"]) or "").splitlines()
             return lines[0] if lines else program.name

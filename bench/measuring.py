@@ -1,4 +1,4 @@
-"""Running something once, and what it cost."""
+"""Measurement of a run: wall-clock time and CPU time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BUILD_CLIENT = "docker-buildx"
 
 
 class Stopwatch:
-    """Measures runs, tells about each, and keeps all samples in their order."""
+    """Measures runs, prints a line about each, and keeps the samples in their order."""
 
     def __init__(self, processor: Processor, console: Console) -> None:
         self.processor = processor
@@ -66,11 +66,11 @@ class Stopwatch:
         self._console.print(text, highlight=False, markup=False)
 
     def last(self, count: int) -> list[Sample]:
-        """The newest samples."""
+        """Return the newest samples."""
         return self.samples[-count:]
 
     def idle(self, seconds: float) -> None:
-        """Measure what the engine takes when this process asks nothing of it: the noise."""
+        """Measure the idle engine: the noise."""
         with self.measure("nothing"):
             time.sleep(seconds)
 
@@ -88,5 +88,5 @@ def crowded(times: Times, seconds: float, own: float = 0.0) -> bool:
 
 
 def builds_at_work() -> bool:
-    """Tell whether a build runs on this machine; between measurements none of ours does."""
+    """Tell whether somebody else's build runs on this machine."""
     return any(process.info["name"] == _BUILD_CLIENT for process in psutil.process_iter(["name"]))

@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import PROJECT, ROOT, baking, script
+from bench import PROJECT, ROOT, baking, container_script
 from bench.baking import REGISTRY
 from seatrial.build import docker_cli, record
 from seatrial.errors import UserError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
-    from bench.running import Runner
+    from bench.runner import Runner
     from seatrial.model import stock
     from seatrial.stack.ownership import Session
 
@@ -36,12 +36,12 @@ TRAINER = "model-server"
 """The variant in which the model is made: it holds scikit-learn on the Python of the images."""
 _INSIDE = ROOT / "bench" / "inside"
 VERSIONS, SCRIPTED = _INSIDE / "versions.py", _INSIDE / "scripted.py"
-"""What makes the model: one of scikit-learn, or one that waits when it is told to."""
+"""Programs that make the model: a scikit-learn pipeline, or a model that waits on request."""
 _TRAIN_MODELS = Path(str(resources.files("seatrial.trial.inside"))) / "train_models.py"
 PLATFORM = "linux/amd64"
 """MLflow builds images for no other."""
 ANEW = ROOT / "bench" / "anew.hcl"
-"""Makes what stands on the environment run, whatever the cache holds."""
+"""Makes the steps on top of the environment run, whatever the cache holds."""
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true"}
 _STEP = re.compile(r"#(\d+) \[\d+/\d+\] (.+)")
 _DONE = re.compile(r"#(\d+) DONE (\d+\.\d+)s")
@@ -57,7 +57,7 @@ class Trained:
     body: Mapping[str, Any]
     """A request with one row."""
     predictions: object
-    """What the first version predicts for it, as JSON."""
+    """Predictions of the first version for `body`, as JSON."""
 
     def version(self, number: int) -> Path:
         """The folder of a version."""
@@ -89,9 +89,9 @@ def train(
     """
     if not client.images.list(reference):
         raise UserError(f"{reference} is not there: run `invoke build --variant {TRAINER}`")
-    place = f"{script.PLACE}/models"
-    command = [interpreter, f"{script.PLACE}/{program.name}", place, str(count)]
-    with script.ended(
+    place = f"{container_script.FOLDER}/models"
+    command = [interpreter, f"{container_script.FOLDER}/{program.name}", place, str(count)]
+    with container_script.ended(
         client, session, reference, command, files=(program, _TRAIN_MODELS), environment=_QUIET
     ) as (
         container,
@@ -105,15 +105,15 @@ def train(
 
 @dataclass(frozen=True)
 class Builds:
-    """Builds of the model's images, as a user does them."""
+    """Builds of the model's images by the commands of a user."""
 
     runner: Runner
     trained: Trained
     base: stock.Base
-    """What MLflow's own image begins with."""
+    """Base of MLflow's own image."""
 
-    def own(
-        self, version: int, name: str = "own", variables: Mapping[str, str] | None = None
+    def seatrial(
+        self, version: int, name: str = "seatrial", variables: Mapping[str, str] | None = None
     ) -> float:
         """Build the image of `invoke model`.
 
@@ -127,42 +127,42 @@ class Builds:
         """
         tag = reference(name, version)
         folder = str(self.trained.version(version))
-        what = ["invoke", "model", "--model-uri", folder, "--tag", tag]
-        self.runner.run([sys.executable, "-m", *what], {**_QUIET, **(variables or {})})
+        words = ["invoke", "model", "--model-uri", folder, "--tag", tag]
+        self.runner.run([sys.executable, "-m", *words], {**_QUIET, **(variables or {})})
         return _recorded_seconds(tag)
 
-    def own_anew(self, version: int) -> float:
-        """The same, with the environment locked and made anew."""
-        folder = PROJECT.state / LOCKS / f"{REGISTRY}_own"
+    def seatrial_anew(self, version: int) -> float:
+        """Build the image of `invoke model`, with the environment locked and made anew."""
+        folder = PROJECT.state / LOCKS / f"{REGISTRY}_seatrial"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         # An input of the step that makes the environment: the whole folder is mounted there.
         # With --no-cache, BuildKit would empty the downloads of every other build as well.
         (folder / "moment").write_text(datetime.now(UTC).isoformat(), encoding="utf-8")
         with docker_cli.with_options("--file", str(ANEW)) as variables:
-            return self.own(version, variables=variables)
+            return self.seatrial(version, variables=variables)
 
-    def stock(self, version: int, *options: str) -> str:
-        """Build MLflow's own image, with options for `docker build`; return what the build said."""
-        folder, tag = str(self.trained.version(version)), reference("stock", version)
-        what = ["models", "build-docker", "-m", folder, "-n", tag, "--env-manager", "local"]
-        command = [sys.executable, "-m", "mlflow", *what]
+    def mlflow(self, version: int, *options: str) -> str:
+        """Build MLflow's own image, with options for `docker build`; return the output."""
+        folder, tag = str(self.trained.version(version)), reference("mlflow", version)
+        words = ["models", "build-docker", "-m", folder, "-n", tag, "--env-manager", "local"]
+        command = [sys.executable, "-m", "mlflow", *words]
         with docker_cli.with_options(*self.base.options, *options) as variables:
             return self.runner.run(command, {**_QUIET, **variables})
 
-    def stock_anew(self, version: int) -> dict[str, float]:
-        """The same, with every step run.
+    def mlflow_anew(self, version: int) -> dict[str, float]:
+        """Build MLflow's own image with every step run.
 
         Its Dockerfile mounts no caches, so there are none that --no-cache could empty.
 
         Returns:
             Seconds of each step.
         """
-        return steps(self.stock(version, "--no-cache"))
+        return steps(self.mlflow(version, "--no-cache"))
 
 
 def reference(name: str, version: int) -> str:
-    """What an image is called that a measurement builds."""
+    """Name an image that a measurement builds."""
     return f"{REGISTRY}/{name}:{version}"
 
 
@@ -173,7 +173,7 @@ def steps(output: str) -> dict[str, float]:
 
 
 def remove() -> None:
-    """Remove what was built, and what it was locked to."""
+    """Remove the built images and their locks."""
     baking.remove_images()
     for folder in (PROJECT.state / LOCKS).glob(f"{REGISTRY}_*"):
         shutil.rmtree(folder)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from bench.crowd import slowest_percent
+from bench.figures import percentile_99
 from bench.load import HEADERS
 
 if TYPE_CHECKING:
@@ -22,55 +22,55 @@ TIME_LIMIT = 30.0
 
 
 @dataclass
-class Flow:
-    """What came of it."""
+class OverloadResult:
+    """Answers to requests at a fixed rate."""
 
     accepted: list[float] = field(default_factory=list)
     """Seconds of each answer 200."""
     shed: list[float] = field(default_factory=list)
     """Seconds of each answer 503."""
-    bare: int = 0
-    """Of those, without Retry-After."""
+    without_retry_after: int = 0
+    """Answers 503 that lack Retry-After."""
     errors: Counter[str] = field(default_factory=Counter)
-    """Everything else, by kind."""
+    """Other answers by status, and failures by exception."""
 
     @property
     def sent(self) -> int:
-        """All requests."""
+        """Number of requests."""
         return len(self.accepted) + len(self.shed) + self.errors.total()
 
     @property
     def slowest_accepted(self) -> float:
-        """The 99th percentile, in milliseconds."""
-        return slowest_percent(self.accepted) * 1000
+        """99th percentile of answers 200, in milliseconds."""
+        return percentile_99(self.accepted) * 1000
 
     @property
     def slowest_shed(self) -> float:
-        """The 99th percentile, in milliseconds; infinite where hardly any was shed."""
-        return slowest_percent(self.shed) * 1000
+        """99th percentile of answers 503, in milliseconds; infinite with fewer than two."""
+        return percentile_99(self.shed) * 1000
 
     def __str__(self) -> str:
-        kinds = ", ".join(f"{kind}: {count}" for kind, count in sorted(self.errors.items()))
+        errors = ", ".join(f"{name}: {count}" for name, count in sorted(self.errors.items()))
         return (
             f"of {self.sent} requests {len(self.accepted)} were answered, {len(self.shed)} got 503"
-            f" ({self.bare} without Retry-After), {kinds or 'no error'}"
+            f" ({self.without_retry_after} without Retry-After), {errors or 'no error'}"
         )
 
 
-def pour(base: str, call: Call, *, rate: float, seconds: float) -> Flow:
-    """Send requests at a rate.
+def send_at_rate(base: str, call: Call, *, rate: float, seconds: float) -> OverloadResult:
+    """Send requests at a fixed rate.
 
     Args:
         base: the server's address.
-        call: what each asks for.
+        call: the request.
         rate: requests in a second.
-        seconds: how long they are sent; their answers are waited for.
+        seconds: how long requests are sent; the call returns after their answers.
     """
-    return asyncio.run(_pour(base, call, rate, seconds))
+    return asyncio.run(_send_at_rate(base, call, rate, seconds))
 
 
-async def _pour(base: str, call: Call, rate: float, seconds: float) -> Flow:
-    flow = Flow()
+async def _send_at_rate(base: str, call: Call, rate: float, seconds: float) -> OverloadResult:
+    result = OverloadResult()
 
     async def send(session: aiohttp.ClientSession) -> None:
         before = time.perf_counter()
@@ -78,16 +78,16 @@ async def _pour(base: str, call: Call, rate: float, seconds: float) -> Flow:
             async with session.request(call.method, call.path, json=call.body) as answer:
                 await answer.read()
         except (aiohttp.ClientError, TimeoutError) as failure:
-            flow.errors[type(failure).__name__] += 1
+            result.errors[type(failure).__name__] += 1
             return
         took = time.perf_counter() - before
         if answer.status == HTTPStatus.OK:
-            flow.accepted.append(took)
+            result.accepted.append(took)
         elif answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
-            flow.shed.append(took)
-            flow.bare += "Retry-After" not in answer.headers
+            result.shed.append(took)
+            result.without_retry_after += "Retry-After" not in answer.headers
         else:
-            flow.errors[str(answer.status)] += 1
+            result.errors[str(answer.status)] += 1
 
     async with aiohttp.ClientSession(
         base,
@@ -102,4 +102,4 @@ async def _pour(base: str, call: Call, rate: float, seconds: float) -> Flow:
                 await asyncio.sleep(wait)
             tasks.append(asyncio.create_task(send(session)))
         await asyncio.gather(*tasks)
-    return flow
+    return result

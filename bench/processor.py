@@ -21,21 +21,21 @@ class Times(NamedTuple):
     """CPU seconds, user and system together, since some moment in the past."""
 
     steps: float
-    """What builds ran: every RUN, with the runtime that started it."""
+    """Steps of builds: every RUN, with the runtime that started it."""
     daemon: float
     """dockerd and containerd themselves."""
     client: float
-    """What this process started and waited for: docker, buildx."""
+    """Child processes that have ended: docker, buildx."""
     machine: float
     """All processes of this machine, for comparison: others are at work as well."""
 
     def since(self, before: Times) -> Times:
-        """What was used between two readings."""
+        """Subtract an earlier reading."""
         return Times(*(max(0.0, now - then) for now, then in zip(self, before, strict=True)))
 
     @property
     def total(self) -> float:
-        """What a build costs, whoever did the work."""
+        """Cost of a build: steps, daemon and client."""
         return self.steps + self.daemon + self.client
 
 
@@ -55,7 +55,7 @@ class Processor:
         """
         named: dict[str, list[psutil.Process]] = {"dockerd": [], "containerd": []}
         for process in psutil.process_iter(["name", "status"]):
-            # One that has ended is listed until somebody waits for it.
+            # A zombie is listed until its parent waits for it.
             ended = process.info["status"] == psutil.STATUS_ZOMBIE
             if process.info["name"] in named and not ended:
                 named[process.info["name"]].append(process)
@@ -74,22 +74,22 @@ class Processor:
         """
         try:
             own = self.dockerd.cpu_times()
-            other = [process.cpu_times() for process in self.containerd]
+            containerd = [process.cpu_times() for process in self.containerd]
         except psutil.NoSuchProcess as error:
             raise UserError("the container engine has ended during a measurement") from error
         # containerd's children are its helpers, such as unpigz; containers belong to their shims,
         # which leave it at once.
-        helpers = sum(each.children_user + each.children_system for each in other)
+        helpers = sum(times.children_user + times.children_system for times in containerd)
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
         every = psutil.cpu_times()
         return Times(
             steps=own.children_user + own.children_system,
-            daemon=own.user + own.system + sum(each.user + each.system for each in other) + helpers,
+            daemon=sum(times.user + times.system for times in (own, *containerd)) + helpers,
             client=children.ru_utime + children.ru_stime,
             machine=sum(every) - every.idle - getattr(every, "iowait", 0.0) - _guests(every),
         )
 
 
 def _guests(every: object) -> float:
-    """Time of virtual machines, which Linux counts in `user` and `nice` as well."""
+    """Read the time of virtual machines, which Linux counts in `user` and `nice` as well."""
     return float(getattr(every, "guest", 0.0) + getattr(every, "guest_nice", 0.0))

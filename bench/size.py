@@ -1,8 +1,7 @@
-"""What an image takes: on a disk, and in a pull, with every layer compressed in the same way.
+"""Sizes of images, on disk and in a pull, with every layer compressed in the same way.
 
-Layers come into the engine's store as they were compressed by whoever made them: with gzip in an
-official image, with zstd in one that was built here. Compared as they are, half of a difference
-might be the compressor's. So every layer is unpacked and compressed again.
+Official images have layers compressed with gzip, images built here with zstd. The compressor could
+account for half of a difference, so every layer is unpacked and compressed again.
 """
 
 from __future__ import annotations
@@ -29,23 +28,23 @@ if TYPE_CHECKING:
 
 MEGABYTES = "MB"
 LEVEL = 3
-"""Of zstd: its default, and BuildKit's."""
+"""Level of zstd: its default, and BuildKit's."""
 _KEPT = FOLDER / "weights.json"
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Weight:
-    """What the layers of one platform of an image weigh, in bytes."""
+    """Sizes of an image's layers on one platform, in bytes."""
 
     stored: int
-    """As they are in the store, with the configuration."""
+    """Size in the store, with the configuration."""
     alike: int
-    """Compressed again."""
+    """Size after compression with zstd."""
     unpacked: int
-    """As archives that are not compressed."""
-    kinds: tuple[str, ...]
-    """How the stored ones are compressed, such as `tar+zstd`."""
+    """Size of the uncompressed archives."""
+    formats: tuple[str, ...]
+    """Formats in the store, such as `tar+zstd`."""
 
 
 def measure(watch: Stopwatch, baseline: str, bars: Mapping[str, float]) -> list[Figure]:
@@ -78,7 +77,7 @@ def weighed(watch: Stopwatch, reference: str) -> Weight:
             "stored": found.stored,
             "alike": found.alike,
             "unpacked": found.unpacked,
-            "layers": list(found.kinds),
+            "layers": list(found.formats),
         }
     return found
 
@@ -86,7 +85,7 @@ def weighed(watch: Stopwatch, reference: str) -> Weight:
 def transferred(
     name: str, weight: Weight, baseline: str, against: Weight, bar: Bar | None
 ) -> Figure:
-    """Set what a pull of an image transfers against that of another."""
+    """Compare the transfer of two images in a pull."""
     return Figure(
         f"{name}: compressed",
         MEGABYTES,
@@ -95,8 +94,8 @@ def transferred(
         against.alike / 1e6,
         bar,
         f"all layers compressed again with zstd {LEVEL}; in the store they weigh"
-        f" {weight.stored / 1e6:.0f} MB ({', '.join(sorted(set(weight.kinds)))}) against"
-        f" {against.stored / 1e6:.0f} MB ({', '.join(sorted(set(against.kinds)))})",
+        f" {weight.stored / 1e6:.0f} MB ({', '.join(sorted(set(weight.formats)))}) against"
+        f" {against.stored / 1e6:.0f} MB ({', '.join(sorted(set(against.formats)))})",
         meaning=Meaning.SHARE,
     )
 
@@ -125,7 +124,7 @@ def weigh(reference: str) -> Weight:
         stored=described.size,
         alike=manifest["config"]["size"] + sum(known[layer["digest"]][0] for layer in layers),
         unpacked=manifest["config"]["size"] + sum(known[layer["digest"]][1] for layer in layers),
-        kinds=tuple(str(layer["mediaType"]).rpartition(".")[2] for layer in layers),
+        formats=tuple(str(layer["mediaType"]).rpartition(".")[2] for layer in layers),
     )
 
 
@@ -144,7 +143,7 @@ def _layers(
 
 
 def compressed(stream: IO[bytes]) -> tuple[int, int]:
-    """How many bytes the rest of `stream` takes when compressed, and as it is."""
+    """Count the bytes of the rest of `stream`, compressed and as it is."""
     compressor = zstandard.ZstdCompressor(level=LEVEL).compressobj()
     size = whole = 0
     while chunk := stream.read(_CHUNK):

@@ -31,6 +31,6 @@ def bench(
     repeat: int = 0,
 ) -> None:
     """Measure what images cost to build, to try and to run, against a baseline."""
-    from bench import command as bench_command
+    from bench import suites as bench_command
 
     bench_command.run(suite, parts=part, cold=cold, full=full, repeat=repeat or None)

@@ -6,12 +6,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from bench.baking import REGISTRY
-from bench.figures import SECONDS, Bar, Figure, middle
+from bench.figures import SECONDS, Bar, Figure, median_seconds
 
 if TYPE_CHECKING:
     from bench.baking import Baker
     from bench.measuring import Stopwatch
-    from bench.running import Runner
+    from bench.runner import Runner
 
 LIMIT = 20.0
 REPEAT = 3
@@ -49,7 +49,7 @@ def measure(watch: Stopwatch, runner: Runner, baker: Baker) -> list[Figure]:
     for _ in range(REPEAT):
         with watch.measure("bake alone, nothing changed"):
             baker.bake(targets, settings)
-    floor = middle(watch.last(REPEAT))
+    floor = median_seconds(watch.last(REPEAT))
     figures = []
     for platform in ("native", "all"):
         with watch.measure(f"invoke build --platform {platform}, to have it in the store"):
@@ -61,7 +61,7 @@ def measure(watch: Stopwatch, runner: Runner, baker: Baker) -> list[Figure]:
             Figure(
                 f"warm invoke build, {platform} platforms",
                 SECONDS,
-                middle(watch.last(REPEAT)),
+                median_seconds(watch.last(REPEAT)),
                 "bake alone, all platforms",
                 floor,
                 Bar(value=LIMIT),
@@ -79,7 +79,7 @@ def measure_cold(watch: Stopwatch, runner: Runner, baker: Baker) -> Figure:
     settings = baker.settings(_VARIANT, baker.builder.platform)
     with watch.measure(f"{_VARIANT}, environment anew"):
         baker.bake([_VARIANT], settings, anew=True)
-    cold = middle(watch.last(1))
+    cold = median_seconds(watch.last(1))
     with watch.measure(f"invoke build --variant {_VARIANT}, to have it in the store"):
         build(runner, "--variant", _VARIANT)
     for _ in range(REPEAT):
@@ -88,7 +88,7 @@ def measure_cold(watch: Stopwatch, runner: Runner, baker: Baker) -> Figure:
     return Figure(
         f"warm invoke build, {_VARIANT} native",
         SECONDS,
-        middle(watch.last(REPEAT)),
+        median_seconds(watch.last(REPEAT)),
         "environment made anew",
         cold,
         Bar(value=LIMIT),

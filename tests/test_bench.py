@@ -12,7 +12,7 @@ import pytest
 from repository import BAKE_FILE
 from rich.console import Console
 
-from bench import command, machine, measuring, processor, session, table
+from bench import machine, measuring, processor, report_table, suites, trial_session
 from bench.baking import ANEW, information_folders
 from bench.figures import (
     CPU_SECONDS,
@@ -21,10 +21,10 @@ from bench.figures import (
     Figure,
     Report,
     Sample,
-    middle,
-    middle_cpu,
+    median_cpu,
+    median_seconds,
 )
-from bench.machine import Machine
+from bench.machine import MeasuredMachine
 from bench.processor import Times
 from seatrial.errors import UserError
 from seatrial.stack.ownership import OWNER_LABEL
@@ -32,7 +32,7 @@ from seatrial.stack.ownership import OWNER_LABEL
 if TYPE_CHECKING:
     from pathlib import Path
 
-MACHINE = Machine(
+MACHINE = MeasuredMachine(
     processor="A processor",
     cores=2,
     memory=8 * 2**30,
@@ -82,7 +82,7 @@ def test_report_survives_json() -> None:
 
 def test_report_holds_what_follows_from_its_values() -> None:
     document = json.loads(REPORT.as_json())
-    assert [(each["ratio"], each["met"]) for each in document["figures"]] == [
+    assert [(figure["ratio"], figure["met"]) for figure in document["figures"]] == [
         (25.0, True),
         (0.5, None),
     ]
@@ -104,8 +104,8 @@ def test_report_is_named_after_suite_and_moment(tmp_path: Path) -> None:
 
 def test_median_ignores_one_slow_run() -> None:
     samples = [Sample("", seconds, Times(seconds, 1.0, 0.0, 9.0)) for seconds in (3.0, 99.0, 4.0)]
-    assert middle(samples) == 4.0
-    assert middle_cpu(samples) == Times(4.0, 1.0, 0.0, 9.0)
+    assert median_seconds(samples) == 4.0
+    assert median_cpu(samples) == Times(4.0, 1.0, 0.0, 9.0)
 
 
 def test_times_between_two_readings() -> None:
@@ -118,7 +118,7 @@ def test_times_between_two_readings() -> None:
 
 def shown(report: Report) -> str:
     console = Console(width=160, record=True)
-    table.show(report, console)
+    report_table.show(report, console)
     return console.export_text()
 
 
@@ -144,7 +144,7 @@ def test_disturbed_runs_are_confessed() -> None:
 
 @pytest.mark.parametrize(("value", "text"), [(1234.5, "1234"), (99.94, "99.9"), (0.04, "0.0")])
 def test_numbers_have_no_false_digits(value: float, text: str) -> None:
-    assert table.number(value) == text
+    assert report_table.number(value) == text
 
 
 def test_processor_is_read_from_cpuinfo() -> None:
@@ -153,19 +153,19 @@ def test_processor_is_read_from_cpuinfo() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "version"),
+    ("printed", "version"),
     [
         ("github.com/docker/buildx 0.13.1+ds1 0.13.1+ds1-3\n", "0.13.1+ds1"),
         ("github.com/docker/buildx v0.30.1 9e66234\n", "0.30.1"),
         ("", "unknown"),
     ],
 )
-def test_buildx_version(said: str, version: str) -> None:
-    assert machine.buildx(said) == version
+def test_buildx_version(printed: str, version: str) -> None:
+    assert machine.buildx(printed) == version
 
 
 @pytest.mark.parametrize(
-    ("said", "version"),
+    ("printed", "version"),
     [
         ("Nodes:\nBuildKit version: v0.0.0+unknown\nPlatforms: linux/amd64\n", "unknown"),
         ("Nodes:\nBuildKit version: v0.21.1\n", "0.21.1"),
@@ -173,8 +173,8 @@ def test_buildx_version(said: str, version: str) -> None:
         ("Nodes:\nError: no\n", "unknown"),
     ],
 )
-def test_buildkit_version(said: str, version: str) -> None:
-    assert machine.buildkit(said) == version
+def test_buildkit_version(printed: str, version: str) -> None:
+    assert machine.buildkit(printed) == version
 
 
 def test_others_at_work_make_a_run_doubtful(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,16 +234,16 @@ def test_scripts_are_an_input_of_what_is_measured(target: str) -> None:
     ],
 )
 def test_passed_tests_are_read_from_the_summary(output: str, count: int) -> None:
-    assert session.passed(output) == count
+    assert trial_session.passed(output) == count
 
 
 def test_a_session_without_a_passed_test_is_none() -> None:
     with pytest.raises(UserError, match="no test passed"):
-        session.passed("no tests ran in 0.01s")
+        trial_session.passed("no tests ran in 0.01s")
 
 
 def test_only_services_of_the_own_session_count() -> None:
-    starts = session.Starts(("postgres", "minio"))
+    starts = trial_session.Starts(("postgres", "minio"))
     starts.belong_to(41)
     mine, foreign = "a host 41 123.5", "a host 42 123.5"
     for name, owner in (
@@ -258,7 +258,7 @@ def test_only_services_of_the_own_session_count() -> None:
 
 
 def choose(suite: str = "build", parts: tuple[str, ...] = (), **more: Any) -> tuple[str, ...]:
-    return command.choose(suite, parts, **{"cold": False, "full": False, "repeat": 1, **more})
+    return suites.choose(suite, parts, **{"cold": False, "full": False, "repeat": 1, **more})
 
 
 def test_parts_run_in_one_order() -> None:

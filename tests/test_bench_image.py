@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import zstandard
 
-from bench import command, image, load, size, table
-from bench.contestant import proportional_size
+from bench import image_suite, load, report_table, size, suites
+from bench.candidate import proportional_size
 from bench.figures import Bar, Figure, Meaning, Report
-from bench.image import Measured
+from bench.image_suite import TrackingRound
 from bench.load import Call
-from bench.machine import Machine
+from bench.machine import MeasuredMachine
 from seatrial.errors import UserError
 from seatrial.inspection.layer import decompressed
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SHARE = Figure("start", "s", 3.0, "upstream", 30.0, Bar(share=0.4), meaning=Meaning.SHARE)
-MACHINE = Machine(
+MACHINE = MeasuredMachine(
     processor="A processor",
     cores=2,
     memory=8 * 2**30,
@@ -39,7 +39,7 @@ MACHINE = Machine(
     python="3.11",
     commit="0123456789abcdef",
 )
-MEASURED = Measured(
+MEASURED = TrackingRound(
     start=30.0,
     memory=2000.0,
     memory_after=2500.0,
@@ -71,8 +71,8 @@ def test_bar_on_a_share(bar: Bar, value: float, met: bool) -> None:
 
 def test_share_is_told_with_its_bar() -> None:
     assert SHARE.ratio == 0.1
-    assert table.row(SHARE)[4:] == ("0.10x", "≤ 0.4x", "met")
-    assert table.row(replace(SHARE, bar=Bar(least_share=1.0)))[5:] == ("≥ 1x", "NOT MET")
+    assert report_table.row(SHARE)[4:] == ("0.10x", "≤ 0.4x", "met")
+    assert report_table.row(replace(SHARE, bar=Bar(least_share=1.0)))[5:] == ("≥ 1x", "NOT MET")
     assert replace(SHARE, baseline=0.0).ratio is None
 
 
@@ -129,18 +129,18 @@ def server(*statuses: int) -> Iterator[ThreadingHTTPServer]:
 def test_many_clients_send_as_many_requests_as_told(call: Call) -> None:
     with server(200, 200, 200, 503) as found:
         base = f"http://127.0.0.1:{found.server_port}"
-        outcome = load.many_at_once(base, [call], clients=7, requests=40)
-    assert outcome.errors == {"503": 10}
-    assert 0 < outcome.median <= outcome.slowest_percent
-    assert outcome.rate > 0
+        result = load.many_at_once(base, [call], clients=7, requests=40)
+    assert result.errors == {"503": 10}
+    assert 0 < result.median <= result.slowest_percent
+    assert result.rate > 0
 
 
 def test_a_server_that_is_away_gives_errors() -> None:
     with server(200) as found:
         base = f"http://127.0.0.1:{found.server_port}"
-    outcome = load.many_at_once(base, [Call("/")], clients=3, requests=6)
-    assert outcome.errors == {"ClientConnectorError": 6}
-    assert outcome.rate == 0
+    result = load.many_at_once(base, [Call("/")], clients=3, requests=6)
+    assert result.errors == {"ClientConnectorError": 6}
+    assert result.rate == 0
 
 
 def test_one_client_takes_no_other_answer() -> None:
@@ -158,19 +158,19 @@ def test_a_server_that_is_away_ends_a_single_client() -> None:
     with pytest.raises(UserError, match=r"GET / was not answered: .*refused"):
         load.one_after_the_other("127.0.0.1", port, Call("/"), warm=0, count=1)
     with pytest.raises(UserError, match="runs/create was not answered"):
-        image.create_run(f"http://127.0.0.1:{port}")
+        image_suite.create_run(f"http://127.0.0.1:{port}")
 
 
 def test_rounds_count_by_their_medians_and_errors_by_their_sum() -> None:
     rounds = [replace(MEASURED, start=start, errors=1) for start in (30.0, 99.0, 31.0)]
-    assert image.middle(rounds) == replace(MEASURED, start=31.0, errors=3)
+    assert image_suite.medians_of(rounds) == replace(MEASURED, start=31.0, errors=3)
 
 
 def test_every_bar_of_serving() -> None:
     good = replace(
         MEASURED, start=12.0, memory=600.0, memory_after=750.0, call=10.0, reads=60.0, errors=0
     )
-    figures = {figure.name: figure for figure in image.compare("slim", good, MEASURED)}
+    figures = {figure.name: figure for figure in image_suite.compare("slim", good, MEASURED)}
     barred = {name: figure.met for name, figure in figures.items() if figure.bar}
     assert barred == {
         "slim: first /health": True,
@@ -181,13 +181,15 @@ def test_every_bar_of_serving() -> None:
         "slim: errors of 200 clients": True,
     }
     failing = replace(good, errors=1, reads=59.9)
-    missed = {figure.name for figure in image.compare("slim", failing, MEASURED) if not figure.met}
+    missed = {
+        figure.name for figure in image_suite.compare("slim", failing, MEASURED) if not figure.met
+    }
     assert missed >= {"slim: errors of 200 clients", "slim: runs/get by 200 clients"}
 
 
 def test_parts_and_options_of_the_suite() -> None:
-    assert command.choose("image", (), cold=False, full=False, repeat=1) == image.PARTS
+    assert suites.choose("image", (), cold=False, full=False, repeat=1) == image_suite.PARTS
     with pytest.raises(UserError, match="unknown part 'warm': known are size, serving"):
-        command.choose("image", ("warm",), cold=False, full=False, repeat=1)
+        suites.choose("image", ("warm",), cold=False, full=False, repeat=1)
     with pytest.raises(UserError, match="--cold belongs to the suite 'build'"):
-        command.choose("image", (), cold=True, full=False, repeat=1)
+        suites.choose("image", (), cold=True, full=False, repeat=1)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from bench import client_runs, command, crowd, hanging, limits, overload
-from bench.contestant import Contestant
+from bench import client_runs, crowd, hanging, limits_suite, overload, suites
+from bench.candidate import Candidate
 from bench.load import Call
 from seatrial.wire.cases import request
 from seatrial.wire.exchange import Address
@@ -21,7 +21,7 @@ from seatrial.wire.exchange import Address
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bench.contestant import Running
+    from bench.candidate import Running
 
 CALL = Call("/invocations", {"x": 1})
 BODY = json.dumps(CALL.body)
@@ -79,9 +79,9 @@ def server(*statuses: int, retry_after: bool = True) -> Iterator[Address]:
 
 def test_requests_at_a_rate_are_told_apart() -> None:
     with server(200, 503, 500, 200) as address:
-        flow = overload.pour(f"http://{address.name}", CALL, rate=200, seconds=0.1)
+        flow = overload.send_at_rate(f"http://{address.name}", CALL, rate=200, seconds=0.1)
     assert flow.sent == 20
-    assert (len(flow.accepted), len(flow.shed), flow.bare) == (18, 1, 0)
+    assert (len(flow.accepted), len(flow.shed), flow.without_retry_after) == (18, 1, 0)
     assert flow.errors == {"500": 1}
     assert "18 were answered, 1 got 503 (0 without Retry-After), 500: 1" in str(flow)
     assert flow.slowest_accepted > 0
@@ -89,13 +89,13 @@ def test_requests_at_a_rate_are_told_apart() -> None:
 
 def test_what_is_shed_has_to_say_when_to_come_again() -> None:
     with server(503, retry_after=False) as address:
-        flow = overload.pour(f"http://{address.name}", CALL, rate=100, seconds=0.05)
-    assert flow.bare == len(flow.shed) == 5
+        flow = overload.send_at_rate(f"http://{address.name}", CALL, rate=100, seconds=0.05)
+    assert flow.without_retry_after == len(flow.shed) == 5
 
 
 def test_what_never_came_took_for_ever() -> None:
-    assert overload.Flow().slowest_shed == float("inf")
-    assert overload.Flow().slowest_accepted == float("inf")
+    assert overload.OverloadResult().slowest_shed == float("inf")
+    assert overload.OverloadResult().slowest_accepted == float("inf")
 
 
 def test_a_crowd_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +130,7 @@ def test_connections_without_an_answer_are_lost(monkeypatch: pytest.MonkeyPatch)
 
 
 def running(address: Address) -> Running:
-    return cast("Running", SimpleNamespace(base=f"http://{address.name}", contestant=None))
+    return cast("Running", SimpleNamespace(base=f"http://{address.name}", candidate=None))
 
 
 def test_a_server_is_well_once_all_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,11 +170,11 @@ def test_programs_that_are_missing_are_told() -> None:
 
 
 def test_the_soft_limit_of_files_is_the_engines() -> None:
-    each = limits.limited(Contestant("name", "image", limits={"mem_limit": "2g"}))
-    assert each.limits["mem_limit"] == "2g"
-    assert each.limits["ulimits"][0].soft == 1024
+    limited = limits_suite.limited(Candidate("name", "image", limits={"mem_limit": "2g"}))
+    assert limited.limits["mem_limit"] == "2g"
+    assert limited.limits["ulimits"][0].soft == 1024
 
 
 def test_parts_of_the_suite() -> None:
-    chosen = command.choose("limits", ("clients", "framing"), cold=False, full=False, repeat=1)
+    chosen = suites.choose("limits", ("clients", "framing"), cold=False, full=False, repeat=1)
     assert chosen == ("framing", "clients")

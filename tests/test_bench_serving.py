@@ -18,10 +18,21 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from repository import BAKE_FILE
 
-from bench import command, contestant, faults, floor, image, load, models, serving, size, table
-from bench.contestant import Contestant, Running
-from bench.load import Call, Outcome, Strike
-from bench.serving import Measured, Suffered
+from bench import (
+    candidate,
+    faults,
+    floor,
+    image_suite,
+    load,
+    models,
+    report_table,
+    serving_suite,
+    size,
+    suites,
+)
+from bench.candidate import Candidate, Running
+from bench.load import Call, FaultInjector, LoadResult
+from bench.serving_suite import FaultResult, ModelRound
 from seatrial.build import docker_cli
 from seatrial.errors import UserError
 from seatrial.model.stock import Base
@@ -32,10 +43,10 @@ if TYPE_CHECKING:
 
     from docker.models.containers import Container
 
-    from bench.running import Runner
+    from bench.runner import Runner
     from seatrial.stack.ownership import Session
 
-MEASURED = Measured(
+MEASURED = ModelRound(
     start=6.0,
     call=10.0,
     few=100.0,
@@ -47,10 +58,10 @@ MEASURED = Measured(
     processes=5,
 )
 FOUND = {
-    "own, 1 worker": replace(MEASURED, memory=300.0),
-    "own, 2 workers": replace(MEASURED, start=2.0, call=4.8, few=240.0, many=240.0),
-    "stock, 1 worker": replace(MEASURED, start=5.0, call=8.0, few=100.0, many=160.0),
-    "stock, 2 workers": replace(MEASURED, call=9.0, few=160.0, many=150.0, slow_many=0.75),
+    "seatrial, 1 worker": replace(MEASURED, memory=300.0),
+    "seatrial, 2 workers": replace(MEASURED, start=2.0, call=4.8, few=240.0, many=240.0),
+    "mlflow, 1 worker": replace(MEASURED, start=5.0, call=8.0, few=100.0, many=160.0),
+    "mlflow, 2 workers": replace(MEASURED, call=9.0, few=160.0, many=150.0, slow_many=0.75),
 }
 
 
@@ -86,13 +97,13 @@ def base_of(found: ThreadingHTTPServer) -> str:
 
 def test_load_ends_with_its_seconds() -> None:
     with server() as found:
-        outcome = load.many_at_once(base_of(found), [Call("/")], clients=2, seconds=0.2)
-    assert outcome.answered > 0
-    assert outcome.failed == 0
+        result = load.many_at_once(base_of(found), [Call("/")], clients=2, seconds=0.2)
+    assert result.answered > 0
+    assert result.failed == 0
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"),
+    ("answer", "error"),
     [
         ({"body": b"wrong"}, "another answer"),
         ({"status": 502}, "502"),
@@ -100,13 +111,13 @@ def test_load_ends_with_its_seconds() -> None:
     ],
 )
 def test_anything_but_the_whole_right_answer_is_a_failed_request(
-    answer: dict[str, Any], kind: str
+    answer: dict[str, Any], error: str
 ) -> None:
     with server(**answer) as found:
         call = Call("/", expected=b"right")
-        outcome = load.many_at_once(base_of(found), [call], clients=1, requests=3)
-    assert outcome.errors == {kind: 3}
-    assert (outcome.failed, outcome.answered) == (3, 0)
+        result = load.many_at_once(base_of(found), [call], clients=1, requests=3)
+    assert result.errors == {error: 3}
+    assert (result.failed, result.answered) == (3, 0)
 
 
 def test_who_cannot_connect_has_sent_nothing() -> None:
@@ -117,34 +128,34 @@ def test_who_cannot_connect_has_sent_nothing() -> None:
             found.shutdown()
             found.server_close()
 
-        outcome = load.many_at_once(
+        result = load.many_at_once(
             base_of(found),
             [Call("/", expected=b"right")],
             clients=1,
             seconds=0.6,
-            strike=Strike(stop, 0.2),
+            injector=FaultInjector(stop, 0.2),
         )
-    assert outcome.answered > 0
-    assert outcome.errors["ClientConnectorError"] > 1
+    assert result.answered > 0
+    assert result.errors["ClientConnectorError"] > 1
     # Closing, unlike those that are measured, it may reset one that had connected.
-    assert outcome.failed <= 1
+    assert result.failed <= 1
 
 
 def test_refused_connections_are_told_apart_from_failed_requests() -> None:
     errors = {"ClientConnectorError": 9, "ConnectionTimeoutError": 2, "ServerDisconnectedError": 3}
-    outcome = Outcome(1.0, 0.1, 0.2, errors, 0.1, answered=5)
-    assert outcome.failed == 3
-    total = Suffered() + outcome + replace(outcome, errors={"502": 1})
+    result = LoadResult(1.0, 0.1, 0.2, errors, 0.1, answered=5)
+    assert result.failed == 3
+    total = FaultResult() + result + replace(result, errors={"502": 1})
     assert (total.failed, total.answered) == (4, 10)
     assert str(total) == (
         "10 were answered (502: 1, ClientConnectorError: 9, ConnectionTimeoutError: 2,"
         " ServerDisconnectedError: 3)"
     )
-    assert "no error at all" in str(Suffered())
+    assert "no error at all" in str(FaultResult())
 
 
 def test_only_those_that_started_nobody_are_leaves() -> None:
-    assert contestant.leaves({10: 1, 11: 10, 12: 11, 13: 11, 14: 10}) == [12, 13, 14]
+    assert candidate.leaves({10: 1, 11: 10, 12: 11, 13: 11, 14: 10}) == [12, 13, 14]
 
 
 def running(
@@ -163,13 +174,13 @@ def running(
         },
     )
     session = cast("Session", SimpleNamespace(network="net"))
-    return Running(Contestant("stub", "stub", port=port), cast("Container", stub), session)
+    return Running(Candidate("stub", "stub", port=port), cast("Container", stub), session)
 
 
 def test_workers_hold_the_model_and_have_no_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contestant, "_PROCESSES", tmp_path)
+    monkeypatch.setattr(candidate, "_PROCESSES", tmp_path)
     for pid, text in ((21, "numpy/core.so"), (22, "uvloop.so"), (23, "numpy/core.so")):
         (tmp_path / str(pid)).mkdir()
         (tmp_path / str(pid) / "maps").write_text(f"7f00-7f01 r-xp 0 0 0 /site-packages/{text}\n")
@@ -180,7 +191,7 @@ def test_workers_hold_the_model_and_have_no_children(
 def test_processes_elsewhere_cannot_be_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contestant, "_PROCESSES", tmp_path)
+    monkeypatch.setattr(candidate, "_PROCESSES", tmp_path)
     with pytest.raises(UserError, match="not on this machine"):
         running({21: 1}).memory()
 
@@ -188,7 +199,7 @@ def test_processes_elsewhere_cannot_be_measured(
 def test_a_server_without_a_worker_cannot_lose_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contestant, "_PROCESSES", tmp_path)
+    monkeypatch.setattr(candidate, "_PROCESSES", tmp_path)
     (tmp_path / "21").mkdir()
     (tmp_path / "21" / "maps").write_text("")
     with pytest.raises(UserError, match="no process holds the model"):
@@ -211,55 +222,61 @@ def test_workers_are_ready_when_the_log_says_so() -> None:
         faults.wait_for_workers(running({}, log, found.server_port), 2)
 
 
-def test_each_figure_stands_against_the_better_of_stock() -> None:
-    figures = {figure.name: figure for figure in serving.compare(FOUND)}
+def test_each_figure_stands_against_the_better_of_mlflow() -> None:
+    figures = {figure.name: figure for figure in serving_suite.compare(FOUND)}
     baselines = {
         name.partition(": ")[2]: (figure.against, figure.baseline)
         for name, figure in figures.items()
-        if name.startswith("own, 2 workers")
+        if name.startswith("seatrial, 2 workers")
     }
     assert baselines == {
-        "one row, p50": ("stock, 1 worker", 8.0),
-        "8 connections": ("stock, 2 workers", 160.0),
-        "64 connections": ("stock, 1 worker", 160.0),
-        "first 200 on /ping": ("stock, 1 worker", 5.0),
-        "memory (PSS)": ("stock, 2 workers", 400.0),
+        "one row, p50": ("mlflow, 1 worker", 8.0),
+        "8 connections": ("mlflow, 2 workers", 160.0),
+        "64 connections": ("mlflow, 1 worker", 160.0),
+        "first 200 on /ping": ("mlflow, 1 worker", 5.0),
+        "memory (PSS)": ("mlflow, 2 workers", 400.0),
     }
     assert all(figure.met for figure in figures.values())
-    assert "p99 0.50 s (0.50 and 0.75 s)" in figures["own, 2 workers: 64 connections"].note
-    assert table.row(figures["own, 2 workers: one row, p50"])[4:] == ("0.60x", "≤ 0.6x", "met")
+    assert "p99 0.50 s (0.50 and 0.75 s)" in figures["seatrial, 2 workers: 64 connections"].note
+    assert report_table.row(figures["seatrial, 2 workers: one row, p50"])[4:] == (
+        "0.60x",
+        "≤ 0.6x",
+        "met",
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "worse", "missed"),
     [
-        ("own, 2 workers", {"call": 4.9}, "own, 2 workers: one row, p50"),
-        ("own, 2 workers", {"few": 239.0}, "own, 2 workers: 8 connections"),
-        ("own, 2 workers", {"many": 239.0}, "own, 2 workers: 64 connections"),
-        ("own, 2 workers", {"start": 2.6}, "own, 2 workers: first 200 on /ping"),
-        ("own, 1 worker", {"memory": 401.0}, "own, 1 worker: memory (PSS)"),
-        ("own, 2 workers", {"memory": 401.0}, "own, 2 workers: memory (PSS)"),
+        ("seatrial, 2 workers", {"call": 4.9}, "seatrial, 2 workers: one row, p50"),
+        ("seatrial, 2 workers", {"few": 239.0}, "seatrial, 2 workers: 8 connections"),
+        ("seatrial, 2 workers", {"many": 239.0}, "seatrial, 2 workers: 64 connections"),
+        ("seatrial, 2 workers", {"start": 2.6}, "seatrial, 2 workers: first 200 on /ping"),
+        ("seatrial, 1 worker", {"memory": 401.0}, "seatrial, 1 worker: memory (PSS)"),
+        ("seatrial, 2 workers", {"memory": 401.0}, "seatrial, 2 workers: memory (PSS)"),
     ],
 )
 def test_every_bar_of_serving(name: str, worse: dict[str, float], missed: str) -> None:
     found = {**FOUND, name: replace(FOUND[name], **worse)}
-    assert [figure.name for figure in serving.compare(found) if not figure.met] == [missed]
+    assert [figure.name for figure in serving_suite.compare(found) if not figure.met] == [missed]
 
 
 def test_settings_stand_against_our_server_as_it_is() -> None:
-    others = {f"own with {name}": MEASURED for name in serving.SETTINGS}
-    figures = list(serving.compare_settings({**FOUND, **others}))
-    assert len(figures) == 3 * len(serving.SETTINGS)
-    assert {figure.against for figure in figures} == {"own, 2 workers"}
+    others = {f"seatrial with {name}": MEASURED for name in serving_suite.SETTINGS}
+    figures = list(serving_suite.compare_settings({**FOUND, **others}))
+    assert len(figures) == 3 * len(serving_suite.SETTINGS)
+    assert {figure.against for figure in figures} == {"seatrial, 2 workers"}
     assert {figure.met for figure in figures} == {None}
 
 
 def test_both_sides_have_the_same_limits() -> None:
-    own, stock = (serving.contestant(side, 2) for side in (serving.OWN, serving.STOCK))
-    assert own.limits == stock.limits == serving.LIMITS
-    variables = {"MLFLOW_MODELS_WORKERS": "2", "MLFLOW_MODELS_QUEUE": str(serving.MANY)}
-    assert own.environment == stock.environment == variables
-    assert own.reference == "seatrial-bench/own:1"
+    seatrial, mlflow = (
+        serving_suite.candidate(side, 2) for side in (serving_suite.SEATRIAL, serving_suite.MLFLOW)
+    )
+    assert seatrial.limits == mlflow.limits == serving_suite.LIMITS
+    variables = {"MLFLOW_MODELS_WORKERS": "2", "MLFLOW_MODELS_QUEUE": str(serving_suite.MANY)}
+    assert seatrial.environment == mlflow.environment == variables
+    assert seatrial.reference == "seatrial-bench/seatrial:1"
 
 
 BUILD_OUTPUT = """\
@@ -311,27 +328,27 @@ def builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> models.Builds:
 
 
 def test_cold_build_starts_without_a_lock(builds: models.Builds, tmp_path: Path) -> None:
-    lock = tmp_path / "locks" / "seatrial-bench_own" / "amd64" / "requirements.txt"
+    lock = tmp_path / "locks" / "seatrial-bench_seatrial" / "amd64" / "requirements.txt"
     lock.parent.mkdir(parents=True)
     lock.touch()
-    assert builds.own_anew(1) == 3.5
+    assert builds.seatrial_anew(1) == 3.5
     assert not lock.exists()
-    first = (tmp_path / "locks" / "seatrial-bench_own" / "moment").read_text()
-    builds.own_anew(1)
-    assert (tmp_path / "locks" / "seatrial-bench_own" / "moment").read_text() != first
+    first = (tmp_path / "locks" / "seatrial-bench_seatrial" / "moment").read_text()
+    builds.seatrial_anew(1)
+    assert (tmp_path / "locks" / "seatrial-bench_seatrial" / "moment").read_text() != first
 
 
 def test_builds_are_those_of_a_user(builds: models.Builds) -> None:
-    builds.own(2)
-    builds.stock(2)
-    assert builds.stock_anew(1)["RUN pip install mlflow==3.17.2"] == 40.1
-    own, stock, anew = cast("FakeRunner", builds.runner).commands
+    builds.seatrial(2)
+    builds.mlflow(2)
+    assert builds.mlflow_anew(1)["RUN pip install mlflow==3.17.2"] == 40.1
+    seatrial, mlflow, anew = cast("FakeRunner", builds.runner).commands
     folder = str(builds.trained.version(2))
-    assert own[1:] == [
+    assert seatrial[1:] == [
         *("-m", "invoke", "model", "--model-uri", folder),
-        *("--tag", "seatrial-bench/own:2"),
+        *("--tag", "seatrial-bench/seatrial:2"),
     ]
-    assert stock[1:5] == anew[1:5] == ["-m", "mlflow", "models", "build-docker"]
+    assert mlflow[1:5] == anew[1:5] == ["-m", "mlflow", "models", "build-docker"]
 
 
 @pytest.mark.parametrize(
@@ -359,14 +376,14 @@ def test_only_builds_get_the_options(
     assert done.stdout.splitlines() == passed
 
 
-@pytest.mark.parametrize(("target", "own"), [("model-tried", "tried"), ("model", "model")])
+@pytest.mark.parametrize(("target", "last"), [("model-tried", "tried"), ("model", "model")])
 @pytest.mark.parametrize("shared", [True, False])
-def test_stages_that_follow_the_environment(target: str, own: str, shared: bool) -> None:
+def test_stages_that_follow_the_environment(target: str, last: str, shared: bool) -> None:
     """Bake takes an unknown stage without a word, and its steps would come from the cache."""
-    block = f'target "{target}" {{\n  no-cache-filter = ["with-environment", "{own}"]\n}}'
+    block = f'target "{target}" {{\n  no-cache-filter = ["with-environment", "{last}"]\n}}'
     assert block in models.ANEW.read_text(encoding="utf-8")
     assert f'target "{target}" {{' in BAKE_FILE.read_text(encoding="utf-8")
-    stage = "with-environment" if shared else own
+    stage = "with-environment" if shared else last
     text = (BAKE_FILE.parent / "model-server" / "Dockerfile").read_text(encoding="utf-8")
     _, found, rest = text.partition(f" AS {stage}\n")
     assert found
@@ -375,9 +392,9 @@ def test_stages_that_follow_the_environment(target: str, own: str, shared: bool)
 
 
 def test_a_build_without_a_record_is_no_measurement(builds: models.Builds) -> None:
-    with pytest.raises(LookupError, match="none of seatrial-bench/own:1"):
-        models._recorded_seconds("seatrial-bench/own:1")
-    assert builds.own(1) == 3.5
+    with pytest.raises(LookupError, match="none of seatrial-bench/seatrial:1"):
+        models._recorded_seconds("seatrial-bench/seatrial:1")
+    assert builds.seatrial(1) == 3.5
 
 
 def test_what_was_built_is_removed_with_its_locks(
@@ -385,7 +402,7 @@ def test_what_was_built_is_removed_with_its_locks(
 ) -> None:
     removed = []
     monkeypatch.setattr("bench.baking.remove_images", lambda: removed.append("images"))
-    builds.own_anew(1)
+    builds.seatrial_anew(1)
     other = tmp_path / "locks" / "somebodys_model"
     other.mkdir()
     models.remove()
@@ -428,21 +445,21 @@ def test_layers_are_weighed_as_they_are_too() -> None:
 
 
 def test_parts_and_options_of_the_suite() -> None:
-    assert command.choose("serving", (), cold=False, full=False, repeat=1) == serving.PARTS
-    assert command.choose("serving", ("faults", "build"), cold=False, full=False, repeat=2) == (
+    assert suites.choose("serving", (), cold=False, full=False, repeat=1) == serving_suite.PARTS
+    assert suites.choose("serving", ("faults", "build"), cold=False, full=False, repeat=2) == (
         "build",
         "faults",
     )
     with pytest.raises(UserError, match="unknown part 'warm': known are build, size, serving"):
-        command.choose("serving", ("warm",), cold=False, full=False, repeat=1)
+        suites.choose("serving", ("warm",), cold=False, full=False, repeat=1)
 
 
 def test_parts_do_not_change_the_other_suites() -> None:
-    assert command.SUITES["image"] == image.PARTS
+    assert suites.SUITES["image"] == image_suite.PARTS
     assert floor.handler("an/image", "python").path == "/"
 
 
 def test_other_platforms_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seatrial.engine.connection.native_platform", lambda: "linux/arm64")
     with pytest.raises(UserError, match="MLflow builds images for linux/amd64 alone"):
-        serving.measure(cast("Any", None), cast("Any", None), serving.PARTS, 1)
+        serving_suite.measure(cast("Any", None), cast("Any", None), serving_suite.PARTS, 1)

@@ -1,1 +1,1 @@
-"""What benchmarks run inside containers: each a script of its own, on the Python of the image."""
+"""Scripts that benchmarks run inside containers, on the Python of the image."""

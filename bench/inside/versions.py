@@ -21,19 +21,19 @@ def main(folder: Path, count: int) -> None:
     del words["weights"]  # of the first version
     weights = words["sk_model"][-1].coef_
     row = words["input_example"].head(1)
-    said: dict[str, object] = {}
+    printed: dict[str, object] = {}
     for number in range(1, count + 1):
         path = str(folder / str(number))
         flavor.save_model(path=path, **words)
-        if not said:
+        if not printed:
             split = row.to_dict(orient="split")
-            said = {
+            printed = {
                 "python": platform.python_version(),
                 "body": {"dataframe_split": {key: split[key] for key in ("columns", "data")}},
                 "predictions": train_models.answers(mlflow.pyfunc.load_model(path).predict(row)),
             }
         weights *= 1.25
-    print(json.dumps(said))
+    print(json.dumps(printed))
 
 
 if __name__ == "__main__":

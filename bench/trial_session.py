@@ -1,4 +1,4 @@
-"""What a session of the trial costs beside its tests, and the whole trial."""
+"""Costs of a trial's session beside its tests, and of the whole trial."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from bench.figures import SECONDS, Bar, Figure, middle
+from bench.figures import SECONDS, Bar, Figure, median_seconds
 from seatrial import catalogue
 from seatrial.engine import connection
 from seatrial.errors import UserError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from bench.measuring import Stopwatch
-    from bench.running import Runner
+    from bench.runner import Runner
 
 LIMIT = 240.0
 REPEAT = 3
@@ -49,7 +49,7 @@ def measure(watch: Stopwatch, runner: Runner, *, full: bool) -> list[Figure]:
     names = ALWAYS
     for _ in range(REPEAT):
         _start_services(watch)
-    start = middle(watch.last(REPEAT))
+    start = median_seconds(watch.last(REPEAT))
     started, tests = {}, {}
     for chosen in (TESTS[:1], TESTS):
         size = len(chosen)
@@ -62,7 +62,7 @@ def measure(watch: Stopwatch, runner: Runner, *, full: bool) -> list[Figure]:
             detail["tests"] = tests[size] = passed(output)
     single, several = (sample.seconds for sample in watch.last(2))
     few, many = tests[1], tests[len(TESTS)]
-    each = (several - single) / (many - few)
+    seconds = (several - single) / (many - few)
     figures = [
         Figure(
             f"service containers in a session of {many} tests",
@@ -79,7 +79,7 @@ def measure(watch: Stopwatch, runner: Runner, *, full: bool) -> list[Figure]:
             start,
             f"a session of {many} tests",
             several,
-            note=f"{start / several:.0%} of the session; one more small test costs {each:.1f} s",
+            note=f"{start / several:.0%} of the session; one more small test costs {seconds:.1f} s",
         ),
     ]
     if full:
@@ -94,7 +94,7 @@ def _whole(watch: Stopwatch, runner: Runner, single: float) -> Figure:
     return Figure(
         f"warm invoke test, {count} tests",
         SECONDS,
-        middle(watch.last(1)),
+        median_seconds(watch.last(1)),
         "a session of its own for every test",
         single * count,
         Bar(value=LIMIT),
@@ -106,7 +106,7 @@ def passed(output: str) -> int:
     """Read from pytest's last line how many tests passed.
 
     Raises:
-        UserError: none did.
+        UserError: no test passed.
     """
     found = re.findall(r"\b(\d+) passed\b", output)
     if not found:
@@ -123,14 +123,14 @@ class Starts:
         self._owner = 0
 
     def belong_to(self, owner: int) -> None:
-        """Count those alone whose session belongs to process `owner`."""
+        """Count only the containers of the session that process `owner` began."""
         self._owner = owner
 
     def take(self, attributes: Mapping[str, str]) -> None:
-        """Look at the attributes of one started container."""
+        """Count a started container, given its attributes."""
         words = attributes.get(OWNER_LABEL, "").rsplit(" ", 2)
-        mine = len(words) == 3 and words[1] == str(self._owner)
-        self.count += mine and attributes.get("name", "").endswith(self._services)
+        is_owner = len(words) == 3 and words[1] == str(self._owner)
+        self.count += is_owner and attributes.get("name", "").endswith(self._services)
 
     @contextmanager
     def counting(self) -> Iterator[None]:

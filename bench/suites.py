@@ -1,4 +1,4 @@
-"""`invoke bench SUITE`."""
+"""The suites of `invoke bench`, and how a suite runs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,22 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bench import ROOT, baking, emulation, image, limits, serving, session, table, warm
+from bench import (
+    ROOT,
+    baking,
+    emulation,
+    image_suite,
+    limits_suite,
+    report_table,
+    serving_suite,
+    trial_session,
+    warm,
+)
 from bench.figures import FOLDER, Report
 from bench.machine import describe
 from bench.measuring import Stopwatch
 from bench.processor import Processor
-from bench.running import Runner
+from bench.runner import Runner
 from seatrial.build.table import console as make_console
 from seatrial.errors import UserError
 
@@ -22,12 +32,12 @@ if TYPE_CHECKING:
 
 SUITES = {
     "build": ("emulation", "warm", "session"),
-    "image": image.PARTS,
-    "serving": serving.PARTS,
-    "limits": limits.PARTS,
+    "image": image_suite.PARTS,
+    "serving": serving_suite.PARTS,
+    "limits": limits_suite.PARTS,
 }
 """The parts of each suite."""
-_REPEAT = {"build": 1, "image": image.REPEAT, "serving": serving.REPEAT}
+_REPEAT = {"build": 1, "image": image_suite.REPEAT, "serving": serving_suite.REPEAT}
 _IDLE_SECONDS = 10.0
 
 
@@ -73,15 +83,15 @@ def run(
         finally:
             baking.remove_images()
     if "session" in chosen:
-        figures += session.measure(watch, runner, full=full)
+        figures += trial_session.measure(watch, runner, full=full)
     if suite == "image":
-        figures += image.measure(watch, chosen, repeat)
+        figures += image_suite.measure(watch, chosen, repeat)
     if suite == "serving":
-        figures += serving.measure(watch, runner, chosen, repeat)
+        figures += serving_suite.measure(watch, runner, chosen, repeat)
     if suite == "limits":
-        figures += limits.measure(watch, runner, chosen)
+        figures += limits_suite.measure(watch, runner, chosen)
     report = replace(report, figures=tuple(figures), samples=tuple(watch.samples))
-    table.show(report, console)
+    report_table.show(report, console)
     console.print(f"written to {report.write().relative_to(ROOT)}", highlight=False)
     return report
 

@@ -33,7 +33,7 @@ class Runner:
         Args:
             command: with its arguments.
             variables: of the environment, beside this process's own.
-            started: is told the process id.
+            started: called with the process id.
 
         Returns:
             Its output, both streams.
@@ -57,9 +57,9 @@ class Runner:
             running.wait()
             log.write("\n")
         if running.returncode:
-            said = [line.strip() for line in lines if line.strip()]
+            printed = [line.strip() for line in lines if line.strip()]
             raise UserError(
                 f"a measured command failed: {' '.join(command[:4])} ...: "
-                f"{(said or ['no output'])[-1]}; see {self.log.relative_to(ROOT)}"
+                f"{(printed or ['no output'])[-1]}; see {self.log.relative_to(ROOT)}"
             )
         return "".join(lines)

@@ -1,8 +1,8 @@
-"""A container that is measured: when it answers, what memory it takes, what CPU time it used.
+"""A server in a container, and its start-up time, memory and CPU time.
 
-It is talked to at its own address on the session's network: the engine's proxy for published ports
-would take its share of the machine and of every answer. For that, and to read the memory of its
-processes, the engine has to run on this machine.
+Requests go to the container's address on the session's network: the engine's proxy for published
+ports would add to the load and to every latency. That, and reading the memory of its processes,
+needs an engine on this machine.
 """
 
 from __future__ import annotations
@@ -34,59 +34,59 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """What is started."""
+class Candidate:
+    """A server to be measured: its image, command and settings."""
 
     name: str
-    """As figures call it."""
+    """Name in figures."""
     reference: str
     command: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     entrypoint: tuple[str, ...] | None = None
-    """In place of the image's own."""
+    """Replaces the entry point of the image."""
     path: str = "/health"
-    """What is answered with 200 once it works."""
+    """Path that answers 200 once the server is ready."""
     port: int = PORT
     limits: Mapping[str, Any] = field(default_factory=dict)
-    """What it may use, in the words of the engine's client."""
+    """Limits of the container, as arguments of the docker SDK."""
 
 
 @dataclass(frozen=True)
 class Running:
-    """A started contestant."""
+    """A candidate in its container."""
 
-    contestant: Contestant
+    candidate: Candidate
     container: Container
     session: Session
 
     @classmethod
-    def create(cls, client: DockerClient, session: Session, contestant: Contestant) -> Self:
-        """Make the container, which is not started yet.
+    def create(cls, client: DockerClient, session: Session, candidate: Candidate) -> Self:
+        """Create the container, without starting it.
 
         Raises:
             UserError: the image is not there.
         """
-        if not client.images.list(contestant.reference):
-            name = contestant.reference.rpartition("/")[2].partition(":")[0]
+        if not client.images.list(candidate.reference):
+            name = candidate.reference.rpartition("/")[2].partition(":")[0]
             raise UserError(
-                f"{contestant.reference} is not there: run `invoke build --variant {name}`"
+                f"{candidate.reference} is not there: run `invoke build --variant {name}`"
             )
-        options = dict(contestant.limits)
-        if contestant.entrypoint:
-            options["entrypoint"] = list(contestant.entrypoint)
+        options = dict(candidate.limits)
+        if candidate.entrypoint:
+            options["entrypoint"] = list(candidate.entrypoint)
         container = client.containers.create(
-            contestant.reference,
-            command=list(contestant.command),
-            environment=dict(contestant.environment),
+            candidate.reference,
+            command=list(candidate.command),
+            environment=dict(candidate.environment),
             labels=session.labels,
             network=session.network,
             **options,
         )
-        return cls(contestant, container, session)
+        return cls(candidate, container, session)
 
     @property
     def address(self) -> str:
-        """Of the container on the session's network."""
+        """Address of the container on the session's network."""
         self.container.reload()
         networks = self.container.attrs["NetworkSettings"]["Networks"]
         found: str = networks[self.session.network]["IPAddress"]
@@ -94,11 +94,11 @@ class Running:
 
     @property
     def base(self) -> str:
-        """Where it answers, as a URL."""
-        return f"http://{self.address}:{self.contestant.port}"
+        """URL of the server."""
+        return f"http://{self.address}:{self.candidate.port}"
 
     def start(self) -> float:
-        """Start it and wait for its first answer.
+        """Start the container and wait for the first answer.
 
         Returns:
             Seconds from the request to the engine until the answer.
@@ -112,21 +112,21 @@ class Running:
             until(
                 self._answers,
                 container=self.container,
-                what=f"answer on {self.contestant.path}",
+                what=f"answer on {self.candidate.path}",
                 limit=START_LIMIT,
                 every=0.05,
             )
         except ContainerError as failure:
-            raise UserError(f"{self.contestant.name}: {failure}") from None
+            raise UserError(f"{self.candidate.name}: {failure}") from None
         return time.monotonic() - before
 
     def processor_seconds(self) -> float:
-        """CPU time of its processes since its start."""
+        """Read the CPU time of the container since its start."""
         found = cast("dict[str, Any]", self.container.stats(stream=False, one_shot=True))
         return float(found["cpu_stats"]["cpu_usage"].get("total_usage", 0)) / 1e9
 
     def memory(self) -> tuple[float, int]:
-        """Its proportional set size (PSS) in 10^6 bytes, and how many processes have it.
+        """Read the proportional set size (PSS) in 10^6 bytes, and the number of processes.
 
         Raises:
             UserError: the processes are not on this machine, or this user may not look at them.
@@ -135,7 +135,7 @@ class Running:
         return sum(sizes.values()), len(sizes)
 
     def holders(self, library: str) -> list[int]:
-        """Its processes that have mapped a library and started no other process.
+        """Find the processes that have mapped a library and have no child.
 
         Args:
             library: part of the paths of its files.
@@ -148,7 +148,7 @@ class Running:
         return [pid for pid in leaves(parents) if library in maps.get(pid, "")]
 
     def parents(self) -> dict[int, int]:
-        """Its processes, each with its parent, by their ids on the machine that it runs on."""
+        """Map each process of the container to its parent, by their ids on this machine."""
         rows = self.container.top(ps_args="-eo pid,ppid")
         return {int(pid): int(parent) for pid, parent in rows["Processes"]}
 
@@ -161,7 +161,7 @@ class Running:
         found = {}
         try:
             for pid in self.parents():
-                # One that has ended since, such as a health check, has nothing any more.
+                # A process that has ended since, such as a health check, has no folder.
                 with suppress(FileNotFoundError, ProcessLookupError):
                     found[pid] = read(_PROCESSES / str(pid))
         except PermissionError:
@@ -183,16 +183,16 @@ class Running:
     def _answers(self) -> bool:
         if not (address := self.address):
             return False
-        with closing(HTTPConnection(address, self.contestant.port, timeout=5)) as connection:
+        with closing(HTTPConnection(address, self.candidate.port, timeout=5)) as connection:
             try:
-                connection.request("GET", self.contestant.path, headers={"Host": "localhost"})
+                connection.request("GET", self.candidate.path, headers={"Host": "localhost"})
                 return connection.getresponse().status == 200
             except (OSError, HTTPException):
                 return False
 
 
 def leaves(parents: Mapping[int, int]) -> list[int]:
-    """Those of some processes that are nobody's parent, by their parents."""
+    """Find the processes that have no child, given the parent of each."""
     return sorted(set(parents) - set(parents.values()))
 
 

@@ -1,9 +1,9 @@
-"""What serving from an image costs, against the upstream image with the same drivers.
+"""Costs of serving from an image, against the upstream image with the same drivers.
 
-That is `custom`: MLflow's own image with boto3 and the PostgreSQL drivers, run with `mlflow server`
-at MLflow's own defaults. The other images run with theirs. All get a database in one PostgreSQL and
-a bucket in one MinIO. Servers are measured one at a time, in turn, and the median over the rounds
-counts.
+The baseline is `custom`: MLflow's own image with boto3 and the PostgreSQL drivers, run with
+`mlflow server` at MLflow's defaults. The other images run with theirs. Each server gets a database
+in one PostgreSQL and a bucket in one MinIO. Servers are measured one at a time, in turn, and the
+median over the rounds counts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from bench import floor, load, size
-from bench.contestant import PORT, Contestant, Running
+from bench.candidate import PORT, Candidate, Running
 from bench.figures import SECONDS, Bar, Figure, Meaning, medians
 from bench.load import Call
 from seatrial import catalogue
@@ -52,7 +52,7 @@ WRITES = 1500
 WRITTEN_RUNS = 50
 WARM, COUNT = 30, 300
 SETTLE_SECONDS = 5.0
-"""Before memory is read: upstream starts its job runners after its first answer."""
+"""Time before memory is read: upstream starts its job runners after its first answer."""
 AGAINST = "upstream with drivers, defaults"
 
 _SMALL_POOL = {
@@ -80,13 +80,13 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
         **_SMALL_POOL,
     },
 }
-"""Ways to set a server up. The pools are of database connections: those kept, and those that may be
-opened beside them; 5+10 is SQLAlchemy's own."""
+"""Settings of a server. Pools are of database connections, kept + additional; 5+10 is SQLAlchemy's
+default."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one server did, in one round."""
+class TrackingRound:
+    """Measurements of a tracking server in a round."""
 
     start: float
     """Seconds to the first answer on /health, on an empty database."""
@@ -110,9 +110,9 @@ class Measured:
     writes: float
     """Answers in a second, to many clients that log a metric."""
     errors: float
-    """Of reads and writes together."""
+    """Errors of reads and writes together."""
     client_share: float
-    """Of one core: what the many clients took themselves, while they read."""
+    """CPU time of the many clients while they read, as a share of one core."""
 
 
 def measure(watch: Stopwatch, parts: Sequence[str], repeat: int) -> list[Figure]:
@@ -133,50 +133,50 @@ def measure(watch: Stopwatch, parts: Sequence[str], repeat: int) -> list[Figure]
         bars = {references[name]: share for name, share in SIZE_SHARES.items()}
         figures += size.measure(watch, references[BASELINE], bars)
     if {"serving", "settings"} & set(parts):
-        with _stage(known) as stage:
-            figures += _serving(watch, stage, references, parts, repeat)
+        with _tracking_bench(known) as bench:
+            figures += _serving(watch, bench, references, parts, repeat)
     return figures
 
 
 def _serving(
     watch: Stopwatch,
-    stage: Stage,
+    bench: TrackingBench,
     references: Mapping[str, str],
     parts: Sequence[str],
     repeat: int,
 ) -> list[Figure]:
-    plain = Contestant(BASELINE, references[BASELINE], ("mlflow", "server", "--host", "0.0.0.0"))
-    others: list[Contestant] = []
+    plain = Candidate(BASELINE, references[BASELINE], ("mlflow", "server", "--host", "0.0.0.0"))
+    others: list[Candidate] = []
     if "serving" in parts:
-        others += [Contestant(name, references[name], ("server",)) for name in VARIANTS]
+        others += [Candidate(name, references[name], ("server",)) for name in VARIANTS]
     if "settings" in parts:
-        tuned = Contestant(TUNED, references[TUNED], ("server",))
+        tuned = Candidate(TUNED, references[TUNED], ("server",))
         others += [
             replace(tuned, name=f"{TUNED}, {name}", environment=variables)
             for name, variables in SETTINGS.items()
         ]
-    rounds: dict[str, list[Measured]] = defaultdict(list)
+    rounds: dict[str, list[TrackingRound]] = defaultdict(list)
     for _ in range(repeat):
-        for contestant in (plain, *others):
-            rounds[contestant.name].append(stage.try_out(watch, contestant))
-    middles = {name: middle(found) for name, found in rounds.items()}
-    baseline = middles.pop(BASELINE)
+        for candidate in (plain, *others):
+            rounds[candidate.name].append(bench.try_out(watch, candidate))
+    results = {name: medians_of(found) for name, found in rounds.items()}
+    baseline = results.pop(BASELINE)
     figures = [
-        figure for name, found in middles.items() for figure in compare(name, found, baseline)
+        figure for name, found in results.items() for figure in compare(name, found, baseline)
     ]
     if "serving" in parts:
-        calls = {name: middles[name].call for name in VARIANTS}
-        figures += stage.floors(watch, references, calls, repeat)
+        calls = {name: results[name].call for name in VARIANTS}
+        figures += bench.floors(watch, references, calls, repeat)
     return figures
 
 
-def compare(name: str, found: Measured, baseline: Measured) -> Iterator[Figure]:
-    """Set what one server did against the baseline, with the bars."""
+def compare(name: str, found: TrackingRound, baseline: TrackingRound) -> Iterator[Figure]:
+    """Compare a server's measurements with the baseline's, with the bars."""
 
     def share(
-        what: str, unit: str, value: float, against: float, bar: Bar | None, note: str = ""
+        label: str, unit: str, value: float, against: float, bar: Bar | None, note: str = ""
     ) -> Figure:
-        return Figure(f"{name}: {what}", unit, value, AGAINST, against, bar, note, Meaning.SHARE)
+        return Figure(f"{name}: {label}", unit, value, AGAINST, against, bar, note, Meaning.SHARE)
 
     yield share("first /health", SECONDS, found.start, baseline.start, Bar(share=0.4))
     yield share(
@@ -202,7 +202,7 @@ def compare(name: str, found: Measured, baseline: Measured) -> Iterator[Figure]:
         found.large_call,
         baseline.large_call,
         None,
-        "the wait that upstream has on small answers does not befall those of several packets",
+        "upstream delays small answers only, not those of several packets",
     )
     yield share(
         f"runs/get by {CLIENTS} clients",
@@ -219,22 +219,22 @@ def compare(name: str, found: Measured, baseline: Measured) -> Iterator[Figure]:
     )
 
 
-def middle(rounds: Sequence[Measured]) -> Measured:
-    """Take the median of each measure, and the sum of the errors: every one counts."""
-    return Measured(**medians(rounds, summed=("errors",)))
+def medians_of(rounds: Sequence[TrackingRound]) -> TrackingRound:
+    """Take the median of each measure, and the sum of the errors."""
+    return TrackingRound(**medians(rounds, summed=("errors",)))
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Services that every measured server stands on."""
+class TrackingBench:
+    """Services that every measured server uses."""
 
     client: DockerClient
     session: Session
     services: ServiceAddresses
     known: Catalogue
 
-    def try_out(self, watch: Stopwatch, contestant: Contestant) -> Measured:
-        """Start one server on new stores, measure it and remove it.
+    def try_out(self, watch: Stopwatch, candidate: Candidate) -> TrackingRound:
+        """Start a server on new stores, measure it and remove it.
 
         Raises:
             UserError: it did not start, or an answer to a single client was not 200.
@@ -246,23 +246,23 @@ class Stage:
             self.client,
             self.session,
             replace(
-                contestant,
-                command=(*contestant.command, "--artifacts-destination", f"s3://{store}"),
+                candidate,
+                command=(*candidate.command, "--artifacts-destination", f"s3://{store}"),
                 environment={
                     "MLFLOW_BACKEND_STORE_URI": self.services.database_url(store),
                     **self.services.server_environment(),
                     "MLFLOW_DISABLE_TELEMETRY": "true",
-                    **contestant.environment,
+                    **candidate.environment,
                 },
             ),
         )
         try:
-            return self._try_out(watch, contestant.name, running)
+            return self._try_out(watch, candidate.name, running)
         finally:
             running.remove()
 
-    def _try_out(self, watch: Stopwatch, name: str, running: Running) -> Measured:
-        own = self._own(running)
+    def _try_out(self, watch: Stopwatch, name: str, running: Running) -> TrackingRound:
+        own = self._processor_seconds(running)
         with watch.measure(f"{name}: first /health", containers=True, own=own) as detail:
             detail["seconds"] = start = running.start()
             # A tag may move between two rounds.
@@ -275,27 +275,27 @@ class Stage:
         large = Call(READ.format(fill(base, create_run(base))))
         time.sleep(SETTLE_SECONDS)
         singles = []
-        for what, each in (("read", read), ("read much", large), ("log", writes[0])):
-            with watch.measure(f"{name}: one client, {what}", containers=True, own=own) as detail:
+        for label, call in (("read", read), ("read much", large), ("log", writes[0])):
+            with watch.measure(f"{name}: one client, {label}", containers=True, own=own) as detail:
                 detail["milliseconds"] = took = load.one_after_the_other(
-                    running.address, PORT, each, warm=WARM, count=COUNT
+                    running.address, PORT, call, warm=WARM, count=COUNT
                 )
             singles.append(took)
         memory, processes = running.memory()
         # Every process of a server has its first request only once it is asked by several.
         load.many_at_once(base, [read], clients=20, requests=200)
-        outcomes, costs = [], []
-        for what, calls, count in (("read", [read], READS), ("log", writes, WRITES)):
-            label = f"{name}: {CLIENTS} clients {what}"
+        loads, costs = [], []
+        for action, calls, count in (("read", [read], READS), ("log", writes, WRITES)):
+            label = f"{name}: {CLIENTS} clients {action}"
             with watch.measure(label, containers=True, own=own) as detail:
                 before = running.processor_seconds()
-                outcome = load.many_at_once(base, calls, clients=CLIENTS, requests=count)
+                result = load.many_at_once(base, calls, clients=CLIENTS, requests=count)
                 cost = (running.processor_seconds() - before) / count * 1000
-                detail |= {**vars(outcome), "processor_milliseconds": cost}
-            outcomes.append(outcome)
+                detail |= {**vars(result), "processor_milliseconds": cost}
+            loads.append(result)
             costs.append(cost)
-        reading, writing = outcomes
-        return Measured(
+        reading, writing = loads
+        return TrackingRound(
             start=start,
             memory=memory,
             memory_after=running.memory()[0],
@@ -307,7 +307,7 @@ class Stage:
             slow_reads=reading.slowest_percent,
             cost=costs[0],
             writes=writing.rate,
-            errors=sum(sum(outcome.errors.values()) for outcome in outcomes),
+            errors=sum(sum(result.errors.values()) for result in loads),
             client_share=reading.client_share,
         )
 
@@ -336,35 +336,37 @@ class Stage:
             bare = floor.handler(references[name], contract.start.interpreter)
             pairs = [self._bare(watch, bare) for _ in range(repeat)]
             answer, rate = (median(column) for column in zip(*pairs, strict=True))
-            for what, value in (
+            for bound, value in (
                 (f"bare uvicorn, {rate:.0f} answers/s to {CLIENTS} clients", answer),
                 ("the same call's SQL alone", alone),
             ):
                 figures.append(
-                    Figure(f"{name}: runs/get, p50", "ms", call, what, value, meaning=Meaning.SHARE)
+                    Figure(
+                        f"{name}: runs/get, p50", "ms", call, bound, value, meaning=Meaning.SHARE
+                    )
                 )
         return figures
 
-    def _bare(self, watch: Stopwatch, contestant: Contestant) -> tuple[float, float]:
-        """Milliseconds of one answer, and answers in a second to many clients."""
-        running = Running.create(self.client, self.session, contestant)
-        own = self._own(running)
+    def _bare(self, watch: Stopwatch, candidate: Candidate) -> tuple[float, float]:
+        """Measure an answer in milliseconds, and answers per second to many clients."""
+        running = Running.create(self.client, self.session, candidate)
+        own = self._processor_seconds(running)
         try:
             running.start()
-            with watch.measure(contestant.name, containers=True, own=own) as detail:
+            with watch.measure(candidate.name, containers=True, own=own) as detail:
                 answer = load.one_after_the_other(
                     running.address, PORT, Call("/"), warm=WARM, count=COUNT
                 )
-                outcome = load.many_at_once(
+                result = load.many_at_once(
                     running.base, [Call("/")], clients=CLIENTS, requests=READS
                 )
-                detail |= {"milliseconds": answer, **vars(outcome)}
+                detail |= {"milliseconds": answer, **vars(result)}
         finally:
             running.remove()
-        return answer, outcome.rate
+        return answer, result.rate
 
     def _sql_alone(self, watch: Stopwatch) -> float:
-        """Milliseconds of the SQL of one call, in a database that a measured server has made."""
+        """Measure the SQL of a call in milliseconds, in the database of a measured server."""
         with self.services.connect() as database:
             names = database.execute(
                 "SELECT datname FROM pg_database WHERE datname LIKE 'bench-%'"
@@ -384,27 +386,27 @@ class Stage:
                 detail["statements"] = len(recorded)
         return found
 
-    def _own(self, running: Running) -> Callable[[], float]:
-        """CPU seconds of this process, the services and `running`, so far."""
+    def _processor_seconds(self, running: Running) -> Callable[[], float]:
+        """Read the CPU time of this process, the services and `running`, in seconds."""
 
         def used() -> float:
             services = self.client.containers.list(
                 filters={"label": f"{SESSION_LABEL}={self.session.id}"}
             )
             others = (
-                Running(running.contestant, each, self.session)
-                for each in services
-                if each.id != running.container.id
+                Running(running.candidate, container, self.session)
+                for container in services
+                if container.id != running.container.id
             )
             return time.process_time() + sum(
-                each.processor_seconds() for each in (running, *others)
+                server.processor_seconds() for server in (running, *others)
             )
 
         return used
 
 
 @contextmanager
-def _stage(known: Catalogue) -> Iterator[Stage]:
+def _tracking_bench(known: Catalogue) -> Iterator[TrackingBench]:
     with closing(connection.connect()) as client:
         references = {name: known.services[name].reference for name in ALWAYS}
         for name, reference in references.items():
@@ -415,29 +417,29 @@ def _stage(known: Catalogue) -> Iterator[Stage]:
         try:
             session.create_network(client)
             services = Services(client, session, references).start()
-            yield Stage(client, session, services, known)
+            yield TrackingBench(client, session, services, known)
         finally:
             remove_session(client, session)
 
 
-def post(base: str, what: str, body: Mapping[str, object]) -> Any:  # noqa: ANN401 - JSON
-    """Send something to a server, and give back what it answers.
+def post(base: str, endpoint: str, body: Mapping[str, object]) -> Any:  # noqa: ANN401 - JSON
+    """Send a POST to MLflow's REST API and return the answer.
 
     Raises:
         UserError: it is not answered with 200.
     """
-    address = f"{base}/api/2.0/mlflow/{what}"
+    address = f"{base}/api/2.0/mlflow/{endpoint}"
     try:
         answer = requests.post(address, json=body, headers=load.HEADERS, timeout=load.TIME_LIMIT)
     except requests.RequestException as error:
-        raise UserError(f"{what} was not answered: {error}") from error
+        raise UserError(f"{endpoint} was not answered: {error}") from error
     if not answer.ok:
-        raise UserError(f"{what} was answered with {answer.status_code}: {answer.text[:200]}")
+        raise UserError(f"{endpoint} was answered with {answer.status_code}: {answer.text[:200]}")
     return answer.json()
 
 
 def create_run(base: str) -> str:
-    """Make a run such as a training starts with, and give back its id."""
+    """Create a run with the tags of a training, and return its id."""
     names = ("mlflow.user", "mlflow.source.name", "mlflow.source.type")
     tags = [{"key": name, "value": "sea"} for name in names]
     made = post(base, "runs/create", {"experiment_id": "0", "tags": tags})
@@ -445,13 +447,13 @@ def create_run(base: str) -> str:
 
 
 def log_metric(run: str) -> Call:
-    """Log a metric to a run."""
+    """Make a request that logs a metric to a run."""
     body = {"run_id": run, "key": "logged", "value": 0.5, "timestamp": 1000, "step": 1}
     return Call("/api/2.0/mlflow/runs/log-metric", body)
 
 
 def fill(base: str, run: str) -> str:
-    """Log to a run what a training leaves behind, and give back the run's id."""
+    """Log the params, metrics and tags of a training to a run, and return its id."""
     post(
         base,
         "runs/log-batch",

@@ -1,9 +1,8 @@
-"""What a model's image of `invoke model` costs, against MLflow's own of the same model.
+"""Costs of an image of `invoke model`, against that of `mlflow models build-docker`.
 
-That is what `mlflow models build-docker` makes. Both are built here, from one model, and run under
-the same limits, one server at a time and in turn; the median over the rounds counts. MLflow's own
-is measured with one worker and with two, and in each figure the better one is the baseline. Ours
-has two, which is what it would choose itself under these limits.
+Both images are built here, from one model, and run under the same limits, one server at a time and
+in turn; the median over the rounds counts. MLflow's image is measured with one worker and with two,
+and the better one is the baseline of a figure. Ours has two, its default under these limits.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
-from bench import faults, floor, load, models, script, size
-from bench.contestant import Contestant, Running
-from bench.figures import SECONDS, Bar, Figure, Meaning, medians, middle
+from bench import container_script, faults, floor, load, models, size
+from bench.candidate import Candidate, Running
+from bench.figures import SECONDS, Bar, Figure, Meaning, median_seconds, medians
 from bench.load import Call
 from bench.models import PLATFORM, TRAINER, Builds
 from seatrial import catalogue, scratch
@@ -38,18 +37,18 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
-    from bench.load import Outcome
+    from bench.load import LoadResult
     from bench.measuring import Stopwatch
-    from bench.running import Runner
+    from bench.runner import Runner
 
 PARTS = ("build", "size", "serving", "faults", "floor", "settings")
 REPEAT = 3
 
-OWN, STOCK = "own", "stock"
+SIDES = MLFLOW, SEATRIAL = "mlflow", "seatrial"
 WORKERS = (1, 2)
 CHOSEN = 2
 FEW, MANY = 8, 64
-"""Connections."""
+"""Numbers of connections."""
 LOAD_SECONDS = 4.0
 WARM, COUNT = 30, 300
 BARE = "bare uvicorn echo, one process"
@@ -57,7 +56,7 @@ LIMITS: Mapping[str, Any] = {
     "nano_cpus": min(2, os.cpu_count() or 1) * 10**9,
     "mem_limit": "2g",
 }
-"""Of every container; the client is beside it, on the same processors."""
+"""Limits of every container; the client shares its processors."""
 
 _PORT = 8080
 _WORKERS = "MLFLOW_MODELS_WORKERS"
@@ -72,67 +71,67 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
     "2 workers, 1 request at a time": {_WORKERS: "2", "MLFLOW_MODELS_CONCURRENCY": "1"},
     "2 workers, 16 requests at a time": {_WORKERS: "2", "MLFLOW_MODELS_CONCURRENCY": "16"},
 }
-"""Ways to set our server up. Left alone, it has on two processors two workers with one thread each
-for BLAS, or one with two, and each worker answers six requests at a time."""
+"""Settings of our server. Its defaults on two processors are two workers with one BLAS thread each,
+or one with two, and six concurrent requests in each worker."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one server did, in one round."""
+class ModelRound:
+    """Measurements of a model server in a round."""
 
     start: float
     """Seconds to the first 200 on /ping."""
     call: float
-    """The median of asking with one row on an open connection, in milliseconds."""
+    """Median latency of a request with one row on an open connection, in milliseconds."""
     few: float
-    """Answers in a second on `FEW` connections."""
+    """Answers per second on `FEW` connections."""
     many: float
-    """The same on `MANY`."""
+    """Answers per second on `MANY` connections."""
     slow_many: float
-    """The 99th percentile on `MANY`, in seconds."""
+    """99th percentile of the latency on `MANY` connections, in seconds."""
     errors: float
-    """Of both."""
+    """Errors on `FEW` and on `MANY` connections."""
     client_share: float
-    """Of one core: what the client took itself, on `MANY`."""
+    """CPU time of the client on `MANY` connections, as a share of one core."""
     memory: float
-    """PSS in 10^6 bytes, of all processes, after all that."""
+    """PSS of all processes in 10^6 bytes, after the load."""
     processes: float
 
 
 @dataclass(frozen=True)
-class Suffered:
-    """What came of a fault, over all rounds."""
+class FaultResult:
+    """Answers and errors around a fault, over all rounds."""
 
     failed: int = 0
     answered: int = 0
     errors: Counter[str] = field(default_factory=Counter)
-    """By kind; refused connections are among them."""
+    """Errors by status or exception, refused connections included."""
 
-    def __add__(self, outcome: Outcome) -> Suffered:
-        return Suffered(
-            self.failed + outcome.failed,
-            self.answered + outcome.answered,
-            self.errors + Counter(outcome.errors),
+    def __add__(self, load: LoadResult) -> FaultResult:
+        return FaultResult(
+            self.failed + load.failed,
+            self.answered + load.answered,
+            self.errors + Counter(load.errors),
         )
 
     def __str__(self) -> str:
-        kinds = ", ".join(f"{kind}: {count}" for kind, count in sorted(self.errors.items()))
-        return f"{self.answered} were answered ({kinds or 'no error at all'})"
+        errors = ", ".join(f"{name}: {count}" for name, count in sorted(self.errors.items()))
+        return f"{self.answered} were answered ({errors or 'no error at all'})"
 
 
-def contestant(side: str, workers: int, name: str = "", **variables: str) -> Contestant:
-    """A server of the model's first version.
+def candidate(side: str, workers: int, name: str = "", **variables: str) -> Candidate:
+    """Describe a server of the model's first version.
 
     Args:
-        side: `OWN` or `STOCK`.
+        side: `SEATRIAL` or `MLFLOW`.
         workers: how many it has.
-        name: as figures call it, where that is not their number.
+        name: in figures; the number of workers if empty.
         variables: of its environment.
     """
-    return Contestant(
+    return Candidate(
         f"{side}, {name or counted(workers)}",
         models.reference(side, 1),
-        # By default ours has fewer wait than there are connections here.
+        # Our default queue is shorter than the number of connections here.
         environment={_WORKERS: str(workers), _QUEUE: str(MANY), **variables},
         path="/ping",
         port=_PORT,
@@ -141,7 +140,7 @@ def contestant(side: str, workers: int, name: str = "", **variables: str) -> Con
 
 
 def counted(workers: int) -> str:
-    """Say a number of workers."""
+    """Word a number of workers."""
     return f"{workers} worker{'s' if workers > 1 else ''}"
 
 
@@ -160,52 +159,52 @@ def measure(watch: Stopwatch, runner: Runner, parts: Sequence[str], repeat: int)
     """
     if connection.native_platform() != PLATFORM:
         raise UserError(f"MLflow builds images for {PLATFORM} alone: measure on such a machine")
-    with staged(watch, runner, versions=1 + repeat) as stage:
+    with model_bench(watch, runner, versions=1 + repeat) as bench:
         figures: list[Figure] = []
         if "build" in parts:
-            figures += stage.building(repeat)
+            figures += bench.building(repeat)
         else:
-            stage.build()
+            bench.build()
         if "size" in parts:
-            figures += stage.weighing()
+            figures += bench.weighing()
         servers = "serving" in parts or "settings" in parts or "floor" in parts
-        found = stage.rounds("serving" in parts, "settings" in parts, repeat) if servers else {}
+        found = bench.rounds("serving" in parts, "settings" in parts, repeat) if servers else {}
         if "serving" in parts:
             figures += compare(found)
         if "faults" in parts:
-            figures += stage.faults(repeat)
+            figures += bench.faults(repeat)
         if "floor" in parts:
-            figures += stage.floors(found[contestant(OWN, CHOSEN).name])
+            figures += bench.floors(found[candidate(SEATRIAL, CHOSEN).name])
         if "settings" in parts:
             figures += compare_settings(found)
     return figures
 
 
-def compare(found: Mapping[str, Measured]) -> Iterator[Figure]:
-    """Set ours against MLflow's own, with the bars.
+def compare(found: Mapping[str, ModelRound]) -> Iterator[Figure]:
+    """Compare our server with MLflow's, with the bars.
 
     Args:
-        found: by the names of `contestant`.
+        found: by the names of `candidate`.
     """
-    name = contestant(OWN, CHOSEN).name
-    own = found[name]
+    ours = candidate(SEATRIAL, CHOSEN).name
+    seatrial = found[ours]
     theirs = {
-        contestant(STOCK, count).name: found[contestant(STOCK, count).name] for count in WORKERS
+        candidate(MLFLOW, count).name: found[candidate(MLFLOW, count).name] for count in WORKERS
     }
 
-    def share(what: str, unit: str, measure: str, bar: Bar, note: str = "") -> Figure:
+    def share(name: str, unit: str, measure: str, bar: Bar, note: str = "") -> Figure:
         best = max if bar.least_share else min
-        against = best(theirs, key=lambda each: getattr(theirs[each], measure))
+        against = best(theirs, key=lambda server: getattr(theirs[server], measure))
         baseline = getattr(theirs[against], measure)
         other = ", ".join(
-            f"{each} {getattr(theirs[each], measure):.1f} {unit}"
-            for each in theirs
-            if each != against
+            f"{server} {getattr(theirs[server], measure):.1f} {unit}"
+            for server in theirs
+            if server != against
         )
         return Figure(
-            f"{name}: {what}",
+            f"{ours}: {name}",
             unit,
-            getattr(own, measure),
+            getattr(seatrial, measure),
             against,
             baseline,
             bar,
@@ -213,8 +212,8 @@ def compare(found: Mapping[str, Measured]) -> Iterator[Figure]:
             Meaning.SHARE,
         )
 
-    def every(measure: str, how: str) -> str:
-        return " and ".join(format(getattr(each, measure), how) for each in theirs.values())
+    def every(measure: str, spec: str) -> str:
+        return " and ".join(format(getattr(values, measure), spec) for values in theirs.values())
 
     yield share("one row, p50", "ms", "call", Bar(share=0.6))
     yield share(f"{FEW} connections", _RATE, "few", Bar(least_share=1.5))
@@ -223,42 +222,42 @@ def compare(found: Mapping[str, Measured]) -> Iterator[Figure]:
         _RATE,
         "many",
         Bar(least_share=1.5),
-        f"p99 {own.slow_many:.2f} s ({every('slow_many', '.2f')} s),"
-        f" {own.errors:.0f} errors ({every('errors', '.0f')}), the client took"
-        f" {own.client_share:.0%} of a core ({every('client_share', '.0%')})",
+        f"p99 {seatrial.slow_many:.2f} s ({every('slow_many', '.2f')} s),"
+        f" {seatrial.errors:.0f} errors ({every('errors', '.0f')}), the client took"
+        f" {seatrial.client_share:.0%} of a core ({every('client_share', '.0%')})",
     )
     yield share("first 200 on /ping", SECONDS, "start", Bar(share=0.5))
     for count in WORKERS:
-        one, other = contestant(OWN, count).name, contestant(STOCK, count).name
+        ours, other = candidate(SEATRIAL, count).name, candidate(MLFLOW, count).name
         yield Figure(
-            f"{one}: memory (PSS)",
+            f"{ours}: memory (PSS)",
             size.MEGABYTES,
-            found[one].memory,
+            found[ours].memory,
             other,
             found[other].memory,
             Bar(share=1.0),
-            f"{found[one].processes:.0f} processes against {found[other].processes:.0f}",
+            f"{found[ours].processes:.0f} processes against {found[other].processes:.0f}",
             Meaning.SHARE,
         )
 
 
-def compare_settings(found: Mapping[str, Measured]) -> Iterator[Figure]:
-    """Set ours against ours set up otherwise."""
-    plain = contestant(OWN, CHOSEN).name
+def compare_settings(found: Mapping[str, ModelRound]) -> Iterator[Figure]:
+    """Compare our server's settings with its defaults."""
+    plain = candidate(SEATRIAL, CHOSEN).name
     for setting in SETTINGS:
-        name = f"{OWN} with {setting}"
-        for what, unit, measure in (
+        name = f"{SEATRIAL} with {setting}"
+        for label, unit, measure in (
             ("one row, p50", "ms", "call"),
             (f"{FEW} connections", _RATE, "few"),
             (f"{MANY} connections", _RATE, "many"),
         ):
-            value, baseline = (getattr(found[each], measure) for each in (name, plain))
-            yield Figure(f"{name}: {what}", unit, value, plain, baseline, meaning=Meaning.SHARE)
+            value, baseline = (getattr(found[server], measure) for server in (name, plain))
+            yield Figure(f"{name}: {label}", unit, value, plain, baseline, meaning=Meaning.SHARE)
 
 
 @dataclass(frozen=True)
-class Stage:
-    """The model, and a network for its servers."""
+class ModelBench:
+    """The model, its images, and a network for its servers."""
 
     watch: Stopwatch
     client: DockerClient
@@ -269,34 +268,34 @@ class Stage:
 
     @property
     def call(self) -> Call:
-        """Asks with one row."""
+        """Request with one row."""
         return Call("/invocations", self.builds.trained.body)
 
     def build(self) -> None:
         """Build both images, with whatever the cache holds."""
-        with self.watch.measure("own: build, whatever is cached"):
-            self.builds.own(1)
-        with self.watch.measure("stock: build, whatever is cached"):
-            self.builds.stock(1)
+        with self.watch.measure("seatrial: build, whatever is cached"):
+            self.builds.seatrial(1)
+        with self.watch.measure("mlflow: build, whatever is cached"):
+            self.builds.mlflow(1)
 
     def building(self, repeat: int) -> list[Figure]:
         """Build both images with nothing of the environment cached, and then of new versions."""
-        with self.watch.measure("own: build, to have its bases and its downloads there"):
-            self.builds.own(1, "own-before")
-        with self.watch.measure("own: cold build") as detail:
-            detail["build"] = cold_alone = self.builds.own_anew(1)
-        with self.watch.measure("stock: cold build") as detail:
-            detail["steps"] = took = self.builds.stock_anew(1)
-        own, theirs = (sample.seconds for sample in self.watch.last(2))
+        with self.watch.measure("seatrial: build, to have its bases and its downloads there"):
+            self.builds.seatrial(1, "seatrial-before")
+        with self.watch.measure("seatrial: cold build") as detail:
+            detail["build"] = cold_alone = self.builds.seatrial_anew(1)
+        with self.watch.measure("mlflow: cold build") as detail:
+            detail["steps"] = took = self.builds.mlflow_anew(1)
+        ours, theirs = (sample.seconds for sample in self.watch.last(2))
         alone = []
         for version in range(2, 2 + repeat):
-            with self.watch.measure("own: build of a new version") as detail:
-                detail["build"] = seconds = self.builds.own(version)
+            with self.watch.measure("seatrial: build of a new version") as detail:
+                detail["build"] = seconds = self.builds.seatrial(version)
             alone.append(seconds)
-        rebuilt = middle(self.watch.last(repeat))
-        with self.watch.measure("stock: build of a new version"):
-            self.builds.stock(2)
-        rebuilt_stock = middle(self.watch.last(1))
+        rebuilt = median_seconds(self.watch.last(repeat))
+        with self.watch.measure("mlflow: build of a new version"):
+            self.builds.mlflow(2)
+        rebuilt_mlflow = median_seconds(self.watch.last(1))
         weight = sum(
             path.stat().st_size
             for path in self.builds.trained.version(2).rglob("*")
@@ -305,23 +304,23 @@ class Stage:
         longest = sorted(took.items(), key=lambda step: -step[1])[:3]
         return [
             Figure(
-                f"{OWN}: cold build",
+                f"{SEATRIAL}: cold build",
                 SECONDS,
-                own,
-                STOCK,
+                ours,
+                MLFLOW,
                 theirs,
                 Bar(share=0.6),
                 f"`invoke model` from start to end, {cold_alone:.1f} s of it the build; uv has its"
-                " downloads in a cache, pip in a RUN has none. Of stock's,"
+                " downloads in a cache, pip in a RUN has none. Of MLflow's,"
                 f" {', '.join(f'{seconds:.0f} s {step[:40]}' for step, seconds in longest)}",
                 Meaning.SHARE,
             ),
             Figure(
-                f"{OWN}: build of a new version",
+                f"{SEATRIAL}: build of a new version",
                 SECONDS,
                 rebuilt,
-                STOCK,
-                rebuilt_stock,
+                MLFLOW,
+                rebuilt_mlflow,
                 Bar(value=5.0),
                 f"`invoke model` from start to end, {median(alone):.1f} s of it the build; the"
                 f" model has {weight / 1e6:.2f} MB",
@@ -331,24 +330,26 @@ class Stage:
 
     def weighing(self) -> list[Figure]:
         """Weigh both images."""
-        own, theirs = (size.weighed(self.watch, models.reference(side, 1)) for side in (OWN, STOCK))
+        ours, theirs = (
+            size.weighed(self.watch, models.reference(side, 1)) for side in (SEATRIAL, MLFLOW)
+        )
         base = size.weighed(self.watch, self.builds.base.image)
-        kind = "a stand-in" if self.builds.base.stand_in else "the official one"
+        origin = "a stand-in" if self.builds.base.stand_in else "the official one"
         return [
             Figure(
-                f"{OWN}: uncompressed",
+                f"{SEATRIAL}: uncompressed",
                 size.MEGABYTES,
-                own.unpacked / 1e6,
-                STOCK,
+                ours.unpacked / 1e6,
+                MLFLOW,
                 theirs.unpacked / 1e6,
                 Bar(share=0.5),
-                f"of stock's, {base.unpacked / 1e6:.0f} MB are its base, {kind}",
+                f"of MLflow's, {base.unpacked / 1e6:.0f} MB are its base, {origin}",
                 Meaning.SHARE,
             ),
-            size.transferred(OWN, own, STOCK, theirs, None),
+            size.transferred(SEATRIAL, ours, MLFLOW, theirs, None),
         ]
 
-    def rounds(self, both: bool, settings: bool, repeat: int) -> dict[str, Measured]:
+    def rounds(self, both: bool, settings: bool, repeat: int) -> dict[str, ModelRound]:
         """Measure servers in turn.
 
         Args:
@@ -357,79 +358,84 @@ class Stage:
             repeat: how many rounds there are.
 
         Returns:
-            the medians, by the name of the contestant.
+            the medians, by the name of the candidate.
         """
-        plain = [(contestant(OWN, CHOSEN), CHOSEN)]
+        plain = [(candidate(SEATRIAL, CHOSEN), CHOSEN)]
         if both:
-            plain = [(contestant(side, count), count) for count in WORKERS for side in (STOCK, OWN)]
+            plain = [
+                (candidate(side, count), count) for count in WORKERS for side in (MLFLOW, SEATRIAL)
+            ]
         others = []
         for name, variables in (SETTINGS if settings else {}).items():
             count = int(variables[_WORKERS])
-            made = replace(contestant(OWN, count, **variables), name=f"{OWN} with {name}")
+            made = replace(candidate(SEATRIAL, count, **variables), name=f"{SEATRIAL} with {name}")
             others.append((made, count))
-        found: dict[str, list[Measured]] = defaultdict(list)
+        found: dict[str, list[ModelRound]] = defaultdict(list)
         for number in range(repeat):
-            for each, count in (*plain, *(others if number == 0 else ())):
-                found[each.name].append(self._try_out(each, count))
+            for server, count in (*plain, *(others if number == 0 else ())):
+                found[server.name].append(self._try_out(server, count))
         return {
-            name: Measured(**medians(rounds, summed=("errors",))) for name, rounds in found.items()
+            name: ModelRound(**medians(rounds, summed=("errors",)))
+            for name, rounds in found.items()
         }
 
-    def _try_out(self, each: Contestant, workers: int) -> Measured:
-        with self.started(each, workers) as (running, start):
-            with self._measured(running, f"{each.name}: one client") as detail:
+    def _try_out(self, server: Candidate, workers: int) -> ModelRound:
+        with self.started(server, workers) as (running, start):
+            with self._measured(running, f"{server.name}: one client") as detail:
                 detail["milliseconds"] = call = load.one_after_the_other(
-                    running.address, each.port, self.call, warm=WARM, count=COUNT
+                    running.address, server.port, self.call, warm=WARM, count=COUNT
                 )
-            outcomes = [self._loaded(running, clients) for clients in (FEW, MANY)]
+            loads = [self._loaded(running, clients) for clients in (FEW, MANY)]
             memory, processes = running.memory()
-        few, many = outcomes
-        return Measured(
+        few, many = loads
+        return ModelRound(
             start=start,
             call=call,
             few=few.rate,
             many=many.rate,
             slow_many=many.slowest_percent,
-            errors=sum(sum(outcome.errors.values()) for outcome in outcomes),
+            errors=sum(sum(result.errors.values()) for result in loads),
             client_share=many.client_share,
             memory=memory,
             processes=processes,
         )
 
     def faults(self, repeat: int) -> list[Figure]:
-        """Let both sides suffer what they may meet, with two workers each."""
-        suffered: dict[tuple[str, str], Suffered] = defaultdict(Suffered)
-        sides = [contestant(side, CHOSEN) for side in (STOCK, OWN)]
+        """Inject every fault into both sides, with two workers each."""
+        results: dict[tuple[str, str], FaultResult] = defaultdict(FaultResult)
+        sides = [candidate(side, CHOSEN) for side in SIDES]
         for _ in range(repeat):
             for fault in faults.FAULTS:
-                for each in sides:
-                    with self.started(each, CHOSEN) as (running, _):
+                for server in sides:
+                    with self.started(server, CHOSEN) as (running, _):
                         expected = replace(self.call, expected=self.checked(running))
-                        label = f"{each.name}: {fault.name}"
+                        label = f"{server.name}: {fault.name}"
                         with self.watch.measure(label, containers=True) as detail:
-                            outcome = faults.suffer(running, fault, expected)
-                            detail |= vars(outcome)
-                    suffered[fault.name, each.name] += outcome
-        stock_name, own_name = (each.name for each in sides)
+                            result = faults.inject(running, fault, expected)
+                            detail |= vars(result)
+                    results[fault.name, server.name] += result
+        mlflow_name, seatrial_name = (server.name for server in sides)
         return [
             Figure(
-                f"{own_name}: failed at {fault.name}",
+                f"{seatrial_name}: failed at {fault.name}",
                 _REQUESTS,
-                suffered[fault.name, own_name].failed,
-                stock_name,
-                suffered[fault.name, stock_name].failed,
+                results[fault.name, seatrial_name].failed,
+                mlflow_name,
+                results[fault.name, mlflow_name].failed,
                 Bar(value=0),
-                f"{suffered[fault.name, own_name]}; stock: {suffered[fault.name, stock_name]};"
+                f"{results[fault.name, seatrial_name]}; mlflow: {results[fault.name, mlflow_name]};"
                 f" in {repeat} rounds, {faults.CLIENTS} connections",
                 Meaning.SHARE,
             )
             for fault in faults.FAULTS
         ]
 
-    def floors(self, own: Measured) -> list[Figure]:
+    def floors(self, seatrial: ModelRound) -> list[Figure]:
         """Measure what bounds our server: the model alone, and HTTP alone."""
         alone = self._in_process()
-        bare = replace(floor.handler(models.reference(OWN, 1), self.interpreter), limits=LIMITS)
+        bare = replace(
+            floor.handler(models.reference(SEATRIAL, 1), self.interpreter), limits=LIMITS
+        )
         running = Running.create(self.client, self.session, bare)
         try:
             running.start()
@@ -440,38 +446,38 @@ class Stage:
             echoes = self._loaded(running, MANY)
         finally:
             running.remove()
-        name = contestant(OWN, CHOSEN).name
+        name = candidate(SEATRIAL, CHOSEN).name
         processors = LIMITS["nano_cpus"] / 10**9
         return [
-            Figure(f"{name}: {what}", unit, value, against, baseline, meaning=Meaning.SHARE)
-            for what, unit, value, against, baseline in (
-                ("one row, p50", "ms", own.call, "the model in-process", alone),
-                ("one row, p50", "ms", own.call, BARE, echoed),
+            Figure(f"{name}: {label}", unit, value, against, baseline, meaning=Meaning.SHARE)
+            for label, unit, value, against, baseline in (
+                ("one row, p50", "ms", seatrial.call, "the model in-process", alone),
+                ("one row, p50", "ms", seatrial.call, BARE, echoed),
                 (
                     f"{MANY} connections",
                     _RATE,
-                    own.many,
+                    seatrial.many,
                     f"the model in-process, reckoned for {processors:.0f} processors",
                     1000 / alone * processors,
                 ),
-                (f"{MANY} connections", _RATE, own.many, BARE, echoes.rate),
+                (f"{MANY} connections", _RATE, seatrial.many, BARE, echoes.rate),
             )
         ]
 
     def _in_process(self) -> float:
-        """Milliseconds that MLflow's own function takes for an answer, inside our image."""
+        """Measure MLflow's own function for an answer, inside our image, in milliseconds."""
         body = json.dumps(self.call.body)
         command = [self.interpreter, "-c", floor.IN_PROCESS, body, str(WARM), str(COUNT)]
-        # As many threads as each of two workers has.
-        one = {"OMP_NUM_THREADS": "1"}
+        # A worker has one thread, where there are two workers.
+        threads = {"OMP_NUM_THREADS": "1"}
         with (
             self.watch.measure("the model in-process", containers=True) as detail,
-            script.ended(
+            container_script.ended(
                 self.client,
                 self.session,
-                models.reference(OWN, 1),
+                models.reference(SEATRIAL, 1),
                 command,
-                environment=one,
+                environment=threads,
                 limits=LIMITS,
             ) as (_, printed),
         ):
@@ -479,11 +485,11 @@ class Stage:
         return took
 
     @contextmanager
-    def started(self, each: Contestant, workers: int) -> Iterator[tuple[Running, float]]:
-        """Start a server, see that it predicts what the model does, and remove it at the end."""
-        running = Running.create(self.client, self.session, each)
+    def started(self, server: Candidate, workers: int) -> Iterator[tuple[Running, float]]:
+        """Start a server, check its predictions against the model's, and remove it at the end."""
+        running = Running.create(self.client, self.session, server)
         try:
-            with self._measured(running, f"{each.name}: first 200") as detail:
+            with self._measured(running, f"{server.name}: first 200") as detail:
                 detail["seconds"] = start = running.start()
                 detail["image"] = running.container.attrs["Image"]
             faults.wait_for_workers(running, workers)
@@ -494,18 +500,18 @@ class Stage:
         finally:
             running.remove()
 
-    def _loaded(self, running: Running, clients: int) -> Outcome:
-        name = running.contestant.name
+    def _loaded(self, running: Running, clients: int) -> LoadResult:
+        name = running.candidate.name
         with self._measured(running, f"{name}: {clients} clients") as detail:
-            outcome = load.many_at_once(
+            result = load.many_at_once(
                 running.base, [self.call], clients=clients, seconds=LOAD_SECONDS
             )
-            detail |= vars(outcome)
-        return outcome
+            detail |= vars(result)
+        return result
 
     def checked(self, running: Running) -> bytes:
-        """The whole answer of a server, once it is the model's."""
-        name = running.contestant.name
+        """Return a server's answer, after a check that it is the model's prediction."""
+        name = running.candidate.name
         try:
             answer = requests.post(
                 f"{running.base}{self.call.path}", json=self.call.body, timeout=load.TIME_LIMIT
@@ -519,19 +525,19 @@ class Stage:
         return answer.content
 
     def _measured(self, running: Running, label: str) -> AbstractContextManager[dict[str, Any]]:
-        return self.watch.measure(label, containers=True, own=_own(running))
+        return self.watch.measure(label, containers=True, own=_processor_seconds(running))
 
 
-def _own(running: Running) -> Callable[[], float]:
-    """CPU seconds of this process and of a server, so far."""
+def _processor_seconds(running: Running) -> Callable[[], float]:
+    """Read the CPU time of this process and of a server, in seconds."""
     return lambda: time.process_time() + running.processor_seconds()
 
 
 @contextmanager
-def staged(
+def model_bench(
     watch: Stopwatch, runner: Runner, versions: int, program: Path = models.VERSIONS
-) -> Iterator[Stage]:
-    """Make the model, and a network; whatever was built and started is removed at the end.
+) -> Iterator[ModelBench]:
+    """Make the model and a network; remove what was built and started at the end.
 
     Args:
         watch: keeps the samples.
@@ -563,7 +569,7 @@ def staged(
                 )
             stand_in = session.image_name(stock.TARGET, "stand-in")
             base = stock.find_base(trained.python, stand_in, table.console())
-            yield Stage(watch, client, session, Builds(runner, trained, base), interpreter)
+            yield ModelBench(watch, client, session, Builds(runner, trained, base), interpreter)
         finally:
             remove_session(client, session)
             models.remove()

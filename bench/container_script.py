@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from seatrial.stack.ownership import Session
 
-PLACE = "/tmp"
-"""Where files are put: every image lets its user write there."""
+FOLDER = "/tmp"
+"""Folder of the files: every image lets its user write there."""
 _TIME_LIMIT = 180
 
 
@@ -43,9 +43,9 @@ def ended(
         session: whose the container is.
         reference: of the image.
         command: the image's Python with its arguments, in place of the entry point.
-        files: put into `PLACE`.
+        files: put into `FOLDER`.
         environment: variables beside the image's own.
-        limits: of the container, in the words of the engine's client.
+        limits: of the container, as arguments of the docker SDK.
 
     Yields:
         the container, and the last line that the script printed.
@@ -64,7 +64,7 @@ def ended(
     )
     try:
         if files:
-            container.put_archive(PLACE, _archive(files))
+            container.put_archive(FOLDER, _archive(files))
         container.start()
         try:
             code = container.wait(timeout=_TIME_LIMIT)["StatusCode"]
@@ -73,8 +73,8 @@ def ended(
                 f"a script in {reference} has not ended after {_TIME_LIMIT} s"
             ) from error
         if code:
-            said = container.logs().decode(errors="replace").splitlines() or ["nothing"]
-            raise UserError(f"a script in {reference} failed; it said last: {said[-1]}")
+            printed = container.logs().decode(errors="replace").splitlines() or ["nothing"]
+            raise UserError(f"a script in {reference} failed; its last line: {printed[-1]}")
         printed = container.logs(stderr=False).decode().splitlines()
         yield container, printed[-1]
     finally:

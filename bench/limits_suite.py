@@ -1,4 +1,4 @@
-"""What hostile clients, too many of them, and hung work do to servers, against MLflow's own.
+"""Effects of hostile clients, overload and hung work on servers, against MLflow's own.
 
 Servers of a model are those of `bench serving`: the image of `invoke model` and the one that
 `mlflow models build-docker` makes. Tracking servers are `hardened`, and `custom`, which runs
@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from docker.types import Ulimit
 
-from bench import client_runs, crowd, hanging, load, models, overload, serving, size
-from bench.contestant import Contestant, Running, proportional_size
+from bench import client_runs, crowd, hanging, load, models, overload, serving_suite, size
+from bench.candidate import Candidate, Running, proportional_size
 from bench.figures import SECONDS, Bar, Figure, Meaning
 from bench.load import Call
-from bench.serving import CHOSEN, OWN, STOCK
+from bench.serving_suite import CHOSEN, MLFLOW, SEATRIAL
 from seatrial import catalogue
 from seatrial.engine import connection
 from seatrial.errors import UserError
@@ -34,29 +34,29 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Iterator, Sequence
 
-    from bench.crowd import Crowd
+    from bench.crowd import CrowdResult
     from bench.measuring import Stopwatch
-    from bench.overload import Flow
-    from bench.running import Runner
-    from bench.serving import Stage
+    from bench.overload import OverloadResult
+    from bench.runner import Runner
+    from bench.serving_suite import ModelBench
 
 PARTS = ("framing", "heads", "connections", "overload", "hang", "clients")
 REPEAT = 1
 
 IDLE, ACTIVE = 10_000, 2_000
-"""Connections."""
+"""Numbers of connections."""
 MODEL_PAUSE, TRACKING_PAUSE = 5.0, 30.0
 """Seconds between two requests of an active connection: a search of experiments takes ten times as
 long as a prediction, and what is measured is connections, not overload."""
 WAIT = 0.1
 """Seconds that a prediction takes under overload: the client needs the processors as well."""
 TIMES = 3
-"""Of the capacity."""
+"""Overload, as a multiple of the capacity."""
 OVERLOAD_SECONDS = 8.0
 CAPACITY_CLIENTS = 24
-"""As many as neither server sheds; each has 12 threads or more, and two processors to share."""
+"""Clients that neither server sheds: each server has at least 12 threads, on two processors."""
 UNLOADED_SHARE = 0.25
-"""Of the capacity, at which nothing waits."""
+"""Share of the capacity at which no request waits."""
 REQUEST_LIMIT = 5
 """Seconds after which a prediction is overdue, where it hangs."""
 REPLACED_LATE = 5
@@ -70,8 +70,8 @@ T = TypeVar("T")
 
 
 @dataclass
-class Framed:
-    """What came of the cases of framing."""
+class FramingResult:
+    """Answers to the cases of framing."""
 
     tried: int
     faults: int
@@ -79,14 +79,14 @@ class Framed:
 
 
 @dataclass
-class Taken:
-    """What came of heads without an end."""
+class EndlessHeadsResult:
+    """Costs of request heads without an end."""
 
     bytes: int
-    """In all of those that were not cut."""
+    """Total size of the heads that the server did not cut off."""
     uncut: list[str] = field(default_factory=list)
     memory: float = 0.0
-    """The most that one process has grown by, in 10^6 bytes."""
+    """Largest growth of a process, in 10^6 bytes."""
 
 
 def measure(watch: Stopwatch, runner: Runner, parts: Sequence[str]) -> list[Figure]:
@@ -103,37 +103,37 @@ def measure(watch: Stopwatch, runner: Runner, parts: Sequence[str]) -> list[Figu
     """
     if connection.native_platform() != models.PLATFORM:
         raise UserError(f"MLflow builds images for {models.PLATFORM} alone")
-    with serving.staged(watch, runner, versions=1, program=models.SCRIPTED) as stage:
-        stage.build()
-        bench = _Bench(stage)
+    with serving_suite.model_bench(watch, runner, versions=1, program=models.SCRIPTED) as bench:
+        bench.build()
+        suite = _LimitsBench(bench)
         made: dict[str, Callable[[], list[Figure]]] = {
-            "framing": bench.framing,
-            "heads": bench.heads,
-            "connections": bench.connections,
-            "overload": bench.overload,
-            "hang": bench.hang,
-            "clients": bench.clients,
+            "framing": suite.framing,
+            "heads": suite.heads,
+            "connections": suite.connections,
+            "overload": suite.overload,
+            "hang": suite.hang,
+            "clients": suite.clients,
         }
         return [figure for part in parts for figure in made[part]()]
 
 
-def limited(each: Contestant) -> Contestant:
-    """The same with the soft limit of open files that engines give a container."""
+def limited(candidate: Candidate) -> Candidate:
+    """Add the soft limit of open files that engines give a container."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     hard = HARD_FILES if most == resource.RLIM_INFINITY else min(HARD_FILES, most)
     files = Ulimit(name="nofile", soft=SOFT_FILES, hard=hard)
-    return replace(each, limits={**each.limits, "ulimits": [files]})
+    return replace(candidate, limits={**candidate.limits, "ulimits": [files]})
 
 
-def tracking(variant: str) -> Contestant:
-    """A tracking server on SQLite, with two workers."""
+def tracking(variant: str) -> Candidate:
+    """Describe a tracking server on SQLite, with two workers."""
     command = () if variant == HARDENED else ("mlflow",)
     options = (
         *("--host", "0.0.0.0", "--port", "5000", "--workers", "2"),
         *("--backend-store-uri", "sqlite:////tmp/mlflow.db"),
         *("--artifacts-destination", "/tmp/artifacts"),
     )
-    return Contestant(
+    return Candidate(
         f"{variant}, tracking",
         catalogue.load().variant(variant).reference,
         (*command, "server", *options),
@@ -142,37 +142,36 @@ def tracking(variant: str) -> Contestant:
             "MLFLOW_SERVER_ALLOWED_HOSTS": "*",
             "MLFLOW_DISABLE_TELEMETRY": "true",
         },
-        limits=serving.LIMITS,
+        limits=serving_suite.LIMITS,
     )
 
 
 @dataclass(frozen=True)
-class _Bench:
-    stage: Stage
+class _LimitsBench:
+    bench: ModelBench
 
     def framing(self) -> list[Figure]:
         """Send every case of framing, and every offer of another protocol."""
 
-        def frame(running: Running) -> Framed:
+        def frame(running: Running) -> FramingResult:
             target = self._target(running)
             cases = [*framing.cases(target), *framing.upgrades(target)]
             faults = try_out(target, cases)
             desynchronised = sum(fault.desynchronised for fault in faults)
-            return Framed(len(cases), len(faults), desynchronised)
+            return FramingResult(len(cases), len(faults), desynchronised)
 
         figures = []
-        for own, stock in self._pairs():
-            found = {each.name: self._each(each, "framing", frame) for each in (stock, own)}
-            ours, theirs = found[own.name], found[stock.name]
+        for seatrial, mlflow in self._pairs():
+            theirs, ours = (self._measure(side, "framing", frame) for side in (mlflow, seatrial))
             figures.append(
                 Figure(
-                    f"{own.name}: desynchronised, of {ours.tried}",
+                    f"{seatrial.name}: desynchronised, of {ours.tried}",
                     _CASES,
                     ours.desynchronised,
-                    stock.name,
+                    mlflow.name,
                     theirs.desynchronised,
                     Bar(value=0),
-                    f"{ours.faults} were answered otherwise than the standard wants; stock:"
+                    f"{ours.faults} were answered otherwise than the standard wants; mlflow:"
                     f" {theirs.faults}",
                     Meaning.SHARE,
                 )
@@ -182,10 +181,10 @@ class _Bench:
     def heads(self) -> list[Figure]:
         """Send parts of requests that have no end, and see what they cost."""
 
-        def send(running: Running) -> Taken:
+        def send(running: Running) -> EndlessHeadsResult:
             target = self._target(running)
             before = _sizes(running)
-            found = Taken(0)
+            found = EndlessHeadsResult(0)
             for endless in heads.endless(target):
                 count = heads.taken(target.address, endless)
                 if count is not None:
@@ -196,27 +195,28 @@ class _Bench:
             return found
 
         figures = []
-        for own, stock in self._pairs():
-            found = {each.name: self._each(each, "endless heads", send) for each in (stock, own)}
-            ours, theirs = found[own.name], found[stock.name]
+        for seatrial, mlflow in self._pairs():
+            theirs, ours = (
+                self._measure(side, "endless heads", send) for side in (mlflow, seatrial)
+            )
             figures += [
                 Figure(
-                    f"{own.name}: endless parts of requests that were taken",
+                    f"{seatrial.name}: endless parts of requests that were taken",
                     _REQUESTS,
                     len(ours.uncut),
-                    stock.name,
+                    mlflow.name,
                     len(theirs.uncut),
                     Bar(value=0),
-                    f"ours: {', '.join(ours.uncut) or 'none'}; stock:"
+                    f"ours: {', '.join(ours.uncut) or 'none'}; mlflow:"
                     f" {', '.join(theirs.uncut) or 'none'}; each until"
                     f" {heads.MOST / _MEBIBYTE:.0f} MiB were sent",
                     Meaning.SHARE,
                 ),
                 Figure(
-                    f"{own.name}: memory that they took in one process",
+                    f"{seatrial.name}: memory that they took in one process",
                     size.MEGABYTES,
                     ours.memory,
-                    stock.name,
+                    mlflow.name,
                     theirs.memory,
                     meaning=Meaning.SHARE,
                 ),
@@ -226,37 +226,37 @@ class _Bench:
     def connections(self) -> list[Figure]:
         """Keep idle connections and active ones, and check health meanwhile."""
         figures = []
-        for own, stock in self._pairs():
-            sides = {each.name: self._crowded(each) for each in (stock, own)}
-            (ours, front), (theirs, other) = sides[own.name], sides[stock.name]
-            told = f"{ours.open} idle ones, answers {_counted(ours.statuses)}; stock: "
-            told += f"{theirs.open} idle ones, answers {_counted(theirs.statuses)}"
+        for seatrial, mlflow in self._pairs():
+            (theirs, other), (ours, front) = (self._crowded(side) for side in (mlflow, seatrial))
+            note = f"{ours.open} idle ones, answers {_counted(ours.statuses)}; mlflow: "
+            note += f"{theirs.open} idle ones, answers {_counted(theirs.statuses)}"
             figures += [
                 Figure(
-                    f"{own.name}: health, p99, with {IDLE} idle and {ACTIVE} active connections",
+                    f"{seatrial.name}: health, p99, with {IDLE} idle and {ACTIVE} active"
+                    " connections",
                     _MILLISECONDS,
                     ours.slowest_ping,
-                    stock.name,
+                    mlflow.name,
                     theirs.slowest_ping,
                     Bar(value=100.0),
                     "on a new connection each time",
                     Meaning.SHARE,
                 ),
                 Figure(
-                    f"{own.name}: connections without an answer",
+                    f"{seatrial.name}: connections without an answer",
                     _CONNECTIONS,
                     ours.lost,
-                    stock.name,
+                    mlflow.name,
                     theirs.lost,
                     Bar(value=0),
-                    told,
+                    note,
                     Meaning.SHARE,
                 ),
                 Figure(
-                    f"{own.name}: memory (PSS) of the process that holds most connections",
+                    f"{seatrial.name}: memory (PSS) of the process that holds most connections",
                     size.MEGABYTES,
                     front,
-                    stock.name,
+                    mlflow.name,
                     other,
                     Bar(value=300.0),
                     meaning=Meaning.SHARE,
@@ -266,15 +266,13 @@ class _Bench:
 
     def overload(self) -> list[Figure]:
         """Send three times as many requests as are answered."""
-        own, stock = self._models()
-        found = {each.name: self._overloaded(each) for each in (stock, own)}
-        (capacity, plain, flow), (other_capacity, other_plain, other) = (
-            found[own.name],
-            found[stock.name],
+        seatrial, mlflow = self._models()
+        (other_capacity, other_plain, other), (capacity, plain, flow) = (
+            self._overloaded(side) for side in (mlflow, seatrial)
         )
         return [
             Figure(
-                f"{own.name}: accepted, p99, at {TIMES} times the capacity",
+                f"{seatrial.name}: accepted, p99, at {TIMES} times the capacity",
                 _MILLISECONDS,
                 flow.slowest_accepted,
                 "the same without overload",
@@ -284,7 +282,7 @@ class _Bench:
                 Meaning.SHARE,
             ),
             Figure(
-                f"{stock.name}: accepted, p99, at {TIMES} times the capacity",
+                f"{mlflow.name}: accepted, p99, at {TIMES} times the capacity",
                 _MILLISECONDS,
                 other.slowest_accepted,
                 "the same without overload",
@@ -293,13 +291,13 @@ class _Bench:
                 meaning=Meaning.SHARE,
             ),
             Figure(
-                f"{own.name}: until 503, p99",
+                f"{seatrial.name}: until 503, p99",
                 _MILLISECONDS,
                 flow.slowest_shed,
-                stock.name,
+                mlflow.name,
                 other.slowest_shed,
                 Bar(value=50.0),
-                f"{len(flow.shed) / flow.sent:.0%} of the requests were shed; stock:"
+                f"{len(flow.shed) / flow.sent:.0%} of the requests were shed; mlflow:"
                 f" {len(other.shed) / other.sent:.0%}",
                 Meaning.SHARE,
             ),
@@ -308,9 +306,9 @@ class _Bench:
     def hang(self) -> list[Figure]:
         """Have all workers hang, and stop one of them."""
         limit = {"MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": str(REQUEST_LIMIT)}
-        own, stock = self._models(**limit)
+        seatrial, mlflow = self._models(**limit)
         stuck = self._waiting(3600.0).body
-        plain = self.stage.call.body
+        plain = self.bench.call.body
         assert stuck
         assert plain
         measured: dict[str, Callable[[Running], float]] = {
@@ -323,14 +321,14 @@ class _Bench:
         }
         figures = []
         for name, act in measured.items():
-            found = {each.name: self._each(each, name, act) for each in (stock, own)}
+            theirs, ours = (self._measure(side, name, act) for side in (mlflow, seatrial))
             figures.append(
                 Figure(
-                    f"{own.name}: {name}",
+                    f"{seatrial.name}: {name}",
                     SECONDS,
-                    found[own.name],
-                    stock.name,
-                    found[stock.name],
+                    ours,
+                    mlflow.name,
+                    theirs,
                     Bar(value=float(REQUEST_LIMIT + REPLACED_LATE)),
                     f"a prediction is overdue after {REQUEST_LIMIT} s; nobody waited longer than"
                     f" {hanging.LONGEST:.0f} s",
@@ -341,31 +339,29 @@ class _Bench:
 
     def clients(self) -> list[Figure]:
         """Have the clients of several languages send requests with a body."""
-        own, stock = self._models()
-        found: dict[str, dict[str, int]] = {}
-        body = json.dumps(self.stage.call.body)
-        for each in (stock, own):
+        seatrial, mlflow = self._models()
+        body = json.dumps(self.bench.call.body)
 
-            def send(running: Running) -> dict[str, int]:
-                url = f"{running.base}{self.stage.call.path}"
-                there = [client for client in client_runs.CLIENTS if client.is_there]
-                return {client.name: client.send(url, body) for client in there}
+        def send(running: Running) -> dict[str, int]:
+            url = f"{running.base}{self.bench.call.path}"
+            there = [client for client in client_runs.CLIENTS if client.is_there]
+            return {client.name: client.send(url, body) for client in there}
 
-            found[each.name] = self._each(each, "clients", send)
+        found = {side.name: self._measure(side, "clients", send) for side in (mlflow, seatrial)}
         figures = []
         for client in client_runs.CLIENTS:
             if not client.is_there:
-                self.stage.watch.tell(f"{client.name}: {client.needs.rstrip('.')} is not here")
+                self.bench.watch.tell(f"{client.name}: {client.needs.rstrip('.')} is not here")
                 continue
             ours, theirs = (
-                client_runs.COUNT - found[one.name][client.name] for one in (own, stock)
+                client_runs.COUNT - found[side.name][client.name] for side in (seatrial, mlflow)
             )
             figures.append(
                 Figure(
-                    f"{own.name}: {client.name}, failed of {client_runs.COUNT}",
+                    f"{seatrial.name}: {client.name}, failed of {client_runs.COUNT}",
                     _REQUESTS,
                     ours,
-                    stock.name,
+                    mlflow.name,
                     theirs,
                     Bar(value=0),
                     meaning=Meaning.SHARE,
@@ -373,23 +369,24 @@ class _Bench:
             )
         return figures
 
-    def _models(self, **variables: str) -> tuple[Contestant, Contestant]:
-        """Ours, with the queue that it has by default, and MLflow's own server of the model."""
+    def _models(self, **variables: str) -> tuple[Candidate, Candidate]:
+        """Describe both servers of the model, ours with its default queue."""
         variables = {"MLFLOW_MODELS_QUEUE": "", **variables}
-        own, stock = (
-            limited(serving.contestant(side, CHOSEN, **variables)) for side in (OWN, STOCK)
+        seatrial, mlflow = (
+            limited(serving_suite.candidate(side, CHOSEN, **variables))
+            for side in (SEATRIAL, MLFLOW)
         )
-        return own, stock
+        return seatrial, mlflow
 
-    def _pairs(self) -> list[tuple[Contestant, Contestant]]:
-        """Servers of either kind, ours and the one that it is set against."""
+    def _pairs(self) -> list[tuple[Candidate, Candidate]]:
+        """Pair our servers with MLflow's, of the model and for tracking."""
         return [self._models(), (limited(tracking(HARDENED)), limited(tracking(UPSTREAM)))]
 
     def _target(self, running: Running) -> Target:
-        address = Address(running.address, running.contestant.port)
-        if running.contestant.path == "/ping":
-            body = json.dumps(self.stage.call.body).encode()
-            return Target(address, "/ping", self.stage.call.path, "application/json", body)
+        address = Address(running.address, running.candidate.port)
+        if running.candidate.path == "/ping":
+            body = json.dumps(self.bench.call.body).encode()
+            return Target(address, "/ping", self.bench.call.path, "application/json", body)
         return Target(
             address,
             "/health",
@@ -400,14 +397,14 @@ class _Bench:
         )
 
     def _waiting(self, seconds: float) -> Call:
-        """Asks with one row for a prediction that takes so long."""
-        body = {**(self.stage.call.body or {}), "params": {"pause": seconds}}
-        return Call(self.stage.call.path, body)
+        """Make a request with one row whose prediction takes so many seconds."""
+        body = {**(self.bench.call.body or {}), "params": {"pause": seconds}}
+        return Call(self.bench.call.path, body)
 
-    def _crowded(self, each: Contestant) -> tuple[Crowd, float]:
+    def _crowded(self, candidate: Candidate) -> tuple[CrowdResult, float]:
         memory: list[float] = []
 
-        def gather(running: Running) -> Crowd:
+        def gather(running: Running) -> CrowdResult:
             target = self._target(running)
             plan = crowd.Plan(
                 target.address,
@@ -416,46 +413,46 @@ class _Bench:
                 first=request(f"GET {target.health} HTTP/1.1", target.host),
                 request=target.post(length(target.payload), body=target.payload),
                 path=target.health,
-                pause=MODEL_PAUSE if each.path == "/ping" else TRACKING_PAUSE,
+                pause=MODEL_PAUSE if candidate.path == "/ping" else TRACKING_PAUSE,
             )
             return crowd.gather(plan, lambda: memory.append(_holder(running)))
 
-        return self._each(each, "connections", gather), memory[0]
+        return self._measure(candidate, "connections", gather), memory[0]
 
-    def _overloaded(self, each: Contestant) -> tuple[float, Flow, Flow]:
-        """The capacity, and what came of requests far below it and far above."""
+    def _overloaded(self, candidate: Candidate) -> tuple[float, OverloadResult, OverloadResult]:
+        """Measure the capacity, then send requests far below it and far above."""
 
-        def act(running: Running) -> tuple[float, Flow, Flow]:
+        def act(running: Running) -> tuple[float, OverloadResult, OverloadResult]:
             call = self._waiting(WAIT)
             full = load.many_at_once(
                 running.base, [call], clients=CAPACITY_CLIENTS, seconds=OVERLOAD_SECONDS / 2
             )
             capacity = full.rate
-            plain = overload.pour(
+            plain = overload.send_at_rate(
                 running.base, call, rate=UNLOADED_SHARE * capacity, seconds=OVERLOAD_SECONDS
             )
-            flow = overload.pour(
+            flow = overload.send_at_rate(
                 running.base, call, rate=TIMES * capacity, seconds=OVERLOAD_SECONDS
             )
             return capacity, plain, flow
 
-        return self._each(each, "overload", act)
+        return self._measure(candidate, "overload", act)
 
-    def _each(self, each: Contestant, label: str, act: Callable[[Running], T]) -> T:
-        """Do something to a server of its own."""
-        with self._running(each) as running:
-            with self.stage.watch.measure(f"{each.name}: {label}", containers=True) as detail:
+    def _measure(self, candidate: Candidate, label: str, act: Callable[[Running], T]) -> T:
+        """Start a server, apply a measurement to it and remove it."""
+        with self._running(candidate) as running:
+            with self.bench.watch.measure(f"{candidate.name}: {label}", containers=True) as detail:
                 found = act(running)
                 detail["found"] = repr(found)[:2000]
             return found
 
     @contextmanager
-    def _running(self, each: Contestant) -> Iterator[Running]:
-        if each.path == "/ping":
-            with self.stage.started(each, CHOSEN) as (running, _):
+    def _running(self, candidate: Candidate) -> Iterator[Running]:
+        if candidate.path == "/ping":
+            with self.bench.started(candidate, CHOSEN) as (running, _):
                 yield running
             return
-        running = Running.create(self.stage.client, self.stage.session, each)
+        running = Running.create(self.bench.client, self.bench.session, candidate)
         try:
             running.start()
             yield running
@@ -468,12 +465,12 @@ def _counted(statuses: Counter[int]) -> str:
 
 
 def _sizes(running: Running) -> dict[int, float]:
-    """PSS in 10^6 bytes, by process."""
+    """Read the PSS of each process, in 10^6 bytes."""
     return running.look(proportional_size)
 
 
 def _holder(running: Running) -> float:
-    """PSS in 10^6 bytes of the process that has most open files: it holds the connections."""
+    """Read the PSS of the process with most open files, in 10^6 bytes: it holds the connections."""
     files = running.look(lambda process: sum(1 for _ in (process / "fd").iterdir()))
     sizes = _sizes(running)
     return sizes.get(max(files, key=lambda pid: files[pid]), 0.0)
