@@ -38,7 +38,7 @@ _CONTENT_TYPE = "application/json"
 
 
 @dataclass(frozen=True)
-class Client:
+class HttpClient:
     """An HTTP client that sends `COUNT` requests with a body to an address."""
 
     name: str
@@ -175,13 +175,13 @@ async def _pieces(body: str) -> AsyncIterator[bytes]:
 
 
 CLIENTS = (
-    Client("JDK java.net.http", "java", _java),
-    Client("curl --http1.1", "curl", _curl("--http1.1")),
-    Client("curl --http2", "curl", _curl("--http2")),
-    Client("curl, Expect: 100-continue", "curl", _curl("--header", "Expect: 100-continue")),
-    Client("Go net/http", "go", _go),
-    Client("Python requests", "", _requests),
-    Client("Python urllib", "", _urllib),
-    Client("Python httpx", "httpx.", _httpx),
-    Client("Python aiohttp", "", _aiohttp),
+    HttpClient("JDK java.net.http", "java", _java),
+    HttpClient("curl --http1.1", "curl", _curl("--http1.1")),
+    HttpClient("curl --http2", "curl", _curl("--http2")),
+    HttpClient("curl, Expect: 100-continue", "curl", _curl("--header", "Expect: 100-continue")),
+    HttpClient("Go net/http", "go", _go),
+    HttpClient("Python requests", "", _requests),
+    HttpClient("Python urllib", "", _urllib),
+    HttpClient("Python httpx", "httpx.", _httpx),
+    HttpClient("Python aiohttp", "", _aiohttp),
 )

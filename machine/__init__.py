@@ -1,4 +1,4 @@
-"""`invoke setup`, tried on machines in containers: `nox -s machine`."""
+"""Tests of `invoke setup` on machines in containers: `nox -s machine`."""
 
 from seatrial.project import current
 

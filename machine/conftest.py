@@ -18,7 +18,7 @@ from machine import ROOT
 from machine.container import Machine
 from seatrial import scratch
 from seatrial.build import bootstrap
-from seatrial.engine import authority
+from seatrial.engine import trust
 from seatrial.engine.connection import connect
 from seatrial.stack.ownership import Session, remove_session, sweep
 
@@ -44,7 +44,7 @@ def client() -> Iterator[DockerClient]:
 
 @pytest.fixture(scope="session")
 def session(client: DockerClient) -> Iterator[Session]:
-    """What everything is labelled with that is started here."""
+    """Session that labels everything that is started here."""
     begun = Session.begin()
     begun.create_network(client)
     yield begun
@@ -71,8 +71,8 @@ def debian(session: Session) -> str:
 def engine(client: DockerClient, session: Session, debian: str) -> str:
     """The image of a machine on which an engine is installed, and none has ever run."""
     machine = Machine(_start(client, session, debian))
-    outcome = machine.setup()
-    assert outcome.code == 0, outcome.output
+    result = machine.setup()
+    assert result.code == 0, result.output
     machine.stop_engine()
     machine.do("rm -rf /var/lib/seatrial /var/log/seatrial* /etc/docker/daemon.json")
     name = session.image_name("machine", "engine")
@@ -104,7 +104,7 @@ def _start(client: DockerClient, session: Session, image: str) -> Container:
     readable = {ROOT, Path(sys.prefix), Path(sys.base_prefix)}
     volumes = {str(path): {"bind": str(path), "mode": "ro"} for path in readable}
     environment = {}
-    if bundle := authority.bundle():
+    if bundle := trust.bundle():
         volumes[str(bundle.resolve())] = {"bind": BUNDLE, "mode": "ro"}
         environment["SSL_CERT_FILE"] = BUNDLE
     return client.containers.run(

@@ -41,8 +41,8 @@ print(json.dumps({
 
 
 @dataclass
-class Outcome:
-    """How a command ended."""
+class CommandResult:
+    """Exit code and output of a command."""
 
     code: int
     output: str
@@ -54,23 +54,23 @@ class Machine:
 
     container: Container
 
-    def run(self, command: str) -> Outcome:
+    def run(self, command: str) -> CommandResult:
         """Run a shell command as root."""
         return self._execute("sh", "-c", command)
 
-    def _execute(self, *command: str) -> Outcome:
+    def _execute(self, *command: str) -> CommandResult:
         code, output = self.container.exec_run(list(command), workdir=str(ROOT))
         assert code is not None
         assert isinstance(output, bytes)
-        return Outcome(code, output.decode(errors="replace"))
+        return CommandResult(code, output.decode(errors="replace"))
 
     def do(self, command: str) -> str:
         """Run a shell command that must succeed, and return what it wrote."""
-        outcome = self.run(command)
-        assert outcome.code == 0, f"`{command}` ended with {outcome.code}:\n{outcome.output}"
-        return outcome.output
+        result = self.run(command)
+        assert result.code == 0, f"`{command}` ended with {result.code}:\n{result.output}"
+        return result.output
 
-    def setup(self, *options: str) -> Outcome:
+    def setup(self, *options: str) -> CommandResult:
         """Run `invoke setup` with options."""
         return self.run(f"{INVOKE} setup {' '.join(options)}")
 
@@ -81,9 +81,9 @@ class Machine:
 
     def state(self) -> dict[str, list[object]]:
         """Describe /etc, what is installed, and where setup keeps its record."""
-        outcome = self._execute(sys.executable, "-B", "-c", STATE, str(ROOT))
-        assert outcome.code == 0, outcome.output
-        found: dict[str, list[object]] = json.loads(outcome.output)
+        result = self._execute(sys.executable, "-B", "-c", STATE, str(ROOT))
+        assert result.code == 0, result.output
+        found: dict[str, list[object]] = json.loads(result.output)
         return found
 
     def start_engine(self) -> None:
@@ -99,10 +99,10 @@ class Machine:
     def wait(self, condition: str) -> None:
         """Wait for a shell command to succeed."""
         many = 5 * ENGINE_SECONDS
-        outcome = self.run(
+        result = self.run(
             f"for _ in $(seq {many}); do {{ {condition}; }} && exit; sleep 0.2; done; exit 1"
         )
-        assert outcome.code == 0, f"`{condition}` is never true: {outcome.output}"
+        assert result.code == 0, f"`{condition}` is never true: {result.output}"
 
     def make_image(self, name: str) -> None:
         """Put an image into the engine's store."""

@@ -152,7 +152,7 @@ def test_a_server_that_never_recovers_is_left(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("client", client_runs.CLIENTS, ids=lambda client: client.name)
 def test_clients_count_good_answers(
-    client: client_runs.Client, monkeypatch: pytest.MonkeyPatch
+    client: client_runs.HttpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not client.is_there or client.needs in ("java", "go"):
         pytest.skip("it is compiled first, or not here")
@@ -163,8 +163,8 @@ def test_clients_count_good_answers(
 
 
 def test_programs_that_are_missing_are_told() -> None:
-    missing = client_runs.Client("none", "no-such-program-at-all", lambda _, __: 0)
-    module = client_runs.Client("none", "no_such_module.", lambda _, __: 0)
+    missing = client_runs.HttpClient("none", "no-such-program-at-all", lambda _, __: 0)
+    module = client_runs.HttpClient("none", "no_such_module.", lambda _, __: 0)
     assert not missing.is_there
     assert not module.is_there
 

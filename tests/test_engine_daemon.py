@@ -115,20 +115,20 @@ def end(pidfile: Path) -> None:
 
 
 def test_nothing_to_sweep_on_a_fresh_machine(layout: daemon.Layout) -> None:
-    assert daemon.sweep(layout) == ()
+    assert daemon.remove_leftovers(layout) == ()
 
 
 @pytest.mark.parametrize("text", ["", "no number", "4194304\n"])
 def test_pid_file_of_no_process_is_swept(layout: daemon.Layout, text: str) -> None:
     layout.pidfile.write_text(text)
-    assert daemon.sweep(layout) == (layout.pidfile,)
+    assert daemon.remove_leftovers(layout) == (layout.pidfile,)
     assert not layout.pidfile.exists()
 
 
 def test_pid_file_whose_number_a_stranger_got_is_swept(layout: daemon.Layout) -> None:
     layout.pidfile.write_text(str(os.getpid()))
     layout.containerd_pidfile.write_text(str(os.getpid()))
-    daemon.sweep(layout)
+    daemon.remove_leftovers(layout)
     assert not layout.pidfile.exists()
     assert not layout.containerd_pidfile.exists()
 
@@ -139,20 +139,20 @@ def test_pid_file_of_a_zombie_is_swept(layout: daemon.Layout, tmp_path: Path) ->
         running.send_signal(signal.SIGKILL)
         # Waits for the end without reaping, so that a zombie stays.
         os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOWAIT)
-        assert daemon.sweep(layout) == (layout.pidfile,)
+        assert daemon.remove_leftovers(layout) == (layout.pidfile,)
 
 
 def test_pid_file_of_a_running_daemon_stays(layout: daemon.Layout, tmp_path: Path) -> None:
     with process("dockerd", tmp_path) as running:
         layout.pidfile.write_text(str(running.pid))
-        assert daemon.sweep(layout) == ()
+        assert daemon.remove_leftovers(layout) == ()
         assert layout.pidfile.exists()
 
 
 def test_containerd_that_answers_stays(layout: daemon.Layout, tmp_path: Path) -> None:
     with process("containerd", tmp_path) as running, listener(layout.containerd_socket):
         layout.containerd_pidfile.write_text(str(running.pid))
-        assert daemon.sweep(layout) == ()
+        assert daemon.remove_leftovers(layout) == ()
         assert running.poll() is None
 
 
@@ -160,14 +160,17 @@ def test_containerd_that_is_deaf_is_ended_and_swept(layout: daemon.Layout, tmp_p
     with process("containerd", tmp_path) as running:
         stale_socket(layout.containerd_socket)
         layout.containerd_pidfile.write_text(str(running.pid))
-        assert daemon.sweep(layout) == (layout.containerd_pidfile, layout.containerd_socket)
+        assert daemon.remove_leftovers(layout) == (
+            layout.containerd_pidfile,
+            layout.containerd_socket,
+        )
         assert running.poll() == -signal.SIGTERM
 
 
 def test_system_containerd_is_swept_only_when_nobody_listens(layout: daemon.Layout) -> None:
     with listener(layout.system_containerd):
-        assert daemon.sweep(layout) == ()
-    assert daemon.sweep(layout) == (layout.system_containerd,)
+        assert daemon.remove_leftovers(layout) == ()
+    assert daemon.remove_leftovers(layout) == (layout.system_containerd,)
 
 
 def test_start_waits_until_the_daemon_answers(

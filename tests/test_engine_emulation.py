@@ -34,7 +34,7 @@ def test_the_smallest_native_program_runs() -> None:
 
 @pytest.mark.parametrize("platform", ["linux/amd64", "linux/arm64"])
 def test_programs_are_whole_elf_files(platform: str) -> None:
-    machine = emulation.MACHINES[platform]
+    machine = emulation.ARCHITECTURES[platform]
     program = machine.program()
     entry, header = struct.unpack_from("<QQ", program, 24)
     assert struct.unpack_from("<H", program, 18) == (machine.elf,)
@@ -43,7 +43,7 @@ def test_programs_are_whole_elf_files(platform: str) -> None:
 
 
 def test_the_line_is_the_one_that_debian_writes() -> None:
-    machine = emulation.MACHINES["linux/arm64"]
+    machine = emulation.ARCHITECTURES["linux/arm64"]
     interpreter = Path("/usr/libexec/qemu-binfmt/aarch64-binfmt-P")
     ours = emulation.line("qemu-aarch64", machine, interpreter).decode()
     assert ours == DEBIAN.removesuffix("OPF") + "POCF"
@@ -73,7 +73,7 @@ def test_disabled_and_absent_registrations_do_not_count(tmp_path: Path) -> None:
 
 def test_static_programs_are_told_from_dynamic_ones(tmp_path: Path) -> None:
     program = tmp_path / "program"
-    program.write_bytes(emulation.MACHINES["linux/arm64"].program())
+    program.write_bytes(emulation.ARCHITECTURES["linux/arm64"].program())
     assert emulation.static(program)
     assert not emulation.static(Path(os.path.realpath("/bin/sh")))
     program.write_text("#!/bin/sh\n")

@@ -10,7 +10,7 @@ import pytest
 
 from seatrial.engine.connection import DEFAULT_SOCKET, Endpoint
 from seatrial.engine.facts import Client, Configuration, Data, Engine, Facts, System
-from seatrial.engine.plan import Finding, Plan, State, findings, plan
+from seatrial.engine.plan import Check, Plan, State, checks, plan
 
 GIB = 1024**3
 FILE = Path("/etc/docker/daemon.json")
@@ -60,8 +60,8 @@ def but(facts: Facts, **changes: Any) -> Facts:
     return dataclasses.replace(facts, **changes)
 
 
-def faults(facts: Facts) -> dict[str, Finding]:
-    return {row.subject: row for row in findings(facts) if row.state is State.FAULT}
+def faults(facts: Facts) -> dict[str, Check]:
+    return {row.subject: row for row in checks(facts) if row.state is State.FAULT}
 
 
 def test_nothing_to_do_where_all_is_there() -> None:
@@ -176,7 +176,7 @@ def test_engine_that_is_stopped_and_has_data_is_left_alone(
     assert not plan(facts)
     told = str(faults(facts)["container engine"])
     assert "\n" not in told
-    assert all(str(each) in told for each in data)
+    assert all(str(found) in told for found in data)
     assert "`invoke setup --start`" in told
 
 
@@ -265,7 +265,7 @@ def test_faults_say_what_and_how(changes: dict[str, Any], subject: str | None, w
 
 def test_little_room_is_only_a_note() -> None:
     facts = but(READY, free=10 * GIB, engine=dataclasses.replace(ENGINE, memory=2 * GIB))
-    notes = {row.subject for row in findings(facts) if row.state is State.NOTE}
+    notes = {row.subject for row in checks(facts) if row.state is State.NOTE}
     assert {"free disk space", "cores and memory"} <= notes
     assert faults(facts) == {}
 
@@ -278,5 +278,5 @@ def test_the_kernel_is_asked_where_buildx_is_missing() -> None:
 
 def test_a_private_authority_is_named() -> None:
     facts = but(READY, authorities=("Example CA",), bundle=Path("/etc/ssl/bundle.pem"))
-    row = next(row for row in findings(facts) if row.subject == "private authority")
+    row = next(row for row in checks(facts) if row.subject == "private authority")
     assert row.detail == "Example CA; builds get /etc/ssl/bundle.pem as a secret"

@@ -48,17 +48,17 @@ def exact(folder: Path) -> dict[str, tuple[tree.Entry, int]]:
 
 
 def take_back(record: Path, etc: Path) -> list[str]:
-    """Undo every layer as `undo` does, without an engine or packages; return what is left."""
+    """Undo every run as `undo` does, without an engine or packages; return what is left."""
     left = []
-    for layer in journal.layers(record, etc):
-        if not layer.sealed:
-            layer.seal()
+    for run in journal.runs(record, etc):
+        if not run.sealed:
+            run.seal()
         now = tree.capture(etc)
-        found = undo.difference(layer.before, layer.after, now, now)
-        tree.put_back(etc, found.back, layer.contents)
+        found = undo.difference(run.before, run.after, now, now)
+        tree.put_back(etc, found.back, run.contents)
         last = tree.capture(etc)
-        tree.put_times_back(etc, undo.times(layer.before, layer.after, now, last))
-        layer.remove()
+        tree.put_times_back(etc, undo.times(run.before, run.after, now, last))
+        run.remove()
         left += found.foreign
     return left
 
@@ -146,8 +146,8 @@ def test_every_kind_of_change_is_taken_back(
     etc: Path, record: Path, change: Callable[[Path], None]
 ) -> None:
     before = exact(etc)
-    with journal.recording(record, etc) as layer:
-        layer.changes.engine = {"unit": "docker.service"}  # so that the layer is kept
+    with journal.recording(record, etc) as run:
+        run.changes.engine = {"unit": "docker.service"}  # so that the run is kept
         change(etc)
     assert take_back(record, etc) == []
     assert exact(etc) == before
@@ -164,8 +164,8 @@ def test_setup_that_failed_can_be_taken_back(etc: Path, record: Path) -> None:
     before = exact(etc)
 
     def setup() -> None:
-        with journal.recording(record, etc) as layer:
-            layer.write(etc / "docker" / "daemon.json", "{}\n")
+        with journal.recording(record, etc) as run:
+            run.write(etc / "docker" / "daemon.json", "{}\n")
             raise UserError("apt failed")
 
     with pytest.raises(UserError):
@@ -176,35 +176,35 @@ def test_setup_that_failed_can_be_taken_back(etc: Path, record: Path) -> None:
 
 def test_several_setups_are_taken_back_one_after_the_other(etc: Path, record: Path) -> None:
     before = exact(etc)
-    with journal.recording(record, etc) as layer:
-        layer.write(etc / "apt" / "sources.list.d" / "one.sources", "first")
-    with journal.recording(record, etc) as layer:
-        layer.write(etc / "apt" / "sources.list.d" / "one.sources", "second")
+    with journal.recording(record, etc) as run:
+        run.write(etc / "apt" / "sources.list.d" / "one.sources", "first")
+    with journal.recording(record, etc) as run:
+        run.write(etc / "apt" / "sources.list.d" / "one.sources", "second")
         _change_content(etc)
     assert take_back(record, etc) == []
     assert exact(etc) == before
 
 
-def _killed(record: Path, etc: Path, change: Callable[[journal.Layer], None]) -> None:
+def _killed(record: Path, etc: Path, change: Callable[[journal.SetupRun], None]) -> None:
     """Run a setup whose process ends in the middle."""
     child = os.fork()
     if child == 0:
-        with journal.recording(record, etc) as layer:
-            change(layer)
+        with journal.recording(record, etc) as run:
+            change(run)
             os._exit(9)
     os.waitpid(child, 0)
 
 
 def test_setup_that_was_killed_can_be_taken_back(etc: Path, record: Path) -> None:
     before = exact(etc)
-    _killed(record, etc, lambda layer: layer.write(etc / "docker" / "daemon.json", "{}\n"))
-    assert [layer.sealed for layer in journal.layers(record, etc)] == [False]
+    _killed(record, etc, lambda run: run.write(etc / "docker" / "daemon.json", "{}\n"))
+    assert [run.sealed for run in journal.runs(record, etc)] == [False]
     assert take_back(record, etc) == []
     assert exact(etc) == before
 
 
 def test_file_of_a_killed_setup_that_somebody_changed_stays(etc: Path, record: Path) -> None:
-    _killed(record, etc, lambda layer: layer.write(etc / "docker" / "daemon.json", "{}\n"))
+    _killed(record, etc, lambda run: run.write(etc / "docker" / "daemon.json", "{}\n"))
     (etc / "docker" / "daemon.json").write_text('{"debug": true}')
     assert take_back(record, etc) == ["docker/daemon.json"]
     assert (etc / "docker" / "daemon.json").read_text() == '{"debug": true}'
@@ -213,9 +213,9 @@ def test_file_of_a_killed_setup_that_somebody_changed_stays(etc: Path, record: P
 @pytest.fixture
 def changed(etc: Path, record: Path) -> Path:
     """The folder after a setup that wrote two files and changed another."""
-    with journal.recording(record, etc) as layer:
-        layer.write(etc / "docker" / "daemon.json", "{}\n")
-        layer.write(etc / "apt" / "pin", "pinned\n")
+    with journal.recording(record, etc) as run:
+        run.write(etc / "docker" / "daemon.json", "{}\n")
+        run.write(etc / "apt" / "pin", "pinned\n")
         _change_content(etc)
     return etc
 
@@ -258,31 +258,31 @@ def test_what_setup_never_touched_stays_without_a_word(changed: Path, record: Pa
 def test_what_packages_take_along_is_put_back(etc: Path, record: Path) -> None:
     """A package that is removed may take files along that were there before it came."""
     before = exact(etc)
-    with journal.recording(record, etc) as layer:
-        layer.write(etc / "docker" / "daemon.json", "{}\n")
-    [layer] = journal.layers(record, etc)
-    earlier = tree.capture(etc, keep=layer.contents)
+    with journal.recording(record, etc) as run:
+        run.write(etc / "docker" / "daemon.json", "{}\n")
+    [run] = journal.runs(record, etc)
+    earlier = tree.capture(etc, keep=run.contents)
     (etc / "rc" / "binary").unlink()
-    found = undo.difference(layer.before, layer.after, earlier, tree.capture(etc))
-    tree.put_back(etc, found.back, layer.contents)
+    found = undo.difference(run.before, run.after, earlier, tree.capture(etc))
+    tree.put_back(etc, found.back, run.contents)
     now = tree.capture(etc)
-    tree.put_times_back(etc, undo.times(layer.before, layer.after, earlier, now))
+    tree.put_times_back(etc, undo.times(run.before, run.after, earlier, now))
     assert not found.foreign
     assert {name: state for name, (state, _) in before.items()} == now
 
 
 def test_record_is_for_root_alone(etc: Path, record: Path) -> None:
-    with journal.recording(record, etc) as layer:
+    with journal.recording(record, etc) as run:
         _change_content(etc)
         assert record.stat().st_mode & 0o077 == 0
-        assert layer.contents.stat().st_mode & 0o077 == 0
+        assert run.contents.stat().st_mode & 0o077 == 0
 
 
 def test_file_is_written_whole_and_readable(etc: Path, record: Path) -> None:
     before = os.umask(0o077)
     try:
-        with journal.recording(record, etc) as layer:
-            layer.write(etc / "docker" / "daemon.json", "{}\n")
+        with journal.recording(record, etc) as run:
+            run.write(etc / "docker" / "daemon.json", "{}\n")
     finally:
         os.umask(before)
     path = etc / "docker" / "daemon.json"
@@ -295,7 +295,7 @@ def test_place_that_cannot_be_written_is_one_line(etc: Path, record: Path) -> No
     (etc / "docker").write_text("no folder")
     with (
         pytest.raises(UserError, match=r"daemon\.json can't be written: ") as fault,
-        journal.recording(record, etc) as layer,
+        journal.recording(record, etc) as run,
     ):
-        layer.write(etc / "docker" / "daemon.json", "{}\n")
+        run.write(etc / "docker" / "daemon.json", "{}\n")
     assert "\n" not in str(fault.value)

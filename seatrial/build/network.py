@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seatrial import private
-from seatrial.engine import authority
+from seatrial.engine import trust
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,7 +50,7 @@ def secrets() -> Iterator[dict[str, str]]:
         file = Path(folder) / "proxies"
         settings = {**proxies(os.environ), **indexes(os.environ)}
         private.write(file, "".join(f"{name}={value}\n" for name, value in settings.items()))
-        yield {"AUTHORITIES": str(authority.bundle() or ""), "PROXIES": str(file)}
+        yield {"AUTHORITIES": str(trust.bundle() or ""), "PROXIES": str(file)}
 
 
 def variables() -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""The container engine: finding it, asking it, and making a machine have one."""
+"""The container engine: its facts, its connection and its set-up."""

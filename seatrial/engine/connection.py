@@ -1,4 +1,4 @@
-"""The way to the container engine, and what it can run.
+"""Connection to the container engine, and the platforms that it runs.
 
 The engine is found as the docker client finds it: DOCKER_HOST, then DOCKER_CONTEXT, then the
 context that `docker context use` chose, then the local socket.
@@ -35,7 +35,7 @@ _REQUEST_SECONDS = 60
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the engine is to be found, and who said so."""
+    """Address of the engine, and the setting that it comes from."""
 
     url: str
     source: str
@@ -43,12 +43,12 @@ class Endpoint:
 
     @property
     def configured(self) -> bool:
-        """Whether somebody chose another engine than this machine's own."""
+        """Whether a setting chooses another engine than this machine's own."""
         return self.source != "default" and self.url != DEFAULT_SOCKET
 
     @property
     def socket(self) -> Path | None:
-        """The path of the engine's socket, where it has one on this machine."""
+        """Path of the engine's socket; None for an engine elsewhere."""
         return Path(self.url.removeprefix("unix://")) if self.url.startswith("unix://") else None
 
     def __str__(self) -> str:
@@ -66,8 +66,7 @@ def endpoint() -> Endpoint:
     name = os.environ.get("DOCKER_CONTEXT") or get_current_context_name()
     if name == "default":
         return Endpoint(DEFAULT_SOCKET, "default")
-    # The docker SDK overlooks every context where there is no config.json beside them (7.2), so
-    # the client is asked.
+    # The docker SDK 7.2 finds no context without a config.json beside them, so ask the client.
     host = _context(name, "{{.Endpoints.docker.Host}}")
     if not host:
         raise UserError(f"the docker context {name!r} does not exist: see `docker context ls`")
@@ -81,7 +80,7 @@ def connect() -> DockerClient:
     endpoint, so that testcontainers, python-on-whales and every subprocess use the same engine.
 
     Returns:
-        A client of the docker SDK; whoever asked for it closes it.
+        A client of the docker SDK, which the caller closes.
 
     Raises:
         UserError: no engine answers, or it may not be used by this user.
@@ -89,8 +88,8 @@ def connect() -> DockerClient:
     target = endpoint()
     _export(target)
     try:
-        # A host that swallows packets must not hold the person up for a minute, while a request
-        # of an engine at work may well take that long: hence two clients.
+        # Two clients: a host that drops packets must not block for a minute, but a request to a
+        # busy engine may take that long.
         with closing(docker.from_env(timeout=_PROBE_SECONDS, use_ssh_client=True)) as probe:
             probe.ping()
         return docker.from_env(timeout=_REQUEST_SECONDS, use_ssh_client=True)

@@ -1,7 +1,7 @@
-"""Starting the container engine's daemon, also over what a killed one left behind.
+"""Starts and stops of the container engine's daemon, also after a daemon that was killed.
 
-With systemd its unit is started. Elsewhere the daemon becomes a background process in a session of
-its own, which outlives the terminal and the person's Ctrl-C.
+With systemd its unit is started. Elsewhere the daemon becomes a background process in its own
+session, which outlives the terminal and a Ctrl-C.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TAIL_BYTES = 16 * 1024
 
 @dataclass(frozen=True)
 class Layout:
-    """Where one daemon keeps its things."""
+    """Paths of a daemon."""
 
     socket: Path = Path("/var/run/docker.sock")
     pidfile: Path = Path("/var/run/docker.pid")
@@ -49,21 +49,21 @@ class Layout:
     system_containerd: Path = Path("/run/containerd/containerd.sock")
     """A containerd that is not the daemon's own; the daemon uses it where this file exists."""
     options: tuple[str, ...] = ()
-    """For dockerd, which refuses an option that its configuration file has as well."""
+    """Options for dockerd, which refuses an option that its configuration file has as well."""
 
     @property
     def containerd_pidfile(self) -> Path:
-        """Where the daemon notes the containerd that it started."""
+        """Pid file of the containerd that the daemon started."""
         return self.exec_root / "containerd" / "containerd.pid"
 
     @property
     def containerd_socket(self) -> Path:
-        """Where the containerd that the daemon started listens."""
+        """Socket of the containerd that the daemon started."""
         return self.exec_root / "containerd" / "containerd.sock"
 
     @classmethod
     def configured(cls, settings: Mapping[str, object] | None) -> Layout:
-        """Take the places that a daemon configuration moves."""
+        """Take the paths that a daemon configuration changes."""
         settings = settings or {}
         default = cls()
         return cls(
@@ -88,7 +88,7 @@ def stop_unit() -> None:
     Raises:
         UserError: systemd could not.
     """
-    # The socket's unit would start it again at the next question.
+    # The socket's unit would start it again at the next request.
     command = ["systemctl", "stop", "docker.socket", "docker.service"]
     result = process.run(command)
     if result.returncode:
@@ -115,7 +115,7 @@ def start(layout: Layout, *, systemd: bool, seconds: float = _START_SECONDS) -> 
     """Start the daemon and wait until it answers; does nothing where it answers already.
 
     Args:
-        layout: where its things are.
+        layout: paths of the daemon.
         systemd: whether systemd runs and keeps services.
         seconds: how long it may take.
 
@@ -131,33 +131,33 @@ def start(layout: Layout, *, systemd: bool, seconds: float = _START_SECONDS) -> 
     launched: subprocess.Popen[bytes] | None = None
     begin = layout.log.stat().st_size if layout.log.exists() else 0
     if _running(layout.pidfile, "dockerd") is None:
-        sweep(layout)
+        remove_leftovers(layout)
         launched = _launch(layout)
-    # Else somebody else's start is under way, and waiting for it is enough.
+    # Otherwise another start is under way: only wait for it.
     _wait(layout, launched, seconds, log=lambda: tail(layout.log, begin))
 
 
-def sweep(layout: Layout) -> tuple[Path, ...]:
-    """Remove what a killed daemon left that would keep the next one from starting.
+def remove_leftovers(layout: Layout) -> tuple[Path, ...]:
+    """Remove files of a killed daemon that would keep the next one from starting.
 
-    - The daemon refuses to start when the process its pid file names is alive, and takes a zombie,
-      or a stranger that got the number since, for itself.
+    - The daemon refuses to start while the process in its pid file is alive, even if that is a
+      zombie or another program with the same number.
     - For the same reason it waits for a containerd that isn't there.
-    - It prefers the system's containerd as soon as there is a socket, answered or not.
+    - It prefers the system's containerd wherever a socket exists, even if nothing listens.
 
-    A containerd of the killed daemon that still runs but no longer answers is ended. The daemon's
-    own socket stays: the next daemon replaces it.
+    A containerd of the killed daemon that runs and no longer answers is ended. The daemon's own
+    socket stays: the next daemon replaces it.
 
     Returns:
         The files that were removed.
     """
-    relics = tuple(_relics(layout))
-    for relic in relics:
-        relic.unlink(missing_ok=True)
-    return relics
+    leftovers = tuple(_leftovers(layout))
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return leftovers
 
 
-def _relics(layout: Layout) -> Iterator[Path]:
+def _leftovers(layout: Layout) -> Iterator[Path]:
     if layout.pidfile.exists() and _running(layout.pidfile, "dockerd") is None:
         yield layout.pidfile
     if layout.containerd_pidfile.exists():
@@ -172,7 +172,7 @@ def _relics(layout: Layout) -> Iterator[Path]:
 
 
 def _running(pidfile: Path, name: str) -> psutil.Process | None:
-    """Find the process that a pid file means: alive and of that name."""
+    """Find the live process of that name in a pid file."""
     try:
         server = psutil.Process(int(pidfile.read_text()))
         with server.oneshot():
@@ -266,7 +266,7 @@ def _wait(
             f"dockerd doesn't answer at {layout.socket} after {seconds:.0f} s{_join(log())}"
         ) from None
     if launched is not None and launched.poll() is not None:
-        # Two starts at once: the other one may have won.
+        # The daemon of a concurrent start may answer instead.
         if answers(layout.socket):
             return
         raise UserError(f"dockerd ended with code {launched.returncode}{_join(log())}")

@@ -1,4 +1,4 @@
-"""What an engine that does not run keeps on this machine's disk.
+"""Images, containers and volumes of an engine that does not run, found on this machine's disk.
 
 An engine sees the images of one store only: switching from the classic store to containerd's, or
 starting another engine on another folder, hides what is in the first one.

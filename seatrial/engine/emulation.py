@@ -22,12 +22,12 @@ _PT_INTERP = 3
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What tells the programs of one architecture from others."""
+class Architecture:
+    """An architecture, and how the kernel recognises its programs."""
 
     platform: str
     name: str
-    """As QEMU calls it."""
+    """QEMU's name for the architecture."""
     elf: int
     """`e_machine` of the ELF header."""
     code: bytes
@@ -35,16 +35,16 @@ class Machine:
 
     @property
     def magic(self) -> bytes:
-        """The first bytes of its programs: 64 bits, little-endian, executable, this machine."""
+        """First bytes of its programs: 64 bits, little-endian, executable, the architecture."""
         return b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HH", 2, self.elf)
 
     @property
     def mask(self) -> bytes:
-        """Which bits of `magic` count: not the ABI bytes, and a PIE counts as executable too."""
+        """Bits of `magic` that count: not the ABI bytes, and a PIE counts as executable."""
         return b"\xff" * 7 + b"\x00" + b"\xff" * 8 + b"\xfe\xff\xff\xff"
 
     def interpreters(self) -> tuple[Path, ...]:
-        """Where distributions put QEMU, the best first.
+        """List the paths where distributions put QEMU, the best first.
 
         The name that ends in -binfmt-P tells QEMU that flag P is set.
         """
@@ -55,7 +55,7 @@ class Machine:
         )
 
     def program(self) -> bytes:
-        """The smallest program of this architecture: it ends with status 42."""
+        """Assemble the smallest program of the architecture, which exits with status 42."""
         header, segment, base = 64, 56, 0x400000
         size = header + segment + len(self.code)
         return (
@@ -68,17 +68,17 @@ class Machine:
         )
 
 
-MACHINES = {
-    machine.platform: machine
-    for machine in (
-        Machine(
+ARCHITECTURES = {
+    architecture.platform: architecture
+    for architecture in (
+        Architecture(
             "linux/amd64",
             "x86_64",
             62,
             # mov edi, 42; mov eax, 60 (exit); syscall
             bytes.fromhex("bf2a000000 b83c000000 0f05"),
         ),
-        Machine(
+        Architecture(
             "linux/arm64",
             "aarch64",
             183,
@@ -91,7 +91,7 @@ MACHINES = {
 
 @dataclass(frozen=True)
 class Registration:
-    """One entry of binfmt_misc."""
+    """Entry of binfmt_misc."""
 
     name: str
     enabled: bool
@@ -126,8 +126,8 @@ def _parse(path: Path) -> Registration:
 
 def registration(platform: str, directory: Path = BINFMT) -> Registration | None:
     """Find the enabled entry that runs a platform's programs, if there is one."""
-    magic = MACHINES[platform].magic
-    # An entry may leave the ABI bytes out of its mask, never the header's class and machine.
+    magic = ARCHITECTURES[platform].magic
+    # An entry may leave the ABI bytes out of its mask, never the header's class and architecture.
     return next(
         (
             entry
@@ -143,7 +143,7 @@ def interpreter(platform: str) -> Path | None:
 
     Debian before trixie gives a dynamically linked one the same name.
     """
-    candidates = MACHINES[platform].interpreters()
+    candidates = ARCHITECTURES[platform].interpreters()
     return next((path for path in candidates if path.exists() and static(path)), None)
 
 
@@ -158,8 +158,8 @@ def static(path: Path) -> bool:
         return False
     (table,) = struct.unpack_from("<Q", content, 32)
     size, count = struct.unpack_from("<HH", content, 54)
-    kinds = (struct.unpack_from("<I", content, table + number * size)[0] for number in range(count))
-    return _PT_INTERP not in kinds
+    types = (struct.unpack_from("<I", content, table + number * size)[0] for number in range(count))
+    return _PT_INTERP not in types
 
 
 def works(platform: str) -> bool:
@@ -169,7 +169,7 @@ def works(platform: str) -> bool:
     with scratch.folder(Path("/var/lib") if root else None) as folder:
         folder.chmod(0o755)
         program = folder / "probe"
-        program.write_bytes(MACHINES[platform].program())
+        program.write_bytes(ARCHITECTURES[platform].program())
         program.chmod(0o755)
         command = ["chroot", str(folder), "/probe"] if root else [str(program)]
         try:
@@ -180,16 +180,16 @@ def works(platform: str) -> bool:
 
 
 def entry_name(platform: str) -> str:
-    """Choose the name of a registration: an entry of somebody else's keeps its own."""
-    name = f"qemu-{MACHINES[platform].name}"
+    """Choose the name of a registration that no other program's entry has."""
+    name = f"qemu-{ARCHITECTURES[platform].name}"
     return f"seatrial-{name}" if (BINFMT / name).exists() else name
 
 
 def register(platform: str) -> None:
-    """Make this kernel run a platform's programs; leaves a registration that works alone.
+    """Make this kernel run a platform's programs, unless a registration already works.
 
-    An entry of somebody else's that doesn't work in containers stays: the kernel asks the newest
-    entry first.
+    Another program's entry that doesn't work in containers stays: the kernel asks the newest entry
+    first.
 
     Args:
         platform: `linux/amd64` or `linux/arm64`.
@@ -199,7 +199,7 @@ def register(platform: str) -> None:
     """
     if works(platform):
         return
-    machine = MACHINES[platform]
+    architecture = ARCHITECTURES[platform]
     emulator = interpreter(platform)
     if emulator is None:
         raise UserError(f"no static emulator for {platform}: install qemu-user-static")
@@ -208,7 +208,7 @@ def register(platform: str) -> None:
     if (BINFMT / name).exists():
         (BINFMT / name).write_text("-1")
     try:
-        (BINFMT / "register").write_bytes(line(name, machine, emulator))
+        (BINFMT / "register").write_bytes(line(name, architecture, emulator))
         (BINFMT / "status").write_text("1")
     except OSError as error:
         raise UserError(
@@ -221,19 +221,20 @@ def register(platform: str) -> None:
 
 
 def unregister(name: str, directory: Path = BINFMT) -> None:
-    """Take a registration back; does nothing where it is gone."""
+    """Remove a registration, if it is still there."""
     if (directory / name).exists():
         (directory / name).write_text("-1")
 
 
-def line(name: str, machine: Machine, emulator: Path) -> bytes:
-    r"""Write what the kernel takes: `:name:M:offset:magic:mask:interpreter:flags`.
+def line(name: str, architecture: Architecture, emulator: Path) -> bytes:
+    r"""Word a registration for the kernel: `:name:M:offset:magic:mask:interpreter:flags`.
 
     Source:
         The kernel's admin-guide/binfmt-misc; bytes may be given as \xHH.
     """
     magic, mask = (
-        "".join(f"\\x{byte:02x}" for byte in part) for part in (machine.magic, machine.mask)
+        "".join(f"\\x{byte:02x}" for byte in part)
+        for part in (architecture.magic, architecture.mask)
     )
     return f":{name}:M::{magic}:{mask}:{emulator}:{FLAGS}".encode("ascii")
 

@@ -1,4 +1,4 @@
-"""What is known about this machine and its engine: plain values, no questions asked here."""
+"""Facts about this machine and its engine, as plain values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class System:
     """The operating system."""
 
     name: str
-    """For people, such as `Debian GNU/Linux 12 (bookworm)` or `macOS`."""
+    """Name for people, such as `Debian GNU/Linux 12 (bookworm)` or `macOS`."""
     identity: str = ""
     """ID of os-release, such as `debian`."""
     codename: str = ""
@@ -27,7 +27,7 @@ class System:
     systemd: bool = False
     """Whether systemd runs, not only whether it is installed."""
     packages: frozenset[str] = frozenset()
-    """Which packages that bring an engine are installed: docker.io, docker-ce."""
+    """Installed packages that bring an engine: docker.io, docker-ce."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Client:
     buildx: str = ""
     compose: str = ""
     fault: str = ""
-    """Why the command can't talk with an engine that does answer."""
+    """Reason why the command can't use an engine that answers."""
     podman: bool = False
     """Whether it is podman-docker's."""
 
@@ -65,19 +65,19 @@ class Configuration:
 
     path: Path
     settings: Mapping[str, object] | None
-    """None where the file doesn't exist or can't be used."""
+    """Content of the file; None where it doesn't exist or can't be used."""
     fault: str = ""
 
 
 @dataclass(frozen=True)
 class Data:
-    """What an engine that does not run keeps on this machine's disk, in one store."""
+    """Data of an engine that does not run, in a store on this machine's disk."""
 
     folder: Path
     store: str
     """The storage driver, or `containerd's store`; empty where there are no images."""
     contents: str
-    """Such as `3 images, 1 container`."""
+    """Summary, such as `3 images, 1 container`."""
 
     @property
     def containerd(self) -> bool:
@@ -94,32 +94,32 @@ CONTAINERD_STORE = "containerd's store"
 
 @dataclass(frozen=True)
 class Facts:
-    """All of it."""
+    """Everything that a plan and a report are made from."""
 
     system: System
     root: bool
     platform: str
-    """This machine's own, `linux/amd64` or `linux/arm64`, whatever the engine's is."""
+    """Platform of this machine, which may differ from the engine's."""
     endpoint: Endpoint
     configuration: Configuration
     client: Client
     engine: Engine | None
     silence: str = ""
-    """Why no engine answers, as one line."""
+    """Reason why no engine answers, on one line."""
     dockerd: str = ""
     """Version of the daemon's program on this machine."""
     data: tuple[Data, ...] = ()
-    """Where no engine answers: what one would find, or not find, if it was started."""
+    """Data of an engine that does not run; empty where an engine answers."""
     started: bool = False
-    """Whether setup has started an engine here before, as a process: a reboot has ended it."""
+    """Whether setup has started an engine here as a process, which a reboot ends."""
     emulated: frozenset[str] = frozenset()
     """Foreign platforms whose programs this machine's kernel runs."""
     emulators: frozenset[str] = frozenset()
     """Foreign platforms that an installed QEMU could run."""
     interpreters: Mapping[str, str] = field(default_factory=dict)
-    """Platform to what is registered for it, for the table."""
+    """Registered interpreter of each platform, for the table."""
     tools: frozenset[str] = frozenset()
-    """Which of the programs that bootstrap base images are installed."""
+    """Installed programs of those that bootstrap base images."""
     registries: Mapping[str, bool] = field(default_factory=dict)
     """Host to whether it answers."""
     authorities: tuple[str, ...] = ()

@@ -1,8 +1,8 @@
-"""The record of what setup changed on this machine: what `invoke setup --undo` goes by.
+"""The record of what setup changed on this machine, for `invoke setup --undo`.
 
 It lies in /var/lib/seatrial/setup, apart from any checkout, and only root may read it: the state of
 /etc before and after each run that changed something, the contents of what changed, and what was
-installed, started and registered. Each run is a layer; the newest is undone first.
+installed, started and registered. The newest run is undone first.
 
 Every step is noted before it is done, so a run that was killed can be undone as well.
 """
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 FOLDER = Path("/var/lib/seatrial/setup")
 ETC = Path("/etc")
 VOLATILE = ("adjtime", "hostname", "hosts", "machine-id", "mtab", "resolv.conf")
-"""What the system itself writes below /etc while setup runs: not setup's to put back."""
+"""Paths below /etc that the system itself writes while setup runs; undo leaves them alone."""
 
 
 @dataclass
 class Changes:
-    """What one run of setup did, beside what /etc shows."""
+    """Changes by a run of setup, beside those that /etc shows."""
 
     begun: str
     wrote: dict[str, str] = field(default_factory=dict)
@@ -45,16 +45,16 @@ class Changes:
     upgraded: dict[str, str] = field(default_factory=dict)
     """Package to `OLD -> NEW`."""
     engine: dict[str, str] = field(default_factory=dict)
-    """Of an engine that was started: `unit`, or `pid` and `started` of its process."""
+    """Engine that was started: `unit`, or `pid` and `started` of its process."""
     registered: list[str] = field(default_factory=list)
     """Entries of binfmt_misc."""
     boot: str = ""
-    """When they were made: a reboot forgets them, and others may get their names."""
+    """Boot in which the entries were made: a reboot removes them and frees their names."""
 
 
 @dataclass
-class Layer:
-    """The record of one run."""
+class SetupRun:
+    """The record of a run of setup."""
 
     folder: Path
     etc: Path
@@ -81,7 +81,7 @@ class Layer:
         return _read_tree(self.folder / "after.json")
 
     def write(self, path: Path, text: str) -> None:
-        """Note a file below /etc, and write it: complete, or not there at all.
+        """Record a file below /etc, then write it atomically.
 
         Raises:
             UserError: it can't be written.
@@ -95,19 +95,18 @@ class Layer:
             raise UserError(f"{path} can't be written: {error.strerror}") from error
 
     def note(self) -> None:
-        """Keep the record up to date, before the step that it is about."""
+        """Save the record, before the step that it describes."""
         _write(self.folder / "changes.json", asdict(self.changes))
 
     def seal(self) -> None:
-        """Note the state of /etc after the run, and forget contents of what did not change."""
+        """Record the state of /etc after the run, and drop contents of unchanged files."""
         before, after = self.before, tree.capture(self.etc, without=VOLATILE)
         for name, digest in self.changes.wrote.items():
-            # The run was killed, and somebody has written that file since: as setup left it, it
-            # is not what is there now.
+            # Somebody has changed that file since a run that was killed: record what setup wrote.
             if (there := after.get(name)) and there.content != digest:
                 after[name] = tree.Entry("file", 0o644, 0, 0, digest)
-        _write(self.folder / "after.json", {name: asdict(one) for name, one in after.items()})
-        needed = {one.content for name, one in before.items() if after.get(name) != one}
+        _write(self.folder / "after.json", {name: asdict(entry) for name, entry in after.items()})
+        needed = {entry.content for name, entry in before.items() if after.get(name) != entry}
         for kept in self.contents.iterdir():
             if kept.name not in needed:
                 kept.unlink()
@@ -120,7 +119,7 @@ class Layer:
         )
 
     def remove(self) -> None:
-        """Forget the run, and the folders of the record that are empty then."""
+        """Delete the record of the run, and folders that are empty then."""
         shutil.rmtree(self.folder)
         for folder in (self.folder.parent, self.folder.parent.parent):
             if any(folder.iterdir()):
@@ -128,7 +127,7 @@ class Layer:
             folder.rmdir()
 
 
-def layers(folder: Path = FOLDER, etc: Path = ETC) -> list[Layer]:
+def runs(folder: Path = FOLDER, etc: Path = ETC) -> list[SetupRun]:
     """Find the runs that are on record, the newest first."""
     if not folder.is_dir():
         return []
@@ -138,29 +137,31 @@ def layers(folder: Path = FOLDER, etc: Path = ETC) -> list[Layer]:
         changes = folder / str(number) / "changes.json"
         if changes.exists():  # else the run was killed before it changed anything
             stored = json.loads(changes.read_text(encoding="utf-8"))
-            found.append(Layer(changes.parent, etc, Changes(**stored)))
+            found.append(SetupRun(changes.parent, etc, Changes(**stored)))
     return found
 
 
 @contextmanager
-def recording(folder: Path = FOLDER, etc: Path = ETC) -> Iterator[Layer]:
+def recording(folder: Path = FOLDER, etc: Path = ETC) -> Iterator[SetupRun]:
     """Record what a run of setup changes, however it ends."""
-    for layer in layers(folder, etc):
-        if not layer.sealed:
-            layer.seal()
+    for run in runs(folder, etc):
+        if not run.sealed:
+            run.seal()
     last = max((int(path.name) for path in folder.glob("*") if path.name.isdigit()), default=0)
-    layer = Layer(folder / str(last + 1), etc, Changes(datetime.now(UTC).isoformat("T", "seconds")))
-    layer.contents.mkdir(parents=True, mode=0o700)
+    run = SetupRun(
+        folder / str(last + 1), etc, Changes(datetime.now(UTC).isoformat("T", "seconds"))
+    )
+    run.contents.mkdir(parents=True, mode=0o700)
     folder.chmod(0o700)
-    state = tree.capture(etc, without=VOLATILE, keep=layer.contents)
-    _write(layer.folder / "before.json", {name: asdict(one) for name, one in state.items()})
-    layer.note()
+    state = tree.capture(etc, without=VOLATILE, keep=run.contents)
+    _write(run.folder / "before.json", {name: asdict(entry) for name, entry in state.items()})
+    run.note()
     try:
-        yield layer
+        yield run
     finally:
-        layer.seal()
-        if layer.is_empty():
-            layer.remove()
+        run.seal()
+        if run.is_empty():
+            run.remove()
 
 
 def _write(path: Path, value: Mapping[str, object]) -> None:
@@ -169,7 +170,7 @@ def _write(path: Path, value: Mapping[str, object]) -> None:
 
 def _read_tree(path: Path) -> Tree:
     stored = json.loads(path.read_text(encoding="utf-8"))
-    return {name: tree.Entry(**one) for name, one in stored.items()}
+    return {name: tree.Entry(**entry) for name, entry in stored.items()}
 
 
 def _digest(text: str) -> str:

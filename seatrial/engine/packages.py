@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from seatrial.engine.facts import System
-    from seatrial.engine.journal import Layer
+    from seatrial.engine.journal import SetupRun
 
 SUITE = "trixie"
 LOG = Path("/var/log/seatrial-packages.log")
@@ -45,7 +45,7 @@ _APT_WORK = "apt-dpkg-install-*"
 
 @dataclass(frozen=True)
 class Family:
-    """What a distribution calls the packages of each part."""
+    """A distribution's packages for each part."""
 
     identity: str
     engine: tuple[str, ...]
@@ -103,14 +103,14 @@ def arguments(packages: Iterable[str], system: System) -> list[str]:
 
 @dataclass(frozen=True)
 class Target:
-    """One index that the machine's apt knows, as `apt-get indextargets` tells it."""
+    """A package index of the machine's apt, from `apt-get indextargets`."""
 
     uri: str
     codename: str
     label: str
     file: Path
     entry: int
-    """Which entry of the file: its line in a .list, its stanza in a .sources; from 1."""
+    """Number of the entry in the file, from 1: a line of a .list, a stanza of a .sources."""
 
 
 def targets(listing: str) -> tuple[Target, ...]:
@@ -205,24 +205,24 @@ def pin() -> str:
     return str(stanza)
 
 
-def install(packages: Sequence[str], system: System, layer: Layer) -> None:
+def install(packages: Sequence[str], system: System, run: SetupRun) -> None:
     """Install packages and nothing that they only recommend.
 
     Args:
         packages: the distribution's names.
         system: the machine's operating system, of a known family.
-        layer: the record of what is changed.
+        run: the record of the changes.
 
     Raises:
         UserError: apt-get fails, or would change more than it was asked to.
     """
     apt = Apt()
-    # What an installation that was killed left half-done would fail this one.
+    # apt-get refuses to work on top of an installation that was killed.
     apt.run("dpkg", "--configure", "-a")
-    wanted, expected = prepare(packages, system, apt, layer.write)
-    layer.changes.installed += [name for name, old, _ in expected if not old]
-    layer.changes.upgraded |= {name: f"{old} -> {new}" for name, old, new in expected if old}
-    layer.note()
+    wanted, expected = prepare(packages, system, apt, run.write)
+    run.changes.installed += [name for name, old, _ in expected if not old]
+    run.changes.upgraded |= {name: f"{old} -> {new}" for name, old, new in expected if old}
+    run.note()
     apt.get("install", "--yes", "--no-install-recommends", *wanted)
 
 
@@ -254,7 +254,7 @@ def prepare(
 
 
 class Change(NamedTuple):
-    """What an installation does to one package."""
+    """Change of a package by an installation."""
 
     name: str
     old: str
@@ -265,7 +265,7 @@ class Change(NamedTuple):
 def changes(simulation: str) -> list[Change]:
     """Read what `apt-get install --simulate` would install."""
     found = re.findall(r"^Inst (\S+) (?:\[(\S+)\] )?\((\S+)", simulation, re.MULTILINE)
-    return [Change(*each) for each in found]
+    return [Change(*groups) for groups in found]
 
 
 def present(packages: Iterable[str]) -> list[str]:
@@ -330,7 +330,7 @@ def purge(packages: Sequence[str], data_roots: Iterable[Path], begun: datetime) 
 
 
 def refusal(simulation: str) -> str:
-    """Say what of a simulated installation goes too far.
+    """Say which part of a simulated installation Seatrial does not do by itself.
 
     Args:
         simulation: what `apt-get install --simulate` wrote.
@@ -411,7 +411,7 @@ class Apt:
         Raises:
             UserError: it failed.
         """
-        # Another apt may be at work, and a person's own configuration files are theirs.
+        # Wait for another apt, and keep configuration files that the user has changed.
         options = ("-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold")
         return self.run("apt-get", command, *options, *self.options, *rest)
 
@@ -422,7 +422,7 @@ class Apt:
             UserError: it failed.
         """
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
-        result = process.run(command, environment=environment)
+        result = process.run(command, environment=environment, text="")
         if self.log:
             with self.log.open("a") as log:
                 log.write(f"$ {shlex.join(command)}\n{result.stdout}{result.stderr}")

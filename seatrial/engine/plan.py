@@ -1,6 +1,6 @@
-"""What follows from the facts: what is missing, who mends it, and what setup would do.
+"""Conclusions from the facts: missing parts, their remedies, and the steps of setup.
 
-Nothing here asks the machine or changes it.
+Nothing here reads the machine or changes it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MEMORY_WANTED = 4 * _GIB
 
 
 class State(enum.Enum):
-    """How much a finding matters."""
+    """Result of a check."""
 
     FINE = "fine"
     NOTE = "note"
@@ -39,8 +39,8 @@ class State(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One row of the report."""
+class Check:
+    """A part that the main job needs: a row of the report."""
 
     subject: str
     state: State
@@ -55,11 +55,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Plan:
-    """What setup does on this machine, in this order."""
+    """Steps of setup on this machine, in their order."""
 
     configure: bool = False
     packages: tuple[str, ...] = ()
-    """As the distribution calls them, without its name for the suite."""
+    """Names of the distribution, without the suite."""
     start: bool = False
     register: tuple[str, ...] = ()
     """Platforms to emulate."""
@@ -80,8 +80,8 @@ def plan(facts: Facts, *, over_data: bool = False) -> Plan:
             it, and other settings would hide its images: unasked, nothing at all is done, unless
             it was setup that started it: without systemd each reboot ends it.
     """
-    kind = family(facts.system)
-    if kind is None or not facts.root or facts.endpoint.configured or facts.client.podman:
+    packages = family(facts.system)
+    if packages is None or not facts.root or facts.endpoint.configured or facts.client.podman:
         return Plan()
     start = facts.engine is None
     known = facts.started and all(data.containerd for data in facts.data)
@@ -92,33 +92,33 @@ def plan(facts: Facts, *, over_data: bool = False) -> Plan:
         configure=start
         and facts.configuration.settings is None
         and all(data.containerd for data in facts.data),
-        packages=_packages(facts, kind),
+        packages=_packages(facts, packages),
         start=start,
         register=tuple(name for name in PLATFORMS if name in _foreign(facts) - facts.emulated),
     )
 
 
 def is_left_alone(facts: Facts) -> bool:
-    """Whether setup would do its work if there was no data of an engine that does not run."""
+    """Whether only the data of an engine that does not run keeps setup from its work."""
     return bool(facts.data) and not plan(facts) and bool(plan(facts, over_data=True))
 
 
-def _packages(facts: Facts, kind: Family) -> tuple[str, ...]:
+def _packages(facts: Facts, packages: Family) -> tuple[str, ...]:
     wanted: list[str] = []
     # Docker's own packages are the user's choice; Debian's would replace them.
     if "docker-ce" not in facts.system.packages:
         if facts.engine is None and _major(facts.dockerd) < OLDEST_ENGINE:
-            wanted += kind.engine
+            wanted += packages.engine
         if not facts.client.path:
-            wanted += kind.client
+            wanted += packages.client
         if not facts.client.buildx:
-            wanted += kind.buildx
+            wanted += packages.buildx
         if not facts.client.compose:
-            wanted += kind.compose
+            wanted += packages.compose
     if _foreign(facts) - facts.emulated - facts.emulators:
-        wanted += kind.emulator
+        wanted += packages.emulator
     if not _registry(facts):
-        wanted += [tool for tool in kind.bootstrap if tool not in facts.tools]
+        wanted += [tool for tool in packages.bootstrap if tool not in facts.tools]
     return tuple(dict.fromkeys(wanted))
 
 
@@ -135,7 +135,7 @@ def _major(version: str) -> int:
     return int(found[0]) if found else 0
 
 
-def findings(facts: Facts) -> tuple[Finding, ...]:
+def checks(facts: Facts) -> tuple[Check, ...]:
     """Judge every part that the main job needs, in the order of the report."""
     return (
         *_configuration(facts),
@@ -150,19 +150,19 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
     )
 
 
-def _engine(facts: Facts) -> Finding:
+def _engine(facts: Facts) -> Check:
     subject = "container engine"
     if facts.engine is None:
-        return Finding(subject, State.FAULT, *_silence(facts))
+        return Check(subject, State.FAULT, *_silence(facts))
     detail = f"{facts.engine.version}, {facts.engine.platform}, at {facts.endpoint}"
     if facts.engine.platform not in PLATFORMS:
-        return Finding(subject, State.FAULT, detail, "use an engine on linux/amd64 or linux/arm64")
+        return Check(subject, State.FAULT, detail, "use an engine on linux/amd64 or linux/arm64")
     if _major(facts.engine.version) < OLDEST_ENGINE:
         mend = f"upgrade it to {OLDEST_ENGINE} or newer"
         if "docker.io" in facts.system.packages:
             mend = f"`apt-get remove docker.io`, then {command('setup')} installs a newer one"
-        return Finding(subject, State.FAULT, f"{detail} is too old", mend)
-    return Finding(subject, State.FINE, detail)
+        return Check(subject, State.FAULT, f"{detail} is too old", mend)
+    return Check(subject, State.FINE, detail)
 
 
 def _silence(facts: Facts) -> tuple[str, str]:
@@ -196,38 +196,38 @@ def _advice(facts: Facts) -> str:
     return f"install Docker Engine {OLDEST_ENGINE} or newer with buildx and compose, and start it"
 
 
-def _configuration(facts: Facts) -> Iterator[Finding]:
+def _configuration(facts: Facts) -> Iterator[Check]:
     file = facts.configuration
     if file.fault:
         # An engine that runs already has read it, when it was whole.
         state = State.FAULT if facts.engine is None else State.NOTE
-        yield Finding("daemon configuration", state, f"{file.path} {file.fault}", "mend that file")
+        yield Check("daemon configuration", state, f"{file.path} {file.fault}", "mend that file")
 
 
-def _client(facts: Facts) -> Iterator[Finding]:
+def _client(facts: Facts) -> Iterator[Check]:
     client = facts.client
     if not client.path:
         mend = _mend(facts, "install the docker command (docker-cli)")
-        yield Finding("docker client", State.FAULT, "missing", mend)
+        yield Check("docker client", State.FAULT, "missing", mend)
     elif client.podman:
         mend = "remove podman-docker, or put Docker's own client first on PATH"
         detail = f"{client.path} is Podman {client.version}, which has no buildx and no bake"
-        yield Finding("docker client", State.FAULT, detail, mend)
+        yield Check("docker client", State.FAULT, detail, mend)
         return
     elif client.fault:
         mend = "take a client of the engine's own version first on PATH"
         detail = f"{client.path} {client.version} can't use the engine: {client.fault}"
-        yield Finding("docker client", State.FAULT, detail, mend)
+        yield Check("docker client", State.FAULT, detail, mend)
     else:
-        yield Finding("docker client", State.FINE, f"{client.version} ({client.path})")
+        yield Check("docker client", State.FINE, f"{client.version} ({client.path})")
     for name, version in (("buildx", client.buildx), ("compose", client.compose)):
         if version:
-            yield Finding(name, State.FINE, version)
+            yield Check(name, State.FINE, version)
         else:
             package = f"docker-{name}"
             if "docker-ce" in facts.system.packages:
                 package = f"docker-{name}-plugin"
-            yield Finding(name, State.FAULT, "missing", _mend(facts, f"install {package}"))
+            yield Check(name, State.FAULT, "missing", _mend(facts, f"install {package}"))
 
 
 def _mend(facts: Facts, otherwise: str) -> str:
@@ -236,12 +236,12 @@ def _mend(facts: Facts, otherwise: str) -> str:
     return otherwise
 
 
-def _store(facts: Facts) -> Iterator[Finding]:
+def _store(facts: Facts) -> Iterator[Check]:
     subject = "containerd image store"
     if facts.engine is None:
         return
     if facts.engine.containerd_store:
-        yield Finding(subject, State.FINE, "on")
+        yield Check(subject, State.FINE, "on")
         return
     file = facts.configuration.path
     where = f"{file} on the engine's machine" if facts.endpoint.configured else str(file)
@@ -251,10 +251,10 @@ def _store(facts: Facts) -> Iterator[Finding]:
         f"add {STORE_SETTING} to {where} and restart the engine, which hides the images of its"
         " present store for as long as that is set"
     )
-    yield Finding(subject, State.FAULT, "off: images for two platforms can't be kept", mend)
+    yield Check(subject, State.FAULT, "off: images for two platforms can't be kept", mend)
 
 
-def _platforms(facts: Facts) -> Iterator[Finding]:
+def _platforms(facts: Facts) -> Iterator[Check]:
     if facts.engine is None and facts.endpoint.configured:
         return  # what another machine runs, this one can't tell
     native = facts.engine.platform if facts.engine else facts.platform
@@ -263,13 +263,13 @@ def _platforms(facts: Facts) -> Iterator[Finding]:
         runs |= facts.emulated  # nobody to ask: the kernel's answer is the best there is
     for name in PLATFORMS:
         if name == native:
-            yield Finding(name, State.FINE, "native")
+            yield Check(name, State.FINE, "native")
         elif name in runs:
             # What runs on another machine, or inside a virtual one, this kernel can't tell.
             by = "" if facts.endpoint.configured else facts.interpreters.get(name, "")
-            yield Finding(name, State.FINE, f"emulated by {by}" if by else "emulated")
+            yield Check(name, State.FINE, f"emulated by {by}" if by else "emulated")
         else:
-            yield Finding(name, State.FAULT, "does not run", _emulation(facts))
+            yield Check(name, State.FAULT, "does not run", _emulation(facts))
 
 
 def _emulation(facts: Facts) -> str:
@@ -284,42 +284,42 @@ def _emulation(facts: Facts) -> str:
     return "install and register QEMU's user emulation, statically linked"
 
 
-def _bases(facts: Facts) -> Finding:
+def _bases(facts: Facts) -> Check:
     subject = "base images"
     if _registry(facts):
-        return Finding(subject, State.FINE, "from docker.io")
+        return Check(subject, State.FINE, "from docker.io")
     missing = [tool for tool in ("mmdebstrap", "arch-test") if tool not in facts.tools]
     if missing:
         mend = _mend(facts, f"install {' and '.join(missing)}, or make docker.io reachable")
         detail = f"docker.io doesn't answer, and {' and '.join(missing)} can't be found"
-        return Finding(subject, State.FAULT, detail, mend)
-    return Finding(subject, State.FINE, "docker.io doesn't answer: bootstrapped with mmdebstrap")
+        return Check(subject, State.FAULT, detail, mend)
+    return Check(subject, State.FINE, "docker.io doesn't answer: bootstrapped with mmdebstrap")
 
 
-def _registries(facts: Facts) -> Finding:
+def _registries(facts: Facts) -> Check:
     states = [f"{host} {'answers' if yes else 'silent'}" for host, yes in facts.registries.items()]
     state = State.FINE if any(facts.registries.values()) else State.NOTE
-    return Finding("image registries", state, ", ".join(states))
+    return Check("image registries", state, ", ".join(states))
 
 
-def _authorities(facts: Facts) -> Finding:
+def _authorities(facts: Facts) -> Check:
     subject = "private authority"
     if not facts.authorities:
-        return Finding(subject, State.FINE, "none in use")
+        return Check(subject, State.FINE, "none in use")
     names = ", ".join(facts.authorities)
-    return Finding(subject, State.NOTE, f"{names}; builds get {facts.bundle} as a secret")
+    return Check(subject, State.NOTE, f"{names}; builds get {facts.bundle} as a secret")
 
 
-def _room(facts: Facts) -> Iterator[Finding]:
+def _room(facts: Facts) -> Iterator[Check]:
     if facts.free is not None:
         state = State.FINE if facts.free >= _FREE_WANTED else State.NOTE
         if facts.free < _FREE_NEEDED:
             state = State.FAULT
         mend = "" if state is State.FINE else "free some: `docker system df` shows what takes room"
-        yield Finding("free disk space", state, f"{facts.free / _GIB:.0f} GiB", mend)
+        yield Check("free disk space", state, f"{facts.free / _GIB:.0f} GiB", mend)
     if facts.engine is not None:
         enough = facts.engine.memory >= _MEMORY_WANTED
         detail = f"{facts.engine.cores} cores, {facts.engine.memory / _GIB:.0f} GiB"
         mend = "" if enough else f"give the engine {_MEMORY_WANTED // _GIB} GiB or more"
         state = State.FINE if enough else State.NOTE
-        yield Finding("cores and memory", state, detail, mend)
+        yield Check("cores and memory", state, detail, mend)

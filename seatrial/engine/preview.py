@@ -42,7 +42,7 @@ def _lines(facts: Facts, steps: Plan) -> Iterator[str]:
     if steps.start:
         yield f"service: {_start(facts, steps)}"
     for platform in steps.register:
-        machine = emulation.MACHINES[platform]
+        machine = emulation.ARCHITECTURES[platform]
         emulator = emulation.interpreter(platform) or machine.interpreters()[0]
         yield (
             f"kernel: register {emulator} for {platform} as"

@@ -1,4 +1,4 @@
-"""Questions to this machine and its engine; nothing is changed by asking them."""
+"""Facts gathered from this machine and its engine; nothing is changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seatrial import process
-from seatrial.engine import authority, connection, data, emulation, journal, registries
+from seatrial.engine import connection, data, emulation, journal, registries, trust
 from seatrial.engine.facts import Client, Configuration, Engine, Facts, System
 from seatrial.errors import UserError
 
@@ -55,7 +55,7 @@ def facts(hosts: Sequence[str] = ("docker.io",)) -> Facts:
         dockerd=_daemon(),
         data=() if engine or endpoint.configured else data.find(settings.settings),
         # Only root may read the record.
-        started=root and any("pid" in layer.changes.engine for layer in journal.layers()),
+        started=root and any("pid" in run.changes.engine for run in journal.runs()),
         emulated=frozenset(name for name in foreign if emulation.works(name)),
         emulators=frozenset(name for name in foreign if emulation.interpreter(name)),
         interpreters={
@@ -65,8 +65,8 @@ def facts(hosts: Sequence[str] = ("docker.io",)) -> Facts:
         },
         tools=frozenset(tool for tool in BOOTSTRAP_TOOLS if shutil.which(tool)),
         registries=_registries(hosts),
-        authorities=authority.private(),
-        bundle=authority.bundle(),
+        authorities=trust.private(),
+        bundle=trust.bundle(),
         free=_free(engine.data_root if engine else data.DEFAULT_ROOT) if local else None,
     )
 
@@ -158,7 +158,7 @@ def _client(*, answering: bool) -> Client:
         return Client()
     fault = ""
     if answering:
-        # A client may be too old or too new for its engine, which the docker SDK is not.
+        # Unlike the docker SDK, a client may be too old or too new for its engine.
         talk = process.run([path, "version", "--format", "{{.Server.Version}}"])
         fault = talk.stderr.strip().splitlines()[-1] if talk.returncode and talk.stderr else ""
     return Client(
@@ -185,7 +185,7 @@ def _daemon() -> str:
 
 
 def _version(command: list[str]) -> str:
-    """Take the first thing that looks like a version from what a program says of itself."""
+    """Read the first version number that a program prints."""
     output = process.output(command)
     found = re.search(r"\d+\.\d+[\w.+~-]*", output) if output else None
     return found[0] if found else ""

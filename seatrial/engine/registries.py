@@ -1,4 +1,4 @@
-"""Which container image registries answer, and what a reference means there."""
+"""Container image registries: whether they answer, and their digests of references."""
 
 from __future__ import annotations
 

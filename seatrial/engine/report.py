@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from seatrial.engine.facts import Facts
-    from seatrial.engine.plan import Finding
+    from seatrial.engine.plan import Check
 
 _MARKS = {
     State.FINE: "[green]ok[/]",
@@ -23,16 +23,16 @@ _MARKS = {
 }
 
 
-def table(facts: Facts, findings: Sequence[Finding]) -> Table:
-    """Lay the findings out, one row each: part, state, what is there, how to mend it."""
+def table(facts: Facts, checks: Sequence[Check]) -> Table:
+    """Lay the checks out, one row each: part, state, what is there, how to mend it."""
     result = Table(title=f"{facts.system.name}, {facts.platform}", box=SIMPLE_HEAD)
     result.add_column("part", no_wrap=True)
     result.add_column("state", no_wrap=True)
     result.add_column("what is there", overflow="fold")
-    mendable = any(finding.mend for finding in findings)
+    mendable = any(check.mend for check in checks)
     if mendable:
         result.add_column("how to mend it", overflow="fold")
-    for finding in findings:
-        cells = [finding.subject, _MARKS[finding.state], escape(finding.detail)]
-        result.add_row(*cells, *([escape(finding.mend)] if mendable else []))
+    for check in checks:
+        cells = [check.subject, _MARKS[check.state], escape(check.detail)]
+        result.add_row(*cells, *([escape(check.mend)] if mendable else []))
     return result

@@ -17,20 +17,20 @@ from seatrial.engine import (
     packages,
     preview,
     probe,
-    processes,
+    process_identity,
     registries,
     report,
     undo,
 )
 from seatrial.engine.connection import PLATFORMS
-from seatrial.engine.plan import Finding, Plan, State, findings, is_left_alone, plan
+from seatrial.engine.plan import Check, Plan, State, checks, is_left_alone, plan
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from seatrial.engine.facts import Facts
-    from seatrial.engine.journal import Layer
+    from seatrial.engine.journal import SetupRun
 
 _LOCK = Path("/run/seatrial-setup.lock")
 _LOCK_SECONDS = 1800
@@ -58,10 +58,10 @@ def run(*, start: bool = False, dry_run: bool = False) -> None:
             # Another setup may have done it all while this one waited.
             facts = probe.facts()
             if steps := plan(facts, over_data=start):
-                with journal.recording() as layer:
-                    _execute(facts, steps, layer, console)
+                with journal.recording() as run:
+                    _execute(facts, steps, run, console)
                 facts = probe.facts()
-    rows = findings(facts)
+    rows = checks(facts)
     if faults := _faults(rows):
         if is_left_alone(facts):
             faults = [fault for fault in faults if fault.subject == "container engine"]
@@ -80,7 +80,7 @@ def check() -> None:
         UserError: the main job can't run here.
     """
     facts = probe.facts(registries.KNOWN)
-    rows = findings(facts)
+    rows = checks(facts)
     _console().print(report.table(facts, rows))
     if faults := _faults(rows):
         subjects = ", ".join(fault.subject for fault in faults)
@@ -131,47 +131,47 @@ def _locked(console: Console) -> Iterator[None]:
         lock.release()
 
 
-def _execute(facts: Facts, steps: Plan, layer: Layer, console: Console) -> None:
+def _execute(facts: Facts, steps: Plan, run: SetupRun, console: Console) -> None:
     # The configuration comes before the packages: where services start at once, the daemon would
     # otherwise begin with the old image store.
     if steps.configure:
         console.print(f"writing {facts.configuration.path}", highlight=False, soft_wrap=True)
-        layer.write(facts.configuration.path, daemon.configuration())
+        run.write(facts.configuration.path, daemon.configuration())
     if steps.packages:
         names = " ".join(packages.arguments(steps.packages, facts.system))
         console.print(f"installing {names}", highlight=False, soft_wrap=True)
-        packages.install(steps.packages, facts.system, layer)
+        packages.install(steps.packages, facts.system, run)
     if steps.start:
         settings = probe.configuration(facts.configuration.path).settings
         layout = daemon.Layout.configured(settings)
         where = "with systemd" if facts.system.systemd else f"in the background, log {layout.log}"
         console.print(f"starting the engine {where}", highlight=False, soft_wrap=True)
-        _start(layout, layer, systemd=facts.system.systemd)
+        _start(layout, run, systemd=facts.system.systemd)
     for platform in steps.register:
         console.print(f"registering an emulator for {platform}", highlight=False, soft_wrap=True)
         if not emulation.works(platform):
-            layer.changes.registered.append(emulation.entry_name(platform))
-            layer.changes.boot = processes.boot()
-            layer.note()
+            run.changes.registered.append(emulation.entry_name(platform))
+            run.changes.boot = process_identity.boot()
+            run.note()
             emulation.register(platform)
 
 
-def _start(layout: daemon.Layout, layer: Layer, *, systemd: bool) -> None:
+def _start(layout: daemon.Layout, run: SetupRun, *, systemd: bool) -> None:
     """Start the engine, and note which process that is, also where it does not answer."""
     if systemd:
-        layer.changes.engine = {"unit": "docker.service"}
-        layer.note()
+        run.changes.engine = {"unit": "docker.service"}
+        run.note()
     try:
         daemon.start(layout, systemd=systemd)
     finally:
         if not systemd and (started := daemon.running(layout)):
-            layer.changes.engine = {
+            run.changes.engine = {
                 "pid": str(started.pid),
-                "started": processes.start_of(started.pid),
+                "started": process_identity.start_of(started.pid),
                 "pidfile": str(layout.pidfile),
             }
-            layer.note()
+            run.note()
 
 
-def _faults(rows: tuple[Finding, ...]) -> list[Finding]:
+def _faults(rows: tuple[Check, ...]) -> list[Check]:
     return [row for row in rows if row.state is State.FAULT]

@@ -1,4 +1,4 @@
-"""The state of every path below a folder, and putting it back."""
+"""State of every path below a folder, and how to restore it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KINDS: dict[int, Kind] = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_
 
 @dataclass(frozen=True)
 class Entry:
-    """One path. Two are equal whatever their times of change."""
+    """State of a path; times of change do not count for equality."""
 
     kind: Kind
     mode: int
@@ -32,7 +32,7 @@ class Entry:
 
 
 Tree = dict[str, Entry]
-"""By path below the folder; the folder itself is `.`."""
+"""Entries by path below the folder; the folder itself is `.`."""
 
 
 def capture(root: Path, *, without: Iterable[str] = (), keep: Path | None = None) -> Tree:
@@ -120,7 +120,7 @@ def _make(path: Path, state: Entry, kept: Path) -> None:
     if state.kind == "link":
         new.symlink_to(state.content)
     else:
-        new.touch(mode=0o600)  # before there is anything in it that others may not read
+        new.touch(mode=0o600)  # first, as others must not read the content
         shutil.copyfile(kept / state.content, new)
     os.chown(new, state.uid, state.gid, follow_symlinks=False)
     if state.kind == "file":

@@ -16,32 +16,41 @@ from typing import TYPE_CHECKING
 import docker
 
 from seatrial import process
-from seatrial.engine import daemon, data, emulation, journal, packages, probe, processes, tree
+from seatrial.engine import (
+    daemon,
+    data,
+    emulation,
+    journal,
+    packages,
+    probe,
+    process_identity,
+    tree,
+)
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
     import psutil
     from rich.console import Console
 
-    from seatrial.engine.journal import Layer
+    from seatrial.engine.journal import SetupRun
     from seatrial.engine.tree import Tree
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What is to be put back below /etc."""
+    """Paths below /etc to restore."""
 
     back: dict[str, tree.Entry | None]
-    """By path; None for one that did not exist."""
+    """Earlier state by path; None for a path that did not exist."""
     foreign: list[str]
     """Paths that somebody has changed since."""
 
 
 @dataclass
 class Steps:
-    """What is undone of one run of setup."""
+    """Steps that undo a run of setup."""
 
-    layer: Layer
+    run: SetupRun
     stop: psutil.Process | str | None = None
     """A process, or a unit of systemd."""
     unregister: list[str] = field(default_factory=list)
@@ -68,24 +77,24 @@ def run(console: Console, *, keep_packages: bool, dry_run: bool) -> None:
     """
     if os.geteuid() != 0:
         raise UserError("this changes the machine: run it as root")
-    found = journal.layers()
+    found = journal.runs()
     if not found:
         _say(console, f"nothing to undo: {journal.FOLDER} records no change of setup's")
         return
     if dry_run:
         _say(console, "undo would do as follows; nothing has been changed:")
     state = tree.capture(journal.ETC, without=journal.VOLATILE)
-    for layer in found:
-        _say(console, f"setup of {layer.changes.begun}:")
-        if not layer.sealed:
+    for run in found:
+        _say(console, f"setup of {run.changes.begun}:")
+        if not run.sealed:
             _say(console, "it was killed: what changed in /etc since then counts as its work")
-        if not (layer.sealed or dry_run):
-            layer.seal()
-        steps = _steps(layer, keep_packages=keep_packages)
+        if not (run.sealed or dry_run):
+            run.seal()
+        steps = _steps(run, keep_packages=keep_packages)
         state = _show(steps, state, console)
         if not dry_run:
             _undo(steps, console)
-            layer.remove()
+            run.remove()
     if not dry_run:
         for log in (packages.LOG, daemon.Layout().log):
             log.unlink(missing_ok=True)
@@ -116,12 +125,12 @@ def difference(before: Tree, after: Tree, earlier: Tree, now: Tree) -> Differenc
     return Difference(back, foreign)
 
 
-def _steps(layer: Layer, *, keep_packages: bool) -> Steps:
-    changes = layer.changes
-    steps = Steps(layer)
-    if changes.boot == processes.boot():
+def _steps(run: SetupRun, *, keep_packages: bool) -> Steps:
+    changes = run.changes
+    steps = Steps(run)
+    if changes.boot == process_identity.boot():
         steps.unregister = list(changes.registered)
-    steps.stop = _engine_of(layer)
+    steps.stop = _engine_of(run)
     there = packages.present(changes.installed) if changes.installed else []
     if there and keep_packages:
         steps.kept.append(f"{' '.join(there)}: as asked for")
@@ -132,15 +141,15 @@ def _steps(layer: Layer, *, keep_packages: bool) -> Steps:
         else:
             steps.purge = there
     steps.only_written = bool(there) and not steps.purge
-    steps.without = packages.settings_of(changes.upgraded, layer.etc)
+    steps.without = packages.settings_of(changes.upgraded, run.etc)
     steps.kept += [f"{name} {versions}" for name, versions in changes.upgraded.items()]
     if steps.stop:
         _require_no_containers()
     return steps
 
 
-def _engine_of(layer: Layer) -> psutil.Process | str | None:
-    started = layer.changes.engine
+def _engine_of(run: SetupRun) -> psutil.Process | str | None:
+    started = run.changes.engine
     if unit := started.get("unit"):
         has_systemd = Path("/run/systemd/system").is_dir()
         command = ["systemctl", "is-active", "--quiet", unit]
@@ -149,11 +158,11 @@ def _engine_of(layer: Layer) -> psutil.Process | str | None:
     running = daemon.running(layout)
     if running is None or str(running.pid) != started.get("pid"):
         return None
-    return running if processes.start_of(running.pid) == started.get("started") else None
+    return running if process_identity.start_of(running.pid) == started.get("started") else None
 
 
 def _require_no_other_engine(steps: Steps) -> None:
-    if not steps.stop and "docker.io" in steps.layer.changes.installed:
+    if not steps.stop and "docker.io" in steps.run.changes.installed:
         settings = probe.configuration().settings
         if daemon.running(daemon.Layout.configured(settings)):
             raise UserError(
@@ -173,7 +182,7 @@ def _require_no_containers() -> None:
 
 
 def _show(steps: Steps, state: Tree, console: Console) -> Tree:
-    """Print what is done; return the state of /etc that it leads to."""
+    """Print the steps; return the state of /etc after them."""
     if isinstance(steps.stop, str):
         _say(console, f"service: stop {steps.stop}")
     elif steps.stop:
@@ -184,20 +193,20 @@ def _show(steps: Steps, state: Tree, console: Console) -> Tree:
         _say(console, f"packages: remove {' '.join(steps.purge)}")
     for reason in steps.kept:
         _say(console, f"packages: stays {reason}")
-    layer = steps.layer
-    after = layer.after if layer.sealed else state
-    back = _chosen(steps, difference(layer.before, after, state, state).back)
+    run = steps.run
+    after = run.after if run.sealed else state
+    back = _chosen(steps, difference(run.before, after, state, state).back)
     for name, entry in back.items():
-        _say(console, f"file: {'put back' if entry else 'remove'} {layer.etc / name}")
+        _say(console, f"file: {'put back' if entry else 'remove'} {run.etc / name}")
     changed = {**state, **back}
     return {name: entry for name, entry in changed.items() if entry}
 
 
 def _undo(steps: Steps, console: Console) -> None:
-    layer = steps.layer
-    before, after = layer.before, layer.after
+    run = steps.run
+    before, after = run.before, run.after
     # Packages may take files along that were there before they came.
-    earlier = tree.capture(layer.etc, without=journal.VOLATILE, keep=layer.contents)
+    earlier = tree.capture(run.etc, without=journal.VOLATILE, keep=run.contents)
     if isinstance(steps.stop, str):
         daemon.stop_unit()
     elif steps.stop:
@@ -206,21 +215,21 @@ def _undo(steps: Steps, console: Console) -> None:
         emulation.unregister(name)
     if steps.purge:
         folders = [kept.folder for kept in data.find(probe.configuration().settings)]
-        packages.purge(steps.purge, folders, datetime.fromisoformat(layer.changes.begun))
-    now = tree.capture(layer.etc, without=journal.VOLATILE)
+        packages.purge(steps.purge, folders, datetime.fromisoformat(run.changes.begun))
+    now = tree.capture(run.etc, without=journal.VOLATILE)
     found = difference(before, after, earlier, now)
-    tree.put_back(layer.etc, _chosen(steps, found.back), layer.contents)
-    last = tree.capture(layer.etc, without=journal.VOLATILE)
-    tree.put_times_back(layer.etc, times(before, after, earlier, last))
+    tree.put_back(run.etc, _chosen(steps, found.back), run.contents)
+    last = tree.capture(run.etc, without=journal.VOLATILE)
+    tree.put_times_back(run.etc, times(before, after, earlier, last))
     if isinstance(steps.stop, str):
         process.run(["systemctl", "daemon-reload"])
     for name in _chosen(steps, dict.fromkeys(found.foreign)):
-        _say(console, f"stays: {layer.etc / name}: somebody has changed it since setup")
+        _say(console, f"stays: {run.etc / name}: somebody has changed it since setup")
 
 
 def _chosen(steps: Steps, paths: dict[str, tree.Entry | None]) -> dict[str, tree.Entry | None]:
-    """Leave to packages that stay what is theirs."""
-    wrote = steps.layer.changes.wrote
+    """Leave out the files of packages that stay."""
+    wrote = steps.run.changes.wrote
     ours = {*wrote, *(str(parent) for name in wrote for parent in Path(name).parents)}
     return {
         name: entry
@@ -230,9 +239,9 @@ def _chosen(steps: Steps, paths: dict[str, tree.Entry | None]) -> dict[str, tree
 
 
 def times(before: Tree, after: Tree, earlier: Tree, now: Tree) -> dict[str, int]:
-    """Choose what gets the time of change that it had.
+    """Choose the paths that get back their earlier time of change.
 
-    That is what is as it was, but for a time that setup or undo has changed, and nobody else.
+    These are the restored paths whose time setup or undo has changed, and nobody else.
 
     Args:
         before: before setup.
@@ -251,7 +260,7 @@ def times(before: Tree, after: Tree, earlier: Tree, now: Tree) -> dict[str, int]
 
 
 def _names(state: Tree) -> dict[str, set[str]]:
-    """What is in each folder."""
+    """Collect the names in each folder."""
     found: dict[str, set[str]] = {}
     for name in state:
         if name != ".":

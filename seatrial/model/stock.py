@@ -25,7 +25,7 @@ from filelock import FileLock
 from seatrial import catalogue, private, process
 from seatrial.build import bake, bootstrap, builder, docker_cli, network
 from seatrial.catalogue.reading import environment
-from seatrial.engine import authority, connection, registries
+from seatrial.engine import connection, registries, trust
 from seatrial.errors import UserError, without_password
 from seatrial.project import builtin
 
@@ -194,7 +194,7 @@ def _make(engine: DockerClient, reference: str, console: Console) -> Image:
     output = f"type=docker,oci-mediatypes=true,compression={compression}"
     settings = machine / "etc"
     try:
-        write_settings(settings, authority.bundle(), network.indexes(os.environ))
+        write_settings(settings, trust.bundle(), network.indexes(os.environ))
         with network.secrets() as secrets:
             variables = {
                 **secrets,

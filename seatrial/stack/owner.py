@@ -17,7 +17,7 @@ from typing import Self
 
 import psutil
 
-from seatrial.engine.processes import boot, start_of
+from seatrial.engine.process_identity import boot, start_of
 
 MOST_SECONDS = 24 * 3600
 """How long a session may last whose owner can't be looked up; the whole trial of every mutant, one

@@ -1,4 +1,4 @@
-"""What tells one process, and one run of the kernel, from all others."""
+"""Identity of a process, and of a boot of the kernel."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _ENDED = ("Z", "X")
 
 
 def boot() -> str:
-    """Read what the kernel calls this boot; empty where there is no Linux."""
+    """Read the id of this boot; empty without Linux."""
     return _BOOT.read_text(encoding="utf-8").strip() if _BOOT.exists() else ""
 
 
 def start_of(pid: int) -> str:
-    """Tell when a process started, in a form that a step of the clock does not change.
+    """Read when a process started, independent of changes of the clock.
 
     On Linux that is the 22nd field of /proc/PID/stat, clock ticks since the boot (proc(5)). psutil
     adds the time of the boot, which the kernel computes from the clock at the time of the question.
 
     Raises:
-        NoSuchProcess: there is none of that number, or it has ended and nobody has reaped it.
+        NoSuchProcess: no process has that number, or only a zombie.
     """
     if not (_PROC / "self" / "stat").exists():
         return str(psutil.Process(pid).create_time())

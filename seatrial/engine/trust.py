@@ -1,4 +1,4 @@
-"""The certificate authorities that this machine trusts, and whether one of them is private."""
+"""Certificate authorities that this machine trusts, and which of them are private."""
 
 from __future__ import annotations
 

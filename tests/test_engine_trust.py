@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import certifi
 import pytest
 
-from seatrial.engine import authority
+from seatrial.engine import trust
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +49,7 @@ def test_variables_name_the_bundle(
     name: str, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, str(bundle))
-    assert authority.bundle() == bundle
+    assert trust.bundle() == bundle
 
 
 def test_a_variable_that_names_nothing_is_passed_over(
@@ -57,19 +57,19 @@ def test_a_variable_that_names_nothing_is_passed_over(
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(bundle.with_name("gone.pem")))
     monkeypatch.setenv("PIP_CERT", str(bundle))
-    assert authority.bundle() == bundle
+    assert trust.bundle() == bundle
 
 
 def test_public_authorities_are_not_private(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
-    assert authority.private() == ()
+    assert trust.private() == ()
 
 
 def test_a_private_authority_is_named(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with bundle.open("a") as file:
         file.write(PRIVATE)
     monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
-    assert authority.private() == ("Example Private CA",)
+    assert trust.private() == ("Example Private CA",)
 
 
 def test_a_bundle_that_holds_no_certificate(
@@ -78,4 +78,4 @@ def test_a_bundle_that_holds_no_certificate(
     path = tmp_path / "empty.pem"
     path.write_text("nothing\n")
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
-    assert authority.private() == ()
+    assert trust.private() == ()
