@@ -69,7 +69,7 @@ def tracking_service(server: Server) -> HttpService:
         address_of(server),
         health="/health",
         action="/api/2.0/mlflow/experiments/search",
-        kind="application/json",
+        content_type="application/json",
         payload=b'{"max_results": 1}',
         # Flask, behind MLflow's WSGI middleware, sees no body without a length.
         in_chunks=None,
@@ -84,7 +84,7 @@ def model_service(server: RunningServer, model: str, serving: Serving) -> HttpSe
         address_of(server),
         health="/ping",
         action="/invocations",
-        kind=content_type,
+        content_type=content_type,
         payload=body.encode(),
     )
     return HttpService(server, target)

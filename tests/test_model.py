@@ -122,7 +122,7 @@ def test_full_disk_is_told_by_what_was_to_be_written(
     save(tmp_path / "m")
     monkeypatch.setattr(copying, "_copy_file", fill)
     with pytest.raises(UserError, match=f"the disk is full: {tmp_path}/model/"):  # noqa: SIM117
-        with build.full_disk_told():
+        with build.report_full_disk():
             fetch(str(tmp_path / "m"), "", tmp_path)
 
 

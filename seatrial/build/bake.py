@@ -1,4 +1,4 @@
-"""One run of `docker buildx bake`, shown as it goes."""
+"""Runs of `docker buildx bake`, with their progress."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class StepError(UserError):
 
 @dataclass(frozen=True)
 class Baked:
-    """What a run made."""
+    """Results of a run."""
 
     build: Build
     digests: Mapping[str, str]
-    """Of the index (or the single manifest), by target."""
+    """Digests of the index (or the single manifest), by target."""
 
 
 def run(

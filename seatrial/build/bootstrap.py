@@ -17,7 +17,7 @@ from seatrial.project import builtin, command
 
 SUITE = "trixie"
 FOLDER = Path("bases/debian")
-"""Below the project's state: a context of its bake file."""
+"""Folder below the project's state: a context of its bake file."""
 
 # What Debian's "slim" images leave out as well.
 _LEFT_OUT = (
@@ -60,7 +60,7 @@ def ensure(architecture: str, *, renew: bool = False) -> Bootstrapped:
     with FileLock(folder / f"{architecture}.lock"):
         if archive.is_file() and notes.is_file():
             held = Bootstrapped(**json.loads(notes.read_text(encoding="utf-8")))
-            # Whoever waited for another build's renewal takes its result.
+            # A concurrent build may have renewed it while this one waited for the lock.
             if not renew or datetime.fromisoformat(held.made) > asked:
                 return held
         partial = archive.with_suffix(".partial")

@@ -1,4 +1,4 @@
-"""`invoke build`: what to build, from which bases, and what came out of it."""
+"""`invoke build`: the choice of images and bases, the build, and its record."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from seatrial.catalogue import Catalogue, Image
 
 COMPRESSION = "zstd"
-"""Of the layers of other repositories' images."""
+"""Compression of layers, unless a catalogue sets its own."""
 DEBIAN = "debian:trixie-slim"
 OFFICIAL = "ghcr.io/mlflow/mlflow"
 
 
 @dataclass(frozen=True)
 class Bases:
-    """What the build stands on."""
+    """Base images of a build."""
 
     debian: str
     """Reference with digest; empty where it was bootstrapped."""
@@ -43,7 +43,7 @@ class Bases:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The bake file's words for it."""
+        """Variables of the bake file for the bases."""
         return {
             "DEBIAN_IMAGE": self.debian,
             "DEBIAN_DIGEST": self.debian_digest,
@@ -61,7 +61,7 @@ def run(
     no_cache: bool = False,
     push: bool = False,
 ) -> list[record.Made]:
-    """Build variants, and without a name the services as well; show a table of what was made.
+    """Build variants, and without a name the services as well; show a table of the results.
 
     Args:
         variants: names of the catalogue; none for the default variants and the services.
@@ -72,7 +72,7 @@ def run(
         push: push to the registry that the tags name.
 
     Returns:
-        What was made, per image and platform.
+        The built images, per platform.
 
     Raises:
         UserError: an option is wrong, or a step failed.
@@ -84,7 +84,7 @@ def run(
     images = chosen.select(variants)
     if not variants:
         images += chosen.services.values()
-    with full_disk_told():
+    with report_full_disk():
         return make(
             Order(
                 chosen=chosen,
@@ -99,8 +99,8 @@ def run(
 
 
 @contextmanager
-def full_disk_told() -> Iterator[None]:
-    """Turn a full disk into one line.
+def report_full_disk() -> Iterator[None]:
+    """Turn a full disk into an error of one line.
 
     Raises:
         UserError: the disk is full.
@@ -115,25 +115,25 @@ def full_disk_told() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Order:
-    """What to build, and how."""
+    """Images to build, and options of the build."""
 
     chosen: Catalogue
     images: Sequence[Image]
     platforms: Sequence[str]
-    """Wanted ones; services are always the builder's own."""
+    """Wanted platforms; services always get the builder's own."""
     host: Builder
     builder: str | None = None
-    """Its name, where it is not the one in use."""
+    """Name of a builder other than the one in use."""
     no_cache: bool = False
     push: bool = False
     weigh: bool = True
-    """Say what each image weighs; to read that costs seconds for each hundred megabytes."""
+    """Whether to read the size of each image: seconds for each hundred megabytes."""
     variables: Mapping[str, str] = field(default_factory=dict)
-    """Of the bake file, beside those that every build fills in."""
+    """Further variables of the bake file."""
 
 
 def make(order: Order) -> list[record.Made]:
-    """Build images; record what was made and show it.
+    """Build images, record the results and show them.
 
     Raises:
         UserError: a step failed.
@@ -168,7 +168,9 @@ def make(order: Order) -> list[record.Made]:
             console=console,
             project=chosen.project,
         )
-    made = [each for image in images for each in _made(order, image, platforms[image.name], baked)]
+    made = [
+        entry for image in images for entry in _made(order, image, platforms[image.name], baked)
+    ]
     seconds = time.monotonic() - clock
     record.write(
         record.BuildRecord(
@@ -182,7 +184,7 @@ def make(order: Order) -> list[record.Made]:
         )
     )
     console.print(table.of_build(made, seconds))
-    if chosen.project.has_services and any(each.stand_in for each in made):
+    if chosen.project.has_services and any(entry.stand_in for entry in made):
         console.print(f"{OFFICIAL} does not answer: a stand-in of the same version took its place")
     return made
 
@@ -191,7 +193,7 @@ def parse(arguments: Iterable[str]) -> dict[str, str]:
     """Read `NAME=VALUE`.
 
     Raises:
-        UserError: one is malformed.
+        UserError: an argument is malformed.
     """
     parsed = {}
     for argument in arguments:
@@ -219,7 +221,7 @@ def spread(
     platforms: dict[str, tuple[str, ...]] = {}
     for image in images:
         own = image.platforms if image.name in chosen.services else wanted
-        platforms[image.name] = tuple(each for each in own if each in image.platforms)
+        platforms[image.name] = tuple(name for name in own if name in image.platforms)
         if not platforms[image.name]:
             raise UserError(
                 f"{image.name} is not made for {', '.join(wanted)}, "
@@ -230,7 +232,7 @@ def spread(
                 f"the builder {host.name} ({host.driver}) can load one platform at a time into "
                 "the engine: name one with --platform, or use --push"
             )
-    built = {each.name for each in images}
+    built = {image.name for image in images}
     parts = [chosen.images[name] for name in chosen.needed(images) - built]
     # A part that is made for the builder alone has no choice, and needs its own parts there.
     alone = [part for part in parts if len(part.platforms) == 1]
@@ -240,7 +242,9 @@ def spread(
             part = chosen.images[name]
             if len(part.platforms) > 1:
                 wider = {*platforms.get(name, ()), *own}
-                platforms[name] = tuple(each for each in part.platforms if each in wider)
+                platforms[name] = tuple(
+                    platform for platform in part.platforms if platform in wider
+                )
     return platforms
 
 
@@ -252,9 +256,9 @@ def settings(
     *,
     push: bool,
 ) -> list[str]:
-    """Say to bake where the images go, for which platforms, and how layers are compressed."""
+    """Word bake's settings: platforms, output and compression of each image."""
     result = [
-        f"{name}.platform={platform}" for name, each in platforms.items() for platform in each
+        f"{name}.platform={platform}" for name, chosen in platforms.items() for platform in chosen
     ]
     for image in images:
         if push:
@@ -278,7 +282,7 @@ def find_bases(
     renew: bool,
     console: Console,
 ) -> Bases:
-    """Find what images stand on: by the registry, or bootstrapped where none answers.
+    """Find the base images: in a registry, or bootstrapped where none answers.
 
     Args:
         chosen: the catalogue.
@@ -289,10 +293,10 @@ def find_bases(
         console: where the progress goes.
 
     Raises:
-        UserError: Debian can be had in neither way.
+        UserError: no registry answers, and Debian can't be bootstrapped.
     """
     if not chosen.project.has_services:
-        return Bases("", "", "")  # a repository's own images stand on what they name
+        return Bases("", "", "")  # a repository's own images name their bases
     needed = chosen.needed(images)
     version = chosen.arguments["MLFLOW_VERSION"]
     official = registries.resolve(f"{OFFICIAL}:v{version}") if "upstream" in needed else None
@@ -300,9 +304,9 @@ def find_bases(
     if debian:
         return Bases(debian, debian.partition("@")[2], official or "")
     made = {}
-    for each in dict.fromkeys((host.platform, *platforms.get("system", ()))):
-        with console.status(f"making {DEBIAN} for {each} from Debian's packages (once)"):
-            made[each] = bootstrap.ensure(each.partition("/")[2], renew=renew)
+    for platform in dict.fromkeys((host.platform, *platforms.get("system", ()))):
+        with console.status(f"making {DEBIAN} for {platform} from Debian's packages (once)"):
+            made[platform] = bootstrap.ensure(platform.partition("/")[2], renew=renew)
     return Bases("", made[host.platform].digest, official or "")
 
 
@@ -311,7 +315,7 @@ def _made(
 ) -> list[record.Made]:
     index = baked.digests.get(image.name, "")
     parts = order.chosen.needed([image])
-    held = {each.platform: each for each in _held(order, image, baked, index)}
+    held = {stored.platform: stored for stored in _held(order, image, baked, index)}
     made = []
     for platform in platforms:
         steps = baked.build.of(parts, platform)
@@ -335,7 +339,7 @@ def _made(
 def _held(
     order: Order, image: Image, baked: bake.Baked, index: str
 ) -> tuple[store.StoredPlatform, ...]:
-    """What the engine holds of an image that was just built."""
+    """Read the platforms of an image that was just built."""
     if known := store.recall(baked.build.manifests(image.name)):
         return known
     if not order.weigh:

@@ -18,7 +18,7 @@ class Builder:
     name: str
     driver: str
     platform: str
-    """Its own: where its stages run without emulation."""
+    """Native platform, on which its stages run without emulation."""
 
     @property
     def inside_engine(self) -> bool:
@@ -67,8 +67,8 @@ def read(inspection: str, native: str) -> Builder:
     name, driver = fields.get("Name", ""), fields.get("Driver", "")
     if driver == "docker":
         return Builder(name, driver, native)
-    listed = [each.strip(" *") for each in fields.get("Platforms", "").split(",")]
-    usable = [each for each in listed if each in connection.PLATFORMS]
+    listed = [name.strip(" *") for name in fields.get("Platforms", "").split(",")]
+    usable = [name for name in listed if name in connection.PLATFORMS]
     if not usable:
         why = fields.get("Error", f"it builds for none of {', '.join(connection.PLATFORMS)}")
         raise UserError(

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 # Of the stand-in's Debian; the locks of the images are universal, so the official image's older
 # Python takes its preferences from them as well.
 IMAGE_PYTHON = "3.13"
-"""Of all bases."""
+"""Python of all bases."""
 _DEVELOPMENT_PYTHON = "3.11"
 
 
 @dataclass(frozen=True)
 class Lock:
-    """One lock and what it is made from."""
+    """A lock, and the files that it is made from."""
 
     source: Path
     target: Path

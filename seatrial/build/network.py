@@ -54,5 +54,5 @@ def secrets() -> Iterator[dict[str, str]]:
 
 
 def variables() -> dict[str, str]:
-    """This process's own variables, with the package index in uv's words."""
+    """Copy this process's variables, with the package index under uv's names."""
     return {**os.environ, **indexes(os.environ)}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from seatrial.build.progress import Step
 
 _PIN = re.compile(r'--pin "?(?P<distribution>[\w.-]+)=(?P<version>[^\s"]+)"?')
-"""In a Dockerfile's command, which BuildKit reports with the values of its arguments."""
+"""Pin in a Dockerfile's command, which BuildKit reports with the values of its arguments."""
 _UNSATISFIABLE = "we can conclude that your requirements are unsatisfiable."
 _PATIENCE = 60
 """Seconds for one look at the package index."""

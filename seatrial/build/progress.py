@@ -1,4 +1,4 @@
-"""What BuildKit reports while it builds: steps, their times, their output, their faults.
+"""Reports of BuildKit about a build: steps, with their times, output and faults.
 
 The events are those of `docker buildx bake --progress rawjson` (buildx 0.13 and newer).
 """
@@ -33,7 +33,7 @@ _MANIFEST = re.compile(r"exporting manifest (sha256:[0-9a-f]{64})")
 
 
 class Owner(NamedTuple):
-    """Which image a step belongs to; the platform is empty where the step serves all."""
+    """Image of a step; the platform is empty where the step serves all."""
 
     target: str
     platform: str
@@ -41,7 +41,7 @@ class Owner(NamedTuple):
 
 @dataclass
 class Step:
-    """One vertex of the build's graph."""
+    """Vertex of the build's graph."""
 
     digest: str
     name: str
@@ -93,7 +93,7 @@ class Step:
 
     @property
     def action(self) -> str:
-        """What it does, on one line, without the mounts that it does it with."""
+        """Command on one line, without its mounts."""
         match = _NAME.fullmatch(self.name)
         words = (match["action"] if match else self.name).split()
         return " ".join(word for word in words if not word.startswith("--mount="))

@@ -1,4 +1,4 @@
-"""The record of a build: what was made, from what, and how long it took."""
+"""The record of a build: images, bases, options and times."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Made:
-    """One image for one platform."""
+    """Built image for a platform."""
 
     name: str
     reference: str
@@ -27,7 +27,7 @@ class Made:
     """Digest over all platforms and attestations."""
     platform: str
     digest: str
-    """Of this platform's manifest; empty where the image is not here, or was not read."""
+    """Digest of the platform's manifest; empty where the image was not read or is not here."""
     size: int
     """Bytes that a pull transfers; 0 where the image is not here, or was not weighed."""
     stand_in: bool
@@ -39,7 +39,7 @@ class Made:
 
 @dataclass(frozen=True)
 class BuildRecord:
-    """One build."""
+    """Inputs and results of a build."""
 
     started: str
     """RFC 3339."""
@@ -48,12 +48,12 @@ class BuildRecord:
     revision: str
     arguments: Mapping[str, str]
     bases: Mapping[str, str]
-    """As the bake file's variables: references with digests, empty where made here."""
+    """Variables of the bake file: references with digests, empty where bootstrapped."""
     images: Sequence[Made]
 
 
 def folder() -> Path:
-    """Where the current project's records are."""
+    """Return the folder of the current project's records."""
     return current().kept("builds")
 
 

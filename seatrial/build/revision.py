@@ -1,4 +1,4 @@
-"""What the images say about their source: which repository, which commit, when."""
+"""The source of the images, for their labels: repository, commit and time."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 _NO_COMMIT = datetime(1980, 1, 1, tzinfo=UTC)
 UNPUBLISHED = "urn:seatrial:unpublished"
-"""In place of an address, for a tree whose remote is none that others could reach."""
+"""Stands for the address of a tree without a public remote."""
 UNKNOWN = "unknown"
-"""In place of a commit, for a tree without git."""
+"""Stands for the commit of a tree without git."""
 
 
 @dataclass(frozen=True)
 class Revision:
-    """Where the Dockerfiles come from."""
+    """Repository and commit of the Dockerfiles."""
 
     commit: str
     """`UNKNOWN` without git; ends in `-dirty` where the tree differs from the commit."""
     source: str
     """The repository's address without credentials, or `UNPUBLISHED`."""
     moment: datetime
-    """Of the commit, so that the same commit gives the same images."""
+    """Time of the commit, so that the same commit gives the same images."""
 
     @property
     def epoch(self) -> str:

@@ -1,8 +1,8 @@
-"""What an image reference in the engine's store holds, for all its platforms.
+"""Images in the engine's store, with all their platforms.
 
-The engine's API tells one platform of an image only, so this reads the image as an OCI layout from
-`docker save`, which takes seconds per hundred megabytes. The content behind a digest never changes:
-what was read once is kept beside the build records.
+The engine's API describes only one platform of an image, so this reads the image as an OCI layout
+from `docker save`, which takes seconds per hundred megabytes. The content behind a digest never
+changes, so what was read is kept beside the build records.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class StoredPlatform:
     """The image of one platform."""
 
     platform: str
-    """Such as `linux/arm64`."""
+    """Name, such as `linux/arm64`."""
     digest: str
-    """Of its manifest."""
+    """Digest of its manifest."""
     size: int
     """Bytes that a pull transfers: compressed layers and configuration."""
     layers: tuple[str, ...]
@@ -52,13 +52,13 @@ class StoredPlatform:
     history: tuple[str, ...] = ()
     """The commands that it was built with, as the builder recorded them."""
     attestations: Mapping[str, Any] = field(default_factory=dict)
-    """in-toto statements by predicate type."""
+    """Statements of in-toto by predicate type."""
 
     @property
     def provenance(self) -> Mapping[str, Any] | None:
         """The predicate of the SLSA provenance, where it has one."""
-        for kind, statement in self.attestations.items():
-            if kind.startswith("https://slsa.dev/provenance/"):
+        for predicate_type, statement in self.attestations.items():
+            if predicate_type.startswith("https://slsa.dev/provenance/"):
                 predicate: Mapping[str, Any] = statement["predicate"]
                 return predicate
         return None
@@ -70,14 +70,14 @@ class StoredImage:
 
     reference: str
     digest: str
-    """Of the index; of the manifest where the image has no index."""
+    """Digest of the index, or of the manifest where the image has no index."""
     index: bool
     """Whether there is an index over the platforms (and their attestations)."""
     platforms: tuple[StoredPlatform, ...]
 
     def platform(self, name: str) -> StoredPlatform | None:
         """Take one platform, such as `linux/arm64`."""
-        return next((each for each in self.platforms if each.platform == name), None)
+        return next((entry for entry in self.platforms if entry.platform == name), None)
 
 
 def read(reference: str) -> StoredImage | None:
@@ -137,7 +137,7 @@ def _keep(image: StoredImage) -> None:
 
 
 def _revive(reference: str, document: Mapping[str, Any]) -> StoredImage:
-    platforms = tuple(_platform_of(each) for each in document["platforms"])
+    platforms = tuple(map(_platform_of, document["platforms"]))
     return StoredImage(reference, document["digest"], document["index"], platforms)
 
 

@@ -26,15 +26,15 @@ _LOG_WIDTH = 140
 
 
 def of_build(made: Sequence[Made], seconds: float) -> Table:
-    """Show what a build made."""
+    """Make the table of a build's results."""
     table = Table(title=f"built in {seconds:.0f} s", title_justify="left")
     for column in ("variant", "platform", "size", "digest", "seconds", "cached"):
         _column(table, column)
-    for each in made:
-        digest = _short(each.digest or each.index)
-        cached = "yes" if each.cached else "no"
+    for entry in made:
+        digest = _short(entry.digest or entry.index)
+        cached = "yes" if entry.cached else "no"
         table.add_row(
-            each.name, each.platform, _size(each.size), digest, f"{each.seconds:.1f}", cached
+            entry.name, entry.platform, _size(entry.size), digest, f"{entry.seconds:.1f}", cached
         )
     return table
 

@@ -1,4 +1,4 @@
-"""What a model's folder says of the model."""
+"""Description of a model, read from its folder."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ _SETTINGS = ("config", "model_config")
 
 @dataclass(frozen=True)
 class Description:
-    """One model."""
+    """A model's metadata."""
 
     python: str
     """Version of the interpreter that logged it, such as `3.13.5`; empty where it is not said."""
     mlflow: str
     """Version that logged it; empty where it is not said."""
     run: str
-    """Of the run that logged it; empty for none."""
+    """Id of the run that logged it; empty for none."""
     identity: str
-    """Of the logged model (`m-...`); empty where there is none."""
+    """Id of the logged model (`m-...`); empty for none."""
     name: str
-    """In the registry; empty where the model was not taken from there."""
+    """Name in the registry; empty for a model from elsewhere."""
     version: str
-    """In the registry."""
+    """Version in the registry."""
     signature: str
     """`sha256:` and the digest of its signature as JSON, keys sorted; empty for none."""
 
@@ -141,7 +141,7 @@ def _identity(described: Mapping[str, Any], key: str) -> str:
 
 
 def _registered(folder: Path) -> dict[str, str]:
-    """What stands beside a model that was taken from the registry."""
+    """Read the file beside a model that was taken from the registry."""
     path = folder / REGISTERED
     if not path.is_file():
         return {}

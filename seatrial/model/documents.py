@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""In C where PyYAML has that: in Python a mebibyte takes half a minute."""
+"""Loader in C where PyYAML has it: in Python a mebibyte takes half a minute."""
 _MOST_BYTES = 1 << 20
 """Bytes of a YAML file; an MLmodel of a thousand columns has a tenth of that."""
 _MOST_VALUES = 100_000

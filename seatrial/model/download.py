@@ -55,7 +55,7 @@ _SECONDS = 10
 _MEMORY = 4 * GIB
 """Bytes: an answer of the server is held in memory as a whole."""
 _STEPS = 4
-"""From a name in the registry by way of a logged model to the place of its files."""
+"""Redirections from a name in the registry through a logged model to the files."""
 _REGISTERED = "models"
 _RUNS = "runs"
 _OF_A_SERVER = (_REGISTERED, _RUNS, "mlflow-artifacts", "dbfs")
@@ -81,15 +81,15 @@ _FAULTS = (
     ParseError,  # an answer that is not of MLflow's form
     SQLAlchemyError,  # a database as the tracking server
 )
-"""What comes of an answer that nobody has looked at before MLflow takes it apart."""
+"""Exceptions that MLflow raises for an answer that it does not check."""
 
 
 class Place(NamedTuple):
-    """Where the files of a model are."""
+    """Location of a model's files."""
 
     uri: str
     name: str = ""
-    """In the registry; empty where the model is not taken from there."""
+    """Name in the registry; empty for a model from elsewhere."""
     version: str = ""
 
 
@@ -387,7 +387,7 @@ def _require_store(uri: str) -> None:
 
 
 def _no_answer(error: MlflowException | ImportError) -> str:
-    """Why a server could not be asked, and how to mend it."""
+    """Word why a server did not answer, and how to mend it."""
     # MLflow's own words advise to wait longer.
     cause = error.__cause__ or error.__context__
     if isinstance(cause, requests.exceptions.SSLError):

@@ -86,7 +86,7 @@ def run(
         raise UserError(f"--tag is longer than {_LONGEST_TAG} characters: shorten it")
     wanted = connection.resolve_platforms(platform)
     shown = without_password(model_uri)
-    with build.full_disk_told(), tempfile.TemporaryDirectory(prefix="seatrial-model-") as scratch:
+    with build.report_full_disk(), tempfile.TemporaryDirectory(prefix="seatrial-model-") as scratch:
         folder = fetch(model_uri, tracking_uri, Path(scratch), max_gib=max_gib)
         model = description.read(folder, shown)
         own = [word for value in indexes(os.environ).values() for word in value.split()]
@@ -151,7 +151,7 @@ def _make(order: build.Order, uri: str) -> list[Made]:
     try:
         return build.make(order)
     except StepError as error:
-        if _CHECK in error.step.action and (said := error.step.tail()):
-            why = said[-1].removeprefix(_SAYS)[:_LONGEST_REASON]
+        if _CHECK in error.step.action and (lines := error.step.tail()):
+            why = lines[-1].removeprefix(_SAYS)[:_LONGEST_REASON]
             raise UserError(f"no image is made of {uri}: {why}") from error
         raise

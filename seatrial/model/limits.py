@@ -11,13 +11,13 @@ MOST_FILES = 20_000
 DEEPEST = 32
 """Folders in one another."""
 MOST_SECONDS = 3600
-"""For a download."""
+"""Time limit of a download, in seconds."""
 _LONGEST_PATH = 1024
 
 
 @dataclass
 class Budget:
-    """What is left of the limits while a model's files are counted.
+    """Remainder of the limits while a model's files are counted.
 
     Args:
         gib: the most that all files together may have, in units of 2^30 bytes.

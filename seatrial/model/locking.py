@@ -50,7 +50,7 @@ MADE_FROM = "made-from.txt"
 
 _MLFLOW = ("mlflow", "mlflow-skinny")
 _FIRST_SERVED = Version("3")
-"""Before that, what answers requests is no ASGI application."""
+"""Oldest MLflow whose scoring server is an ASGI application."""
 _LACKS_WHEEL = re.compile(
     r"(?:all versions of )?(?P<name>[A-Za-z0-9][\w.-]*?)(?P<bound>==[\w.+!]+)?"
     r" ha(?:s|ve) no (?:usable )?wheels"
@@ -64,11 +64,11 @@ _MOST_ROUNDS = 12
 
 @dataclass(frozen=True)
 class Resolver:
-    """Where resolution runs."""
+    """Builder on which the resolution runs."""
 
     host: Builder
     builder: str | None
-    """Its name, where it is not the one in use."""
+    """Name of a builder other than the one in use."""
 
 
 def require_python(model: Description) -> None:
@@ -122,17 +122,17 @@ def lock(
     architectures = [platform.partition("/")[2] for platform in platforms]
     _require_wheels(wanted, allowed=build_sources)
     made_from = _write(wanted, mlflow, target, build_sources=build_sources)
-    stale = [each for each in architectures if _read(target / each / MADE_FROM) != made_from]
+    stale = [arch for arch in architectures if _read(target / arch / MADE_FROM) != made_from]
     if stale:
-        for each in stale:
-            (target / each).mkdir(exist_ok=True)
-            (target / each / MADE_FROM).unlink(missing_ok=True)
+        for arch in stale:
+            (target / arch).mkdir(exist_ok=True)
+            (target / arch / MADE_FROM).unlink(missing_ok=True)
         _resolve(wanted, stale, target, resolver, build_sources=build_sources)
-        for each in stale:
-            (target / each / MADE_FROM).write_text(made_from, encoding="utf-8")
-    for each in architectures:
-        _require_served(target / each / LOCK, f"linux/{each}")
-    return any(_read(target / each / SOURCES) for each in architectures)
+        for arch in stale:
+            (target / arch / MADE_FROM).write_text(made_from, encoding="utf-8")
+    for arch in architectures:
+        _require_served(target / arch / LOCK, f"linux/{arch}")
+    return any(_read(target / arch / SOURCES) for arch in architectures)
 
 
 def _read(path: Path) -> str:
@@ -155,7 +155,7 @@ def _require_wheels(wanted: Requirements, *, allowed: bool) -> None:
 
 
 def _write(wanted: Requirements, mlflow: str, target: Path, *, build_sources: bool) -> str:
-    """Write what the resolution reads; what it depends on, as a digest."""
+    """Write the inputs of the resolution; return a digest of all that it depends on."""
     server = builtin().root / "docker" / "model-server" / "server.in"
     lines = list(wanted.wanted)
     if not requirements.names(lines).intersection(_MLFLOW):
@@ -185,27 +185,27 @@ def _resolve(
     build_sources: bool,
 ) -> None:
     direct = [line for line in wanted.wanted if _is_source(line)]
-    sources = {each: dict.fromkeys(direct) for each in architectures}
+    sources = {arch: dict.fromkeys(direct) for arch in architectures}
     for _ in range(_MOST_ROUNDS):
-        for each, lines in sources.items():
+        for arch, lines in sources.items():
             text = "".join(f"{line}\n" for line in lines)
-            (target / each / SOURCES).write_text(text, encoding="utf-8")
+            (target / arch / SOURCES).write_text(text, encoding="utf-8")
         with tempfile.TemporaryDirectory(prefix="seatrial-lock-") as folder:
             build = any(sources.values())
             out = _run(wanted, architectures, target, Path(folder), resolver, build=build)
-            faults = {each: _read(out[each] / FAULT) for each in architectures}
+            faults = {arch: _read(out[arch] / FAULT) for arch in architectures}
             if not any(faults.values()):
-                for each in architectures:
-                    _take(out[each], target / each)
+                for arch in architectures:
+                    _take(out[arch], target / arch)
                 return
-        for each, fault in faults.items():
+        for arch, fault in faults.items():
             missing = _lacking(fault) if build_sources else None
-            if fault and (missing is None or missing in sources[each]):
+            if fault and (missing is None or missing in sources[arch]):
                 raise UserError(
-                    f"the model's requirements cannot be met on linux/{each}: {cause(fault)}"
+                    f"the model's requirements cannot be met on linux/{arch}: {cause(fault)}"
                 )
             if missing:
-                sources[each][missing] = None
+                sources[arch][missing] = None
     raise UserError(
         f"the model requires more than {_MOST_ROUNDS} distributions that are published as sources"
         " only: build wheels of them for an index of your own"
@@ -234,7 +234,7 @@ def _run(
     }
     chosen = catalogue.load_builtin(variables)
     images = [chosen.images[TARGET]]
-    wanted_platforms = [f"linux/{each}" for each in architectures]
+    wanted_platforms = [f"linux/{arch}" for arch in architectures]
     # Nothing is loaded into the engine, so no builder is limited to one platform.
     platforms = spread(chosen, images, wanted_platforms, host, push=True)
     bases = find_bases(chosen, images, platforms, host, renew=False, console=console)
@@ -242,7 +242,11 @@ def _run(
         bake.run(
             [TARGET],
             [
-                *(f"{name}.platform={each}" for name, all_ in platforms.items() for each in all_),
+                *(
+                    f"{name}.platform={platform}"
+                    for name, built_for in platforms.items()
+                    for platform in built_for
+                ),
                 f"{TARGET}.output=type=local,dest={out}",
                 f"{TARGET}.args.PRERELEASES={'yes' if wanted.prereleases else ''}",
                 # What is published changes: no resolution is taken from the builder's cache.
@@ -256,12 +260,12 @@ def _run(
         )
     # BuildKit makes a folder for each platform where there are several.
     return {
-        each: split if (split := out / f"linux_{each}").is_dir() else out for each in architectures
+        arch: split if (split := out / f"linux_{arch}").is_dir() else out for arch in architectures
     }
 
 
 def _take(out: Path, target: Path) -> None:
-    """Keep a lock, without what was built, which a list of its own has, by its sources' hashes."""
+    """Keep a lock without the distributions that were built, which `SOURCES` lists."""
     built = _read(out / SOURCES)
     names = requirements.names([line.partition(" --hash")[0] for line in built.splitlines()])
     blocks = re.split(r"\n(?=\S)", _read(out / LOCK).strip())

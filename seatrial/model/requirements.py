@@ -54,14 +54,14 @@ _ADDRESS = re.compile(
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a model requires; every line is written anew from parsed values."""
+    """Requirements of a model; every line is written anew from parsed values."""
 
     wanted: tuple[str, ...]
     """Distributions, such as `six==1.16.0` or `own @ https://host/own-1-py3-none-any.whl`."""
     constraints: tuple[str, ...] = ()
     """Bounds of versions, in the same form."""
     sources: tuple[str, ...] = ()
-    """Where packages are looked for beside this machine's own indexes, as options of uv and pip:
+    """Package sources beside this machine's own indexes, as options of uv and pip:
     `--extra-index-url URL`, `--index-url URL` or `--find-links URL`."""
     prereleases: bool = False
     """Whether versions before a release may be taken (`--pre`)."""

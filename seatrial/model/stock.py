@@ -44,38 +44,38 @@ _KEPT_LINES = 60
 _OUTPUT = re.compile(r"(#\d+ )?\d+\.\d+ (.*)")
 """A line of a step, as docker shows it: with the step's number, in the end without."""
 _FAILED = re.compile(r"(#\d+ )ERROR: ")
-"""That a step failed."""
+"""Line about a step that failed."""
 _RULE = "------"
-"""What docker draws before and after the last lines of a step that failed."""
+"""Rule that docker prints before and after the last lines of a step that failed."""
 
 
 @dataclass(frozen=True)
 class Base:
-    """What the Dockerfile of a model begins with."""
+    """Base image of a model's Dockerfile."""
 
     reference: str
-    """Such as `python:3.13.5-slim`."""
+    """Reference, such as `python:3.13.5-slim`."""
     digest: str
-    """Of what that names at the moment, in its registry or in the engine's store."""
+    """Current digest of the reference, in its registry or in the engine's store."""
     stand_in: str = ""
-    """What is built on in its place where it can't be had: the name of an image that was made here,
-    with as much of the interface as MLflow uses, from Debian's packages."""
+    """Image that replaces a base that can't be pulled: made here from Debian's packages, with as
+    much of the interface as MLflow uses."""
 
     @property
     def image(self) -> str:
-        """What the engine knows it by."""
+        """Name in the engine."""
         return self.stand_in or self.reference
 
     @property
     def options(self) -> tuple[str, ...]:
-        """What `docker build` is told, so that it finds the stand-in."""
+        """Options for `docker build` that replace the base by the stand-in."""
         if not self.stand_in:
             return ()
         return ("--build-context", f"{self.reference}=docker-image://{self.stand_in}")
 
 
 class NoBaseError(UserError):
-    """There is no base with the model's version of Python to be had on this machine."""
+    """No base with the model's version of Python is available on this machine."""
 
 
 def find_base(version: str, stand_in: str, console: Console) -> Base:
@@ -124,16 +124,16 @@ def build(model_uri: str, tag: str, tracking_uri: str, base: Base) -> None:
         model_uri: as MLflow takes it.
         tag: the image's reference.
         tracking_uri: of the tracking server.
-        base: what its Dockerfile begins with.
+        base: of its Dockerfile.
 
     Raises:
         UserError: it failed. The error's notes are the last lines of the output.
     """
-    what = ["models", "build-docker", "-m", model_uri, "-n", tag, "--env-manager", "local"]
+    words = ["models", "build-docker", "-m", model_uri, "-n", tag, "--env-manager", "local"]
     # MLflow runs `docker build` itself.
     with docker_cli.with_options(*base.options) as variables:
         _run(
-            [sys.executable, "-m", "mlflow", *what],
+            [sys.executable, "-m", "mlflow", *words],
             {
                 **variables,
                 "MLFLOW_TRACKING_URI": tracking_uri,
@@ -141,7 +141,7 @@ def build(model_uri: str, tag: str, tracking_uri: str, base: Base) -> None:
                 "MLFLOW_REGISTRY_URI": tracking_uri,
                 "MLFLOW_DISABLE_TELEMETRY": "true",
             },
-            f"mlflow {' '.join(what)}",
+            f"mlflow {' '.join(words)}",
         )
 
 
@@ -154,7 +154,7 @@ def build_generated(
         folder: where it is, with the model beside it.
         tag: the image's reference.
         labels: of the image, beside those that it inherits.
-        base: what it begins with, where that is Python's official image.
+        base: the base, where that is Python's official image.
 
     Raises:
         UserError: it failed. The error's notes are the last lines of the output.
@@ -177,7 +177,7 @@ def _is_stand_in(image: Image) -> bool:
 
 
 def _machine() -> Path:
-    """Where what the stand-in takes from this machine is written: a context of the bake file."""
+    """Return the folder for the stand-in's inputs from this machine: a context of the bake file."""
     return builtin().state / "bases" / TARGET
 
 
@@ -263,23 +263,23 @@ def _python_of(image: Image) -> str:
     return done.stdout.strip()
 
 
-def _run(command: Sequence[str], variables: Mapping[str, str], what: str) -> None:
-    """Run a build; what it says is passed on line by line."""
-    said: deque[str] = deque(maxlen=_KEPT_LINES)
+def _run(command: Sequence[str], variables: Mapping[str, str], name: str) -> None:
+    """Run a build and pass its output on, line by line."""
+    last: deque[str] = deque(maxlen=_KEPT_LINES)
     machine = {**os.environ, **variables, "PYTHONUNBUFFERED": "1"}
     with process.group(command, machine) as running:
         assert running.stdout
         for line in io.TextIOWrapper(running.stdout, "utf-8", errors="replace"):
             sys.stdout.write(line)
-            said.append(line.rstrip())
+            last.append(line.rstrip())
     if running.returncode:
-        error = UserError(f"{what}: {cause(list(said)) or f'exit code {running.returncode}'}")
-        error.add_note("\n".join(said))
+        error = UserError(f"{name}: {cause(list(last)) or f'exit code {running.returncode}'}")
+        error.add_note("\n".join(last))
         raise error
 
 
 def cause(lines: Sequence[str]) -> str:
-    """Find the reason in what a build has said last, on one line; empty where it said nothing."""
+    """Find the reason in the last lines of a build, as one line; empty without output."""
     final = next((line for line in reversed(lines) if line.startswith(("ERROR: ", "Error: "))), "")
     rules = [number for number, line in enumerate(lines) if line == _RULE]
     if final and len(rules) > 1:
@@ -287,9 +287,9 @@ def cause(lines: Sequence[str]) -> str:
         step, *output = lines[rules[-2] + 1 : rules[-1]]
         number = next((match[1] for line in lines if (match := _FAILED.match(line))), None)
         matches = [match for line in lines if (match := _OUTPUT.match(line))]
-        said = [match[2] for match in matches if match[1] in (None, number)]
+        output_of_step = [match[2] for match in matches if match[1] in (None, number)]
         # pip says why, and MLflow's traceback after that only that it failed.
-        errors = [line for line in said if line.startswith("ERROR: ")]
-        why = [*output[-1:], *said[-1:], *errors[-1:]]
+        errors = [line for line in output_of_step if line.startswith("ERROR: ")]
+        why = [*output[-1:], *output_of_step[-1:], *errors[-1:]]
         return f"{step.strip(' >:')}: {why[-1] if why else final}"
     return final or next((line for line in reversed(lines) if line), "")

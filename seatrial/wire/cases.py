@@ -1,4 +1,4 @@
-"""One way to frame requests, and what a server may make of it.
+"""Cases of framing requests, and the answers that RFC 9112 allows.
 
 Every case is followed by a plain request, the last one on its connection, and most hide another
 request in a body. A server that disagrees with the standard about where a body ends answers the
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Expected(StrEnum):
-    """What RFC 9112 leaves to a server."""
+    """Answers that RFC 9112 allows."""
 
     ANSWERED = "answered"
     """Correct: each request gets its answer."""
@@ -26,24 +26,24 @@ class Expected(StrEnum):
     SAFE = "safe"
     """Lenient readers and strict ones agree where it ends: it may be answered or refused."""
     CLOSED = "closed"
-    """It may be answered, and the connection has to be closed: section 6.1."""
+    """Answer or refusal, and the end of the connection: section 6.1."""
     REFUSED = "refused"
-    """No reading of it is safe: an error or no answer at all, and the end of the connection."""
+    """Unsafe in any reading: an error or no answer, and the end of the connection."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """Bytes to send, and what they must be answered with."""
+    """Bytes to send, and the answers that they must get."""
 
     family: str
     name: str
     expected: Expected
     parts: tuple[bytes, ...]
-    """What is sent, without the plain request that follows; each a segment of its own."""
+    """Bytes of each segment, without the plain request that follows."""
     statuses: tuple[int | None, ...] = (None,)
-    """Of the answers before the plain request's, where it is `ANSWERED` or `LAST`; None for any."""
+    """Statuses before the plain request's answer, for `ANSWERED` or `LAST`; None for any."""
     methods: tuple[str, ...] = ()
-    """Of the requests, where HEAD is among them."""
+    """Methods of the requests, where HEAD is among them."""
     known: bool = True
     """The server has what the request asks for: 404 can only be the hidden one's answer."""
 
@@ -60,8 +60,8 @@ class Target:
     """A path that GET is answered on with 200."""
     action: str
     """A path that takes a POST."""
-    kind: str
-    """The content type of that POST."""
+    content_type: str
+    """Content type of that POST."""
     payload: bytes
     """A body that it answers with 200."""
     in_chunks: int | None = HTTPStatus.OK
@@ -87,7 +87,7 @@ class Target:
     def post(self, *fields: str | bytes, body: bytes = b"", version: str = "HTTP/1.1") -> bytes:
         """A POST whose framing stands in `fields`."""
         line = f"POST {self.action} {version}"
-        return request(line, self.host, f"Content-Type: {self.kind}", *fields) + body
+        return request(line, self.host, f"Content-Type: {self.content_type}", *fields) + body
 
 
 def request(*lines: str | bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Many connections that are open and send nothing."""
+"""Many idle connections."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 USED = 100
 """Connections that have sent a request, and as many that have not, that are used in the end."""
 SPARE_FILES = 500
-"""Of this process, beside the connections."""
+"""Open files of this process beside the connections."""
 _SHORTEST_IDLE = 4.0
 """Seconds that every server keeps an idle connection: uvicorn's own default is 5."""
 _SETTLED = 1.0
@@ -52,10 +52,10 @@ class IdleConnections:
 
     def __init__(self, target: Target, scale: float = 1) -> None:
         self.refused = ""
-        """Why no more could be opened; empty where all were."""
+        """Reason why a connection was refused or lost; empty while all are open."""
         self._target, self._scale = target, scale
         self._open: list[tuple[socket.socket, float]] = []
-        """With the time since when each is idle."""
+        """Connections, with the time since when they are idle."""
         self._late: list[tuple[socket.socket, float]] = []
         self._get = request(f"GET {target.health} HTTP/1.1", target.host)
 
@@ -64,7 +64,7 @@ class IdleConnections:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        exception_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
@@ -101,9 +101,9 @@ class IdleConnections:
             self._late[number] = (connection, time.monotonic())
 
     def _evicted(self) -> int:
-        """Count those that were closed before any server may take them for forgotten.
+        """Count connections that were closed before an idle limit could apply.
 
-        A server that has room for few keeps the last ones, and closes others for them.
+        A server with room for few closes older connections for new ones.
         """
         late = time.monotonic() - _SHORTEST_IDLE * self._scale
         return sum(_is_closed(connection) for connection, since in self._open if since > late)
@@ -126,7 +126,7 @@ class IdleConnections:
         return faults
 
     def _ask(self, connection: socket.socket) -> str:
-        """Why a request on an open connection got no right answer; empty where it did."""
+        """Send a request on an open connection; say what is wrong with the answer, or nothing."""
         connection.settimeout(_ANSWER_LIMIT * self._scale)
         received = b""
         try:

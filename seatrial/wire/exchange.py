@@ -21,7 +21,7 @@ _SHOWN = 160
 
 
 class Address(NamedTuple):
-    """Where a server listens."""
+    """Address of a server."""
 
     host: str
     port: int
@@ -34,11 +34,11 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer of a server."""
+    """Answer of a server."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
-    """By their names in small letters."""
+    """Header fields by their names in small letters."""
     body: bytes = b""
 
     @property
@@ -49,17 +49,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class Exchange:
-    """What came back on one connection."""
+    """Answers on a connection."""
 
     answers: tuple[Answer, ...]
-    """Without interim ones, such as 100."""
+    """Final answers, without interim ones such as 100."""
     closed: bool
     """The server has closed the connection, or reset it."""
     rest: bytes = b""
     """Bytes after the answers that are no answer."""
 
     def __str__(self) -> str:
-        listed = ", ".join(f"{one.status} {shown(one.body, 60)}" for one in self.answers)
+        listed = ", ".join(f"{answer.status} {shown(answer.body, 60)}" for answer in self.answers)
         rest = f", then {shown(self.rest)}" if self.rest else ""
         return f"{listed or 'no answer'}{rest}; connection {'closed' if self.closed else 'open'}"
 
@@ -161,7 +161,7 @@ class _Kept(io.BytesIO):
 
 @dataclass(frozen=True)
 class _Socket:
-    """What `HTTPResponse` wants to have been received from."""
+    """Stands for the socket that `HTTPResponse` reads from."""
 
     stream: io.BytesIO
 

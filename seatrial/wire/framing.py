@@ -91,7 +91,7 @@ def _cases(family: str, expected: Expected, sent: Iterable[tuple[object, bytes]]
 
 
 def _lengths(target: Target) -> Iterator[Case]:
-    """One Content-Length, whose value is no number, or a number that is too large."""
+    """Content-Length whose value is no number, or a number that is too large."""
     body, n = target.hidden, len(target.hidden)
     no_numbers = [
         f"+{n}", f"-{n}", f"0x{n:x}", f"{n}.0", f"{n}e0", f"{n};", f"{n} {n}", f"'{n}'", f'"{n}"',
@@ -101,11 +101,11 @@ def _lengths(target: Target) -> Iterator[Case]:
     ]  # fmt: skip
     digits = {"Arabic": 0x660, "fullwidth": 0xFF10, "mathematical": 0x1D7CE}
     others = {
-        script: "".join(chr(zero + int(digit)) for digit in str(n)).encode()
+        f"{script} digits": "".join(chr(zero + int(digit)) for digit in str(n)).encode()
         for script, zero in digits.items()
     }
     spelled: dict[str, str | bytes] = {repr(value): value for value in no_numbers}
-    for name, value in {**spelled, **{f"{one} digits": two for one, two in others.items()}}.items():
+    for name, value in {**spelled, **others}.items():
         field = b"Content-Length: " + (value.encode("latin-1") if isinstance(value, str) else value)
         yield Case("length", name, REFUSED, (target.post(field, body=body),))
     large = {
@@ -133,18 +133,18 @@ def _lengths(target: Target) -> Iterator[Case]:
 def _repeated_lengths(target: Target) -> Iterator[Case]:
     body, n = target.hidden, len(target.hidden)
     pairs = [(0, n), (n, 0), (n, n + 1), (n, n - 1), (n, 1), (1, n)]
-    for one, other in pairs:
-        lines = (f"Content-Length: {one}", f"Content-Length: {other}")
+    for first, second in pairs:
+        lines = (f"Content-Length: {first}", f"Content-Length: {second}")
         forms = {
             "two lines": lines,
             "two lines, small letters": (lines[0], lines[1].lower()),
             "two lines, others between": (lines[0], "X-Between: 1", lines[1]),
-            "list": (f"Content-Length: {one}, {other}",),
-            "list without blanks": (f"Content-Length: {one},{other}",),
+            "list": (f"Content-Length: {first}, {second}",),
+            "list without blanks": (f"Content-Length: {first},{second}",),
         }
         for name, fields in forms.items():
             sent = target.post(*fields, body=body)
-            yield Case("two lengths", f"{name}: {one} and {other}", REFUSED, (sent,))
+            yield Case("two lengths", f"{name}: {first} and {second}", REFUSED, (sent,))
     same = {
         "two lines": (length(body), length(body)),
         "list": (f"Content-Length: {n}, {n}",),
@@ -221,7 +221,7 @@ _LENIENT = {
     "line ended by LF": "chunked\nX-After: 1",
     "two CR": "chunked\r",
 }  # fmt: skip
-"""What ends with the chunked coding for a lenient reader, and is an error for a strict one."""
+"""Codings that end with chunked for a lenient reader, and are an error for a strict one."""
 _WRONG = (
     "identity", "gzip", "xchunked", "chunkedx", "chunk", "chunked, identity", "chunked, gzip",
     "chunked\r\nTransfer-Encoding: identity", "chunked\r\nTransfer-Encoding: x", "chunked\x0b",
@@ -229,7 +229,7 @@ _WRONG = (
     '"chunked"', "'chunked'", "chunked identity", "chunked\tx", "chun\x00ked", "ch\xfcnked",
     "[chunked]", "chunked\\", "c hunked", "chunked=1", "chunked/1.1", "(chunked)", "{chunked}",
 )  # fmt: skip
-"""What does not end with the chunked coding: section 6.3 wants 400 and the end."""
+"""Codings that do not end with chunked: section 6.3 wants 400 and the end."""
 
 
 def _codings(target: Target) -> Iterator[Case]:
@@ -364,7 +364,7 @@ def _chunk(
 
 
 def _chunk_ends(target: Target) -> Iterator[Case]:
-    """What stands at the end of a chunk's size, or of its data."""
+    """Line ends after a chunk's size, or after its data."""
     data, size = target.hidden, b"%x" % len(target.hidden)
     wrong = {
         "nothing after the data": b"%s\r\n%s%s" % (size, data, _END),
@@ -451,7 +451,7 @@ def _start_lines(target: Target) -> Iterator[Case]:
         "CONNECT example.com:80 HTTP/1.1", f"CONNECT {action} HTTP/1.1", f"PRI {action} HTTP/1.1",
         "PRI * HTTP/1.1", f"TRACE {action} HTTP/1.1",
     ]  # fmt: skip
-    fields = (target.host, f"Content-Type: {target.kind}", length(body))
+    fields = (target.host, f"Content-Type: {target.content_type}", length(body))
     sent = [(repr(line), request(line, *fields) + body) for line in lines]
     whole = _sized(target, body)
     before = {
@@ -572,8 +572,8 @@ def _correct_heads(target: Target) -> Iterator[Case]:
         "keep-alive": (target.host, "Connection: keep-alive", "Keep-Alive: timeout=5"),
         "all signs of a name": (target.host, "X-!#$%&'*+.^_`|~: 1"),
     }
-    for name, each in fields.items():
-        yield Case("correct head", name, ANSWERED, (request(get, *each),), (_OK,))
+    for name, head in fields.items():
+        yield Case("correct head", name, ANSWERED, (request(get, *head),), (_OK,))
     lines = {
         "query": f"GET {target.health}?a=b&c=%20d HTTP/1.1",
         "long query": f"GET {target.health}?{'a' * 2000} HTTP/1.1",
@@ -605,8 +605,8 @@ def _pipelines(target: Target) -> Iterator[Case]:
     yield Case("pipeline", "three POST", ANSWERED, (post + chunks + post,), statuses)
     yield Case("pipeline", "HEAD, GET", ANSWERED, (head + get,), (None, _OK), ("HEAD", "GET"))
     statuses = (_OK, 404, _OK, 404)
-    sent = tuple(one.replace(b"hidden", b"absent") for one in (get + absent + post + absent,))
-    yield Case("pipeline", "different ones", ANSWERED, sent, statuses)
+    sent = (get + absent + post + absent).replace(b"hidden", b"absent")
+    yield Case("pipeline", "different ones", ANSWERED, (sent,), statuses)
 
 
 def _segments(target: Target) -> Iterator[Case]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from seatrial.wire.exchange import Address
 
 FIELDS = 50
-"""Into which a large head is divided: many servers take a hundred at most."""
+"""Fields of a large head: many servers take a hundred at most."""
 MOST = 32 << 20
 """Bytes: more than the buffers on the way to a server hold."""
 _PIECE = 1 << 16
@@ -34,8 +34,8 @@ _ANSWER_LIMIT = 5.0
 def large(target: Target, size: int) -> Iterator[tuple[str, bytes]]:
     """Correct requests with a head of a size, by what fills it."""
     line = f"GET {target.health} HTTP/1.1"
-    each = size // FIELDS - len("X-Field-00: \r\n")
-    fields = (f"X-Field-{number:02}: {'a' * each}" for number in range(FIELDS))
+    width = size // FIELDS - len("X-Field-00: \r\n")
+    fields = (f"X-Field-{number:02}: {'a' * width}" for number in range(FIELDS))
     yield "many fields", request(line, target.host, *fields, "Connection: close")
     yield "one field", request(line, target.host, f"X-Field: {'a' * size}", "Connection: close")
 
@@ -170,7 +170,7 @@ def lasts(address: Address, sent: Slow, limit: float) -> float | None:
 
 
 def malformed(target: Target, count: int) -> Iterator[tuple[str, bytes]]:
-    """So many requests that are none, all kinds in turn."""
+    """Yield so many malformed requests, of all kinds in turn."""
     tls = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(64))
     http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
     others = {
@@ -187,8 +187,8 @@ def malformed(target: Target, count: int) -> Iterator[tuple[str, bytes]]:
         for case in framing.cases(target)
         if case.expected is Expected.REFUSED
     }
-    kinds = itertools.cycle({**others, **refused}.items())
-    return itertools.islice(kinds, count)
+    endless = itertools.cycle({**others, **refused}.items())
+    return itertools.islice(endless, count)
 
 
 def throw(address: Address, sent: bytes, scale: float = 1) -> None:

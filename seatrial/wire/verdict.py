@@ -1,4 +1,4 @@
-"""What is wrong with what a server made of a case."""
+"""Faults in a server's answers to a case."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Fault:
     reason: str
     exchange: Exchange
     desynchronised: bool
-    """It read a part of a body as a request, or went on where no reading was safe."""
+    """Whether the server read part of a body as a request, or went on where no reading was safe."""
 
     def __str__(self) -> str:
         sent = shown(b"".join(self.case.parts), 300)
@@ -73,7 +73,7 @@ def try_out(target: Target, cases: Sequence[Case], *, scale: float = 1) -> list[
 
 
 def judge(case: Case, found: Exchange, plain: Answer) -> Fault | None:
-    """Hold what came back against what the standard allows.
+    """Compare the answers with those that the standard allows.
 
     Args:
         case: what was sent.
@@ -86,7 +86,7 @@ def judge(case: Case, found: Exchange, plain: Answer) -> Fault | None:
 
 
 def _desynchronised(case: Case, found: Exchange, plain: Answer) -> str:
-    """Why requests and answers no longer belong together; empty where they do."""
+    """Say why requests and answers no longer belong together; empty where they do."""
     own, later = found.answers[: len(case.statuses)], found.answers[len(case.statuses) :]
     if any(answer.status == HTTPStatus.NOT_FOUND for answer in own) and case.known and _hides(case):
         return "the request that was hidden in the body was answered"
@@ -106,7 +106,7 @@ def _wrong(case: Case, found: Exchange) -> str:
     if case.expected is Expected.SAFE:
         return ""
     if case.expected in (Expected.REFUSED, Expected.CLOSED):
-        if case.expected is Expected.REFUSED and any(_is_success(one) for one in answers):
+        if case.expected is Expected.REFUSED and any(map(_is_success, answers)):
             return "it was answered as if nothing were wrong"
         return "" if found.closed else "the connection was left open"
     if len(answers) < count and not (answers and answers[-1].closes):
