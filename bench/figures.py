@@ -98,6 +98,19 @@ class Figure:
         return self.value <= self.bar.value
 
 
+def share_figure(
+    name: str,
+    unit: str,
+    value: float,
+    against: str,
+    baseline: float,
+    bar: Bar | None = None,
+    note: str = "",
+) -> Figure:
+    """Make a figure whose ratio is value divided by baseline."""
+    return Figure(name, unit, value, against, baseline, bar, note, Meaning.SHARE)
+
+
 @dataclass(frozen=True)
 class Sample:
     """Measurement of a single run."""

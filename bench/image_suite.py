@@ -19,7 +19,7 @@ import requests
 
 from bench import floor, load, size
 from bench.candidate import PORT, Candidate, Running
-from bench.figures import SECONDS, Bar, Figure, Meaning, medians
+from bench.figures import SECONDS, Bar, Figure, medians, share_figure
 from bench.load import Call
 from seatrial import catalogue
 from seatrial.contract import load as load_contract
@@ -176,7 +176,7 @@ def compare(name: str, found: TrackingRound, baseline: TrackingRound) -> Iterato
     def share(
         label: str, unit: str, value: float, against: float, bar: Bar | None, note: str = ""
     ) -> Figure:
-        return Figure(f"{name}: {label}", unit, value, AGAINST, against, bar, note, Meaning.SHARE)
+        return share_figure(f"{name}: {label}", unit, value, AGAINST, against, bar, note)
 
     yield share("first /health", SECONDS, found.start, baseline.start, Bar(share=0.4))
     yield share(
@@ -340,11 +340,7 @@ class TrackingBench:
                 (f"bare uvicorn, {rate:.0f} answers/s to {CLIENTS} clients", answer),
                 ("the same call's SQL alone", alone),
             ):
-                figures.append(
-                    Figure(
-                        f"{name}: runs/get, p50", "ms", call, bound, value, meaning=Meaning.SHARE
-                    )
-                )
+                figures.append(share_figure(f"{name}: runs/get, p50", "ms", call, bound, value))
         return figures
 
     def _bare(self, watch: Stopwatch, candidate: Candidate) -> tuple[float, float]:

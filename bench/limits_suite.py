@@ -18,7 +18,7 @@ from docker.types import Ulimit
 
 from bench import client_runs, crowd, hanging, load, models, overload, serving_suite, size
 from bench.candidate import Candidate, Running, proportional_size
-from bench.figures import SECONDS, Bar, Figure, Meaning
+from bench.figures import SECONDS, Bar, Figure, share_figure
 from bench.load import Call
 from bench.serving_suite import CHOSEN, MLFLOW, SEATRIAL
 from seatrial import catalogue
@@ -164,7 +164,7 @@ class _LimitsBench:
         for seatrial, mlflow in self._pairs():
             theirs, ours = (self._measure(side, "framing", frame) for side in (mlflow, seatrial))
             figures.append(
-                Figure(
+                share_figure(
                     f"{seatrial.name}: desynchronised, of {ours.tried}",
                     _CASES,
                     ours.desynchronised,
@@ -173,7 +173,6 @@ class _LimitsBench:
                     Bar(value=0),
                     f"{ours.faults} were answered otherwise than the standard wants; mlflow:"
                     f" {theirs.faults}",
-                    Meaning.SHARE,
                 )
             )
         return figures
@@ -200,7 +199,7 @@ class _LimitsBench:
                 self._measure(side, "endless heads", send) for side in (mlflow, seatrial)
             )
             figures += [
-                Figure(
+                share_figure(
                     f"{seatrial.name}: endless parts of requests that were taken",
                     _REQUESTS,
                     len(ours.uncut),
@@ -210,15 +209,13 @@ class _LimitsBench:
                     f"ours: {', '.join(ours.uncut) or 'none'}; mlflow:"
                     f" {', '.join(theirs.uncut) or 'none'}; each until"
                     f" {heads.MOST / _MEBIBYTE:.0f} MiB were sent",
-                    Meaning.SHARE,
                 ),
-                Figure(
+                share_figure(
                     f"{seatrial.name}: memory that they took in one process",
                     size.MEGABYTES,
                     ours.memory,
                     mlflow.name,
                     theirs.memory,
-                    meaning=Meaning.SHARE,
                 ),
             ]
         return figures
@@ -231,7 +228,7 @@ class _LimitsBench:
             note = f"{ours.open} idle ones, answers {_counted(ours.statuses)}; mlflow: "
             note += f"{theirs.open} idle ones, answers {_counted(theirs.statuses)}"
             figures += [
-                Figure(
+                share_figure(
                     f"{seatrial.name}: health, p99, with {IDLE} idle and {ACTIVE} active"
                     " connections",
                     _MILLISECONDS,
@@ -240,9 +237,8 @@ class _LimitsBench:
                     theirs.slowest_ping,
                     Bar(value=100.0),
                     "on a new connection each time",
-                    Meaning.SHARE,
                 ),
-                Figure(
+                share_figure(
                     f"{seatrial.name}: connections without an answer",
                     _CONNECTIONS,
                     ours.lost,
@@ -250,16 +246,14 @@ class _LimitsBench:
                     theirs.lost,
                     Bar(value=0),
                     note,
-                    Meaning.SHARE,
                 ),
-                Figure(
+                share_figure(
                     f"{seatrial.name}: memory (PSS) of the process that holds most connections",
                     size.MEGABYTES,
                     front,
                     mlflow.name,
                     other,
                     Bar(value=300.0),
-                    meaning=Meaning.SHARE,
                 ),
             ]
         return figures
@@ -271,7 +265,7 @@ class _LimitsBench:
             self._overloaded(side) for side in (mlflow, seatrial)
         )
         return [
-            Figure(
+            share_figure(
                 f"{seatrial.name}: accepted, p99, at {TIMES} times the capacity",
                 _MILLISECONDS,
                 flow.slowest_accepted,
@@ -279,18 +273,16 @@ class _LimitsBench:
                 plain.slowest_accepted,
                 Bar(share=2.0),
                 f"{capacity:.0f} requests a second are answered; {flow}",
-                Meaning.SHARE,
             ),
-            Figure(
+            share_figure(
                 f"{mlflow.name}: accepted, p99, at {TIMES} times the capacity",
                 _MILLISECONDS,
                 other.slowest_accepted,
                 "the same without overload",
                 other_plain.slowest_accepted,
                 note=f"{other_capacity:.0f} requests a second are answered; {other}",
-                meaning=Meaning.SHARE,
             ),
-            Figure(
+            share_figure(
                 f"{seatrial.name}: until 503, p99",
                 _MILLISECONDS,
                 flow.slowest_shed,
@@ -299,7 +291,6 @@ class _LimitsBench:
                 Bar(value=50.0),
                 f"{len(flow.shed) / flow.sent:.0%} of the requests were shed; mlflow:"
                 f" {len(other.shed) / other.sent:.0%}",
-                Meaning.SHARE,
             ),
         ]
 
@@ -323,7 +314,7 @@ class _LimitsBench:
         for name, act in measured.items():
             theirs, ours = (self._measure(side, name, act) for side in (mlflow, seatrial))
             figures.append(
-                Figure(
+                share_figure(
                     f"{seatrial.name}: {name}",
                     SECONDS,
                     ours,
@@ -332,7 +323,6 @@ class _LimitsBench:
                     Bar(value=float(REQUEST_LIMIT + REPLACED_LATE)),
                     f"a prediction is overdue after {REQUEST_LIMIT} s; nobody waited longer than"
                     f" {hanging.LONGEST:.0f} s",
-                    Meaning.SHARE,
                 )
             )
         return figures
@@ -357,14 +347,13 @@ class _LimitsBench:
                 client_runs.COUNT - found[side.name][client.name] for side in (seatrial, mlflow)
             )
             figures.append(
-                Figure(
+                share_figure(
                     f"{seatrial.name}: {client.name}, failed of {client_runs.COUNT}",
                     _REQUESTS,
                     ours,
                     mlflow.name,
                     theirs,
                     Bar(value=0),
-                    meaning=Meaning.SHARE,
                 )
             )
         return figures

@@ -20,7 +20,7 @@ import requests
 
 from bench import container_script, faults, floor, load, models, size
 from bench.candidate import Candidate, Running
-from bench.figures import SECONDS, Bar, Figure, Meaning, median_seconds, medians
+from bench.figures import SECONDS, Bar, Figure, median_seconds, medians, share_figure
 from bench.load import Call
 from bench.models import PLATFORM, TRAINER, Builds
 from seatrial import catalogue, scratch
@@ -201,7 +201,7 @@ def compare(found: Mapping[str, ModelRound]) -> Iterator[Figure]:
             for server in theirs
             if server != against
         )
-        return Figure(
+        return share_figure(
             f"{ours}: {name}",
             unit,
             getattr(seatrial, measure),
@@ -209,7 +209,6 @@ def compare(found: Mapping[str, ModelRound]) -> Iterator[Figure]:
             baseline,
             bar,
             f"{other}{'; ' if note else ''}{note}",
-            Meaning.SHARE,
         )
 
     def every(measure: str, spec: str) -> str:
@@ -229,7 +228,7 @@ def compare(found: Mapping[str, ModelRound]) -> Iterator[Figure]:
     yield share("first 200 on /ping", SECONDS, "start", Bar(share=0.5))
     for count in WORKERS:
         ours, other = candidate(SEATRIAL, count).name, candidate(MLFLOW, count).name
-        yield Figure(
+        yield share_figure(
             f"{ours}: memory (PSS)",
             size.MEGABYTES,
             found[ours].memory,
@@ -237,7 +236,6 @@ def compare(found: Mapping[str, ModelRound]) -> Iterator[Figure]:
             found[other].memory,
             Bar(share=1.0),
             f"{found[ours].processes:.0f} processes against {found[other].processes:.0f}",
-            Meaning.SHARE,
         )
 
 
@@ -252,7 +250,7 @@ def compare_settings(found: Mapping[str, ModelRound]) -> Iterator[Figure]:
             (f"{MANY} connections", _RATE, "many"),
         ):
             value, baseline = (getattr(found[server], measure) for server in (name, plain))
-            yield Figure(f"{name}: {label}", unit, value, plain, baseline, meaning=Meaning.SHARE)
+            yield share_figure(f"{name}: {label}", unit, value, plain, baseline)
 
 
 @dataclass(frozen=True)
@@ -303,7 +301,7 @@ class ModelBench:
         )
         longest = sorted(took.items(), key=lambda step: -step[1])[:3]
         return [
-            Figure(
+            share_figure(
                 f"{SEATRIAL}: cold build",
                 SECONDS,
                 ours,
@@ -313,9 +311,8 @@ class ModelBench:
                 f"`invoke model` from start to end, {cold_alone:.1f} s of it the build; uv has its"
                 " downloads in a cache, pip in a RUN has none. Of MLflow's,"
                 f" {', '.join(f'{seconds:.0f} s {step[:40]}' for step, seconds in longest)}",
-                Meaning.SHARE,
             ),
-            Figure(
+            share_figure(
                 f"{SEATRIAL}: build of a new version",
                 SECONDS,
                 rebuilt,
@@ -324,7 +321,6 @@ class ModelBench:
                 Bar(value=5.0),
                 f"`invoke model` from start to end, {median(alone):.1f} s of it the build; the"
                 f" model has {weight / 1e6:.2f} MB",
-                Meaning.SHARE,
             ),
         ]
 
@@ -336,7 +332,7 @@ class ModelBench:
         base = size.weighed(self.watch, self.builds.base.image)
         origin = "a stand-in" if self.builds.base.stand_in else "the official one"
         return [
-            Figure(
+            share_figure(
                 f"{SEATRIAL}: uncompressed",
                 size.MEGABYTES,
                 ours.unpacked / 1e6,
@@ -344,7 +340,6 @@ class ModelBench:
                 theirs.unpacked / 1e6,
                 Bar(share=0.5),
                 f"of MLflow's, {base.unpacked / 1e6:.0f} MB are its base, {origin}",
-                Meaning.SHARE,
             ),
             size.transferred(SEATRIAL, ours, MLFLOW, theirs, None),
         ]
@@ -416,7 +411,7 @@ class ModelBench:
                     results[fault.name, server.name] += result
         mlflow_name, seatrial_name = (server.name for server in sides)
         return [
-            Figure(
+            share_figure(
                 f"{seatrial_name}: failed at {fault.name}",
                 _REQUESTS,
                 results[fault.name, seatrial_name].failed,
@@ -425,7 +420,6 @@ class ModelBench:
                 Bar(value=0),
                 f"{results[fault.name, seatrial_name]}; mlflow: {results[fault.name, mlflow_name]};"
                 f" in {repeat} rounds, {faults.CLIENTS} connections",
-                Meaning.SHARE,
             )
             for fault in faults.FAULTS
         ]
@@ -449,7 +443,7 @@ class ModelBench:
         name = candidate(SEATRIAL, CHOSEN).name
         processors = LIMITS["nano_cpus"] / 10**9
         return [
-            Figure(f"{name}: {label}", unit, value, against, baseline, meaning=Meaning.SHARE)
+            share_figure(f"{name}: {label}", unit, value, against, baseline)
             for label, unit, value, against, baseline in (
                 ("one row, p50", "ms", seatrial.call, "the model in-process", alone),
                 ("one row, p50", "ms", seatrial.call, BARE, echoed),

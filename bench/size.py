@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import zstandard
 
-from bench.figures import FOLDER, Bar, Figure, Meaning
+from bench.figures import FOLDER, Bar, Figure, share_figure
 from seatrial import files
 from seatrial.build import store
 from seatrial.engine import export
@@ -86,7 +86,7 @@ def transferred(
     name: str, weight: Weight, baseline: str, against: Weight, bar: Bar | None
 ) -> Figure:
     """Compare the transfer of two images in a pull."""
-    return Figure(
+    return share_figure(
         f"{name}: compressed",
         MEGABYTES,
         weight.alike / 1e6,
@@ -96,7 +96,6 @@ def transferred(
         f"all layers compressed again with zstd {LEVEL}; in the store they weigh"
         f" {weight.stored / 1e6:.0f} MB ({', '.join(sorted(set(weight.formats)))}) against"
         f" {against.stored / 1e6:.0f} MB ({', '.join(sorted(set(against.formats)))})",
-        meaning=Meaning.SHARE,
     )
 
 

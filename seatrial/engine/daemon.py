@@ -20,7 +20,6 @@ import docker
 import psutil
 from docker.errors import DockerException
 from requests.exceptions import RequestException
-from tenacity import RetryError as Expired
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from seatrial import process
@@ -209,15 +208,17 @@ def _ends(server: psutil.Process) -> bool:
         except psutil.NoSuchProcess:
             return True
 
-    try:
-        Retrying(
-            retry=retry_if_result(lambda done: not done),
-            wait=wait_fixed(0.1),
-            stop=stop_after_delay(_END_SECONDS),
-        )(ended)
-    except Expired:
-        return False
-    return True
+    return _becomes_true(ended, every=0.1, seconds=_END_SECONDS)
+
+
+def _becomes_true(condition: Callable[[], bool], *, every: float, seconds: float) -> bool:
+    retry = Retrying(
+        retry=retry_if_result(lambda done: not done),
+        retry_error_callback=lambda _: False,
+        wait=wait_fixed(every),
+        stop=stop_after_delay(seconds),
+    )
+    return retry(condition)
 
 
 def _launch(layout: Layout) -> subprocess.Popen[bytes]:
@@ -255,16 +256,10 @@ def _wait(
     def settled() -> bool:
         return answers(layout.socket) or (launched is not None and launched.poll() is not None)
 
-    try:
-        Retrying(
-            retry=retry_if_result(lambda done: not done),
-            wait=wait_fixed(0.2),
-            stop=stop_after_delay(seconds),
-        )(settled)
-    except Expired:
+    if not _becomes_true(settled, every=0.2, seconds=seconds):
         raise UserError(
             f"dockerd doesn't answer at {layout.socket} after {seconds:.0f} s{_join(log())}"
-        ) from None
+        )
     if launched is not None and launched.poll() is not None:
         # The daemon of a concurrent start may answer instead.
         if answers(layout.socket):
