@@ -8,7 +8,7 @@ needs an engine on this machine.
 from __future__ import annotations
 
 import time
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -18,7 +18,7 @@ from seatrial.errors import UserError
 from seatrial.stack.waiting import ContainerError, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from docker import DockerClient
     from docker.models.containers import Container
@@ -60,17 +60,16 @@ class Running:
     session: Session
 
     @classmethod
-    def create(cls, client: DockerClient, session: Session, candidate: Candidate) -> Self:
-        """Create the container, without starting it.
+    @contextmanager
+    def created(
+        cls, client: DockerClient, session: Session, candidate: Candidate
+    ) -> Iterator[Self]:
+        """Create the container, without starting it, and remove it at the end.
 
         Raises:
             UserError: the image is not there.
         """
-        if not client.images.list(candidate.reference):
-            name = candidate.reference.rpartition("/")[2].partition(":")[0]
-            raise UserError(
-                f"{candidate.reference} is not there: run `invoke build --variant {name}`"
-            )
+        require_image(client, candidate.reference)
         options = dict(candidate.limits)
         if candidate.entrypoint:
             options["entrypoint"] = list(candidate.entrypoint)
@@ -82,7 +81,10 @@ class Running:
             network=session.network,
             **options,
         )
-        return cls(candidate, container, session)
+        try:
+            yield cls(candidate, container, session)
+        finally:
+            container.remove(force=True, v=True)
 
     @property
     def address(self) -> str:
@@ -119,11 +121,6 @@ class Running:
         except ContainerError as failure:
             raise UserError(f"{self.candidate.name}: {failure}") from None
         return time.monotonic() - before
-
-    def processor_seconds(self) -> float:
-        """Read the CPU time of the container since its start."""
-        found = cast("dict[str, Any]", self.container.stats(stream=False, one_shot=True))
-        return float(found["cpu_stats"]["cpu_usage"].get("total_usage", 0)) / 1e9
 
     def memory(self) -> tuple[float, int]:
         """Read the proportional set size (PSS) in 10^6 bytes, and the number of processes.
@@ -176,10 +173,6 @@ class Running:
             )
         return found
 
-    def remove(self) -> None:
-        """Remove the container."""
-        self.container.remove(force=True, v=True)
-
     def _answers(self) -> bool:
         if not (address := self.address):
             return False
@@ -189,6 +182,23 @@ class Running:
                 return connection.getresponse().status == 200
             except (OSError, HTTPException):
                 return False
+
+
+def require_image(client: DockerClient, reference: str) -> None:
+    """Make sure that an image of the catalogue is in the engine's store.
+
+    Raises:
+        UserError: it is not there; says how to build it.
+    """
+    if not client.images.list(reference):
+        name = reference.rpartition("/")[2].partition(":")[0]
+        raise UserError(f"{reference} is not there: run `invoke build --variant {name}`")
+
+
+def processor_seconds(container: Container) -> float:
+    """Read the CPU time of a container since its start."""
+    found = cast("dict[str, Any]", container.stats(stream=False, one_shot=True))
+    return float(found["cpu_stats"]["cpu_usage"].get("total_usage", 0)) / 1e9
 
 
 def leaves(parents: Mapping[int, int]) -> list[int]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -18,16 +17,14 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from bench import floor, load, size
-from bench.candidate import PORT, Candidate, Running
+from bench.candidate import PORT, Candidate, Running, processor_seconds
 from bench.figures import SECONDS, Bar, Figure, medians, share_figure
 from bench.load import Call
+from bench.services import services_session
 from seatrial import catalogue
 from seatrial.contract import load as load_contract
-from seatrial.engine import connection
 from seatrial.errors import UserError
-from seatrial.stack.ownership import SESSION_LABEL, Session, remove_session
-from seatrial.stack.services import ALWAYS, Services
-from seatrial.trial import ryuk
+from seatrial.stack.ownership import SESSION_LABEL, Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -133,7 +130,8 @@ def measure(watch: Stopwatch, parts: Sequence[str], repeat: int) -> list[Figure]
         bars = {references[name]: share for name, share in SIZE_SHARES.items()}
         figures += size.measure(watch, references[BASELINE], bars)
     if {"serving", "settings"} & set(parts):
-        with _tracking_bench(known) as bench:
+        with services_session() as (client, session, services):
+            bench = TrackingBench(client, session, services.start(), known)
             figures += _serving(watch, bench, references, parts, repeat)
     return figures
 
@@ -242,24 +240,18 @@ class TrackingBench:
         store = f"bench-{time.monotonic_ns()}"
         self.services.create_database(store)
         self.services.create_bucket(store)
-        running = Running.create(
-            self.client,
-            self.session,
-            replace(
-                candidate,
-                command=(*candidate.command, "--artifacts-destination", f"s3://{store}"),
-                environment={
-                    "MLFLOW_BACKEND_STORE_URI": self.services.database_url(store),
-                    **self.services.server_environment(),
-                    "MLFLOW_DISABLE_TELEMETRY": "true",
-                    **candidate.environment,
-                },
-            ),
+        configured = replace(
+            candidate,
+            command=(*candidate.command, "--artifacts-destination", f"s3://{store}"),
+            environment={
+                "MLFLOW_BACKEND_STORE_URI": self.services.database_url(store),
+                **self.services.server_environment(),
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+                **candidate.environment,
+            },
         )
-        try:
+        with Running.created(self.client, self.session, configured) as running:
             return self._try_out(watch, candidate.name, running)
-        finally:
-            running.remove()
 
     def _try_out(self, watch: Stopwatch, name: str, running: Running) -> TrackingRound:
         own = self._processor_seconds(running)
@@ -288,9 +280,9 @@ class TrackingBench:
         for action, calls, count in (("read", [read], READS), ("log", writes, WRITES)):
             label = f"{name}: {CLIENTS} clients {action}"
             with watch.measure(label, containers=True, own=own) as detail:
-                before = running.processor_seconds()
+                before = processor_seconds(running.container)
                 result = load.many_at_once(base, calls, clients=CLIENTS, requests=count)
-                cost = (running.processor_seconds() - before) / count * 1000
+                cost = (processor_seconds(running.container) - before) / count * 1000
                 detail |= {**vars(result), "processor_milliseconds": cost}
             loads.append(result)
             costs.append(cost)
@@ -345,9 +337,8 @@ class TrackingBench:
 
     def _bare(self, watch: Stopwatch, candidate: Candidate) -> tuple[float, float]:
         """Measure an answer in milliseconds, and answers per second to many clients."""
-        running = Running.create(self.client, self.session, candidate)
-        own = self._processor_seconds(running)
-        try:
+        with Running.created(self.client, self.session, candidate) as running:
+            own = self._processor_seconds(running)
             running.start()
             with watch.measure(candidate.name, containers=True, own=own) as detail:
                 answer = load.one_after_the_other(
@@ -357,8 +348,6 @@ class TrackingBench:
                     running.base, [Call("/")], clients=CLIENTS, requests=READS
                 )
                 detail |= {"milliseconds": answer, **vars(result)}
-        finally:
-            running.remove()
         return answer, result.rate
 
     def _sql_alone(self, watch: Stopwatch) -> float:
@@ -389,33 +378,10 @@ class TrackingBench:
             services = self.client.containers.list(
                 filters={"label": f"{SESSION_LABEL}={self.session.id}"}
             )
-            others = (
-                Running(running.candidate, container, self.session)
-                for container in services
-                if container.id != running.container.id
-            )
-            return time.process_time() + sum(
-                server.processor_seconds() for server in (running, *others)
-            )
+            containers = {str(found.id): found for found in (running.container, *services)}
+            return time.process_time() + sum(map(processor_seconds, containers.values()))
 
         return used
-
-
-@contextmanager
-def _tracking_bench(known: Catalogue) -> Iterator[TrackingBench]:
-    with closing(connection.connect()) as client:
-        references = {name: known.services[name].reference for name in ALWAYS}
-        for name, reference in references.items():
-            if not client.images.list(reference):
-                raise UserError(f"{reference} is not there: run `invoke build --variant {name}`")
-        ryuk.configure(client)
-        session = Session.begin()
-        try:
-            session.create_network(client)
-            services = Services(client, session, references).start()
-            yield TrackingBench(client, session, services, known)
-        finally:
-            remove_session(client, session)
 
 
 def post(base: str, endpoint: str, body: Mapping[str, object]) -> Any:  # noqa: ANN401 - JSON

@@ -441,12 +441,9 @@ class _LimitsBench:
             with self.bench.started(candidate, CHOSEN) as (running, _):
                 yield running
             return
-        running = Running.create(self.bench.client, self.bench.session, candidate)
-        try:
+        with Running.created(self.bench.client, self.bench.session, candidate) as running:
             running.start()
             yield running
-        finally:
-            running.remove()
 
 
 def _counted(statuses: Counter[int]) -> str:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench import PROJECT, ROOT, baking, container_script
 from bench.baking import REGISTRY
+from bench.candidate import require_image
 from seatrial.build import docker_cli, record
-from seatrial.errors import UserError
 from seatrial.model.image import LOCKS
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ def train(
     Raises:
         UserError: the image is not there, or the model can't be made in it.
     """
-    if not client.images.list(reference):
-        raise UserError(f"{reference} is not there: run `invoke build --variant {TRAINER}`")
+    require_image(client, reference)
     place = f"{container_script.FOLDER}/models"
     command = [interpreter, f"{container_script.FOLDER}/{program.name}", place, str(count)]
     with container_script.ended(

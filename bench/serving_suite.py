@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from bench import container_script, faults, floor, load, models, size
-from bench.candidate import Candidate, Running
+from bench.candidate import Candidate, Running, processor_seconds
 from bench.figures import SECONDS, Bar, Figure, median_seconds, medians, share_figure
 from bench.load import Call
 from bench.models import PLATFORM, TRAINER, Builds
@@ -430,16 +430,13 @@ class ModelBench:
         bare = replace(
             floor.handler(models.reference(SEATRIAL, 1), self.interpreter), limits=LIMITS
         )
-        running = Running.create(self.client, self.session, bare)
-        try:
+        with Running.created(self.client, self.session, bare) as running:
             running.start()
             with self._measured(running, BARE) as detail:
                 detail["milliseconds"] = echoed = load.one_after_the_other(
                     running.address, bare.port, self.call, warm=WARM, count=COUNT
                 )
             echoes = self._loaded(running, MANY)
-        finally:
-            running.remove()
         name = candidate(SEATRIAL, CHOSEN).name
         processors = LIMITS["nano_cpus"] / 10**9
         return [
@@ -481,8 +478,7 @@ class ModelBench:
     @contextmanager
     def started(self, server: Candidate, workers: int) -> Iterator[tuple[Running, float]]:
         """Start a server, check its predictions against the model's, and remove it at the end."""
-        running = Running.create(self.client, self.session, server)
-        try:
+        with Running.created(self.client, self.session, server) as running:
             with self._measured(running, f"{server.name}: first 200") as detail:
                 detail["seconds"] = start = running.start()
                 detail["image"] = running.container.attrs["Image"]
@@ -491,8 +487,6 @@ class ModelBench:
             # Each worker's first request takes longer.
             load.many_at_once(running.base, [self.call], clients=FEW, requests=10 * FEW)
             yield running, start
-        finally:
-            running.remove()
 
     def _loaded(self, running: Running, clients: int) -> LoadResult:
         name = running.candidate.name
@@ -524,7 +518,7 @@ class ModelBench:
 
 def _processor_seconds(running: Running) -> Callable[[], float]:
     """Read the CPU time of this process and of a server, in seconds."""
-    return lambda: time.process_time() + running.processor_seconds()
+    return lambda: time.process_time() + processor_seconds(running.container)
 
 
 @contextmanager

@@ -9,12 +9,11 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from bench.figures import SECONDS, Bar, Figure, median_seconds
-from seatrial import catalogue
+from bench.services import services_session
 from seatrial.engine import connection
 from seatrial.errors import UserError
-from seatrial.stack.ownership import OWNER_LABEL, Session, remove_session
-from seatrial.stack.services import ALWAYS, Services
-from seatrial.trial import ryuk
+from seatrial.stack.ownership import OWNER_LABEL
+from seatrial.stack.services import ALWAYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -153,17 +152,8 @@ class Starts:
 
 
 def _start_services(watch: Stopwatch) -> None:
-    with closing(connection.connect()) as client:
-        known = catalogue.load().services
-        references = {name: known[name].reference for name in ALWAYS}
-        for name, reference in references.items():
-            if not client.images.list(reference):
-                raise UserError(f"{reference} is not there: run `invoke build --variant {name}`")
-        ryuk.configure(client)
-        session = Session.begin()
-        try:
-            session.create_network(client)
-            with watch.measure("starting the services", containers=True):
-                Services(client, session, references).start()
-        finally:
-            remove_session(client, session)
+    with (
+        services_session() as (_, _, services),
+        watch.measure("starting the services", containers=True),
+    ):
+        services.start()
