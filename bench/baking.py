@@ -6,7 +6,6 @@ built is replaced.
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import tarfile
@@ -96,7 +95,6 @@ def baker(runner: Runner) -> Iterator[Baker]:
     """
     host = find("default")
     chosen = catalogue.load({"REGISTRY": REGISTRY}, {"BUILD_PLATFORM": host.platform})
-    source = revision.of(PROJECT)
     with network.secrets() as secrets:
         variables = environment(
             chosen.arguments,
@@ -104,10 +102,7 @@ def baker(runner: Runner) -> Iterator[Baker]:
                 **_bases(),
                 "BUILD_PLATFORM": host.platform,
                 **secrets,
-                "SOURCE": source.source,
-                "REVISION": source.commit,
-                "CREATED": source.created,
-                "SOURCE_DATE_EPOCH": source.epoch,
+                **revision.of(PROJECT).variables,
             },
         )
         yield Baker(runner, chosen, host, variables)
@@ -166,10 +161,8 @@ def _changed_inputs() -> Iterator[dict[str, str]]:
 
 
 def _bases() -> dict[str, str]:
-    """Read what the newest build of a measurement stood on."""
-    records = sorted(record.folder().glob("*.json"), key=lambda path: path.stat().st_mtime)
-    for path in reversed(records):
-        document = json.loads(path.read_text(encoding="utf-8"))
+    """Read the bases of a measurement's newest build."""
+    for document in record.newest_first():
         if document["arguments"].get("REGISTRY") == REGISTRY:
             bases: dict[str, str] = document["bases"]
             return bases

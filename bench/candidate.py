@@ -8,12 +8,12 @@ needs an engine on this machine.
 from __future__ import annotations
 
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
+from bench.pinging import is_healthy
 from seatrial.errors import UserError
 from seatrial.stack.waiting import ContainerError, until
 
@@ -174,14 +174,8 @@ class Running:
         return found
 
     def _answers(self) -> bool:
-        if not (address := self.address):
-            return False
-        with closing(HTTPConnection(address, self.candidate.port, timeout=5)) as connection:
-            try:
-                connection.request("GET", self.candidate.path, headers={"Host": "localhost"})
-                return connection.getresponse().status == 200
-            except (OSError, HTTPException):
-                return False
+        address = self.address
+        return bool(address) and is_healthy(address, self.candidate.port, self.candidate.path)
 
 
 def require_image(client: DockerClient, reference: str) -> None:

@@ -10,9 +10,10 @@ import shutil
 import subprocess
 import tempfile
 import time
-import urllib.error
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ REQUEST_LIMIT = 5.0
 STARTING = 120
 """Further seconds, for compilers and interpreters to start."""
 _SOURCES = Path(__file__).parent / "clients"
-_CONTENT_TYPE = "application/json"
+_HEADERS = {"Content-Type": "application/json"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _curl(*options: str) -> Callable[[str, str], int]:
             file.flush()
             command = [
                 *("curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}\n"),
-                *("--max-time", str(REQUEST_LIMIT), "--header", f"Content-Type: {_CONTENT_TYPE}"),
+                *("--max-time", str(REQUEST_LIMIT), "--header", "Content-Type: application/json"),
                 *("--data-binary", f"@{file.name}", *options, f"{url}?number=[1-{COUNT}]"),
             ]
             try:
@@ -107,45 +108,42 @@ def _until() -> Iterator[None]:
         yield
 
 
-def _requests(url: str, body: str) -> int:
+def _count(send: Callable[[], int], failure: type[Exception]) -> int:
+    """Count the requests that are answered with 200.
+
+    Args:
+        send: sends a request and returns the status of its answer.
+        failure: what it raises where there is no answer.
+    """
     good = 0
-    with requests.Session() as session:
-        for _ in _until():
-            try:
-                answer = session.post(
-                    url, data=body, headers={"Content-Type": _CONTENT_TYPE}, timeout=REQUEST_LIMIT
-                )
-            except requests.RequestException:
-                continue
-            good += answer.status_code == HTTPStatus.OK
+    for _ in _until():
+        with suppress(failure):
+            good += send() == HTTPStatus.OK
     return good
+
+
+def _requests(url: str, body: str) -> int:
+    with requests.Session() as session:
+        post = partial(session.post, url, body, headers=_HEADERS, timeout=REQUEST_LIMIT)
+        return _count(lambda: post().status_code, requests.RequestException)
 
 
 def _urllib(url: str, body: str) -> int:
-    good = 0
-    asked = urllib.request.Request(url, body.encode(), {"Content-Type": _CONTENT_TYPE})
-    for _ in _until():
-        try:
-            with urllib.request.urlopen(asked, timeout=REQUEST_LIMIT) as answer:
-                answer.read()
-                good += answer.status == HTTPStatus.OK
-        except (OSError, urllib.error.URLError):
-            continue
-    return good
+    request = urllib.request.Request(url, body.encode(), _HEADERS)
+
+    def send() -> int:
+        with urllib.request.urlopen(request, timeout=REQUEST_LIMIT) as answer:
+            answer.read()
+            return int(answer.status)
+
+    return _count(send, OSError)  # URLError is one
 
 
 def _httpx(url: str, body: str) -> int:
     # Not among what the project needs: tried where it is installed.
     httpx: Any = importlib.import_module("httpx")
-    good = 0
-    with httpx.Client(timeout=REQUEST_LIMIT) as client:
-        for _ in _until():
-            try:
-                answer = client.post(url, content=body, headers={"Content-Type": _CONTENT_TYPE})
-            except httpx.HTTPError:
-                continue
-            good += answer.status_code == HTTPStatus.OK
-    return good
+    with httpx.Client(timeout=REQUEST_LIMIT, headers=_HEADERS) as client:
+        return _count(lambda: int(client.post(url, content=body).status_code), httpx.HTTPError)
 
 
 def _aiohttp(url: str, body: str) -> int:
@@ -157,9 +155,7 @@ def _aiohttp(url: str, body: str) -> int:
                 # aiohttp sends a body of unknown length in chunks: try both forms.
                 data = _pieces(body) if number % 2 else body.encode()
                 try:
-                    async with session.post(
-                        url, data=data, headers={"Content-Type": _CONTENT_TYPE}
-                    ) as answer:
+                    async with session.post(url, data=data, headers=_HEADERS) as answer:
                         await answer.read()
                         good += answer.status == HTTPStatus.OK
                 except (aiohttp.ClientError, TimeoutError):

@@ -180,9 +180,7 @@ def remove() -> None:
 
 def _recorded_seconds(tag: str) -> float:
     """Read how long the newest build of an image took."""
-    records = sorted(record.folder().glob("*.json"), key=lambda path: path.stat().st_mtime)
-    for path in reversed(records):
-        document = json.loads(path.read_text(encoding="utf-8"))
+    for document in record.newest_first():
         if any(image["reference"] == tag for image in document["images"]):
             return float(document["seconds"])
     msg = f"`invoke model` leaves a record of what it builds, and there is none of {tag}"

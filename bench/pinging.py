@@ -23,13 +23,14 @@ def main(host: str, port: int, path: str, seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         before = time.perf_counter()
-        healthy = _is_healthy(host, port, path)
+        healthy = is_healthy(host, port, path)
         took.append(time.perf_counter() - before if healthy else TIME_LIMIT)
         time.sleep(PAUSE)
     print(json.dumps(took))
 
 
-def _is_healthy(host: str, port: int, path: str) -> bool:
+def is_healthy(host: str, port: int, path: str) -> bool:
+    """Check whether a server answers 200 on a new connection."""
     with closing(HTTPConnection(host, port, timeout=TIME_LIMIT)) as connection:
         try:
             connection.request("GET", path, headers={"Host": "localhost"})

@@ -153,10 +153,7 @@ def make(order: Order) -> list[record.Made]:
                 **secrets,
                 **order.variables,
                 "BUILD_PLATFORM": host.platform,
-                "SOURCE": source.source,
-                "REVISION": source.commit,
-                "CREATED": source.created,
-                "SOURCE_DATE_EPOCH": source.epoch,
+                **source.variables,
             },
         )
         baked = bake.run(

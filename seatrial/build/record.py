@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seatrial import files
 from seatrial.project import current
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from seatrial.build.builder import Builder
@@ -55,6 +55,12 @@ class BuildRecord:
 def folder() -> Path:
     """Return the folder of the current project's records."""
     return current().kept("builds")
+
+
+def newest_first() -> Iterator[dict[str, Any]]:
+    """Read the current project's records as JSON, the newest first."""
+    for path in sorted(folder().glob("*.json"), key=lambda path: -path.stat().st_mtime):
+        yield json.loads(path.read_text(encoding="utf-8"))
 
 
 def write(build: BuildRecord) -> Path:

@@ -43,6 +43,16 @@ class Revision:
         """RFC 3339, as the label of the OCI wants it."""
         return self.moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """Variables of the bake file for the revision."""
+        return {
+            "SOURCE": self.source,
+            "REVISION": self.commit,
+            "CREATED": self.created,
+            "SOURCE_DATE_EPOCH": self.epoch,
+        }
+
 
 def of(project: Project) -> Revision:
     """Read the revision of a repository's working tree.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 import shlex
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from seatrial.inspection import authorities, programs, secrets
@@ -83,14 +84,6 @@ def _interpreter(line: str) -> str:
     if names[0] == "env":
         names = [name for name in names[1:] if not name.startswith("-") and "=" not in name]
     return names[0] if names else ""
-
-
-def _package_managers(image: InspectedImage) -> Iterator[Finding]:
-    return _programs(image, "package-manager")
-
-
-def _pips(image: InspectedImage) -> Iterator[Finding]:
-    return _programs(image, "pip")
 
 
 def _programs(image: InspectedImage, tool: Tool) -> Iterator[Finding]:
@@ -221,8 +214,8 @@ def _details(entry: Entry, name: TraitName) -> Iterator[str]:
 
 _SEARCHES: dict[Absence, Callable[[InspectedImage], Iterator[Finding]]] = {
     "shell": _shells,
-    "package-manager": _package_managers,
-    "pip": _pips,
+    "package-manager": partial(_programs, tool="package-manager"),
+    "pip": partial(_programs, tool="pip"),
     "setuid": _set_ids,
     "world-writable": _world_writables,
     "private-authority": _private_authorities,
