@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from docker.types import Ulimit
 
-from bench import client_runs, crowd, hanging, load, models, overload, serving_suite, size
+from bench import client_runs, connection_load, hanging, load, models, overload, serving_suite, size
 from bench.candidate import Candidate, Running, proportional_size
 from bench.figures import SECONDS, Bar, Figure, share_figure
 from bench.load import Call
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Iterator, Sequence
 
-    from bench.crowd import CrowdResult
+    from bench.connection_load import ConnectionResult
     from bench.measuring import Stopwatch
     from bench.overload import OverloadResult
     from bench.runner import Runner
@@ -224,7 +224,7 @@ class _LimitsBench:
         """Keep idle connections and active ones, and check health meanwhile."""
         figures = []
         for seatrial, mlflow in self._pairs():
-            (theirs, other), (ours, front) = (self._crowded(side) for side in (mlflow, seatrial))
+            (theirs, other), (ours, front) = (self._loaded(side) for side in (mlflow, seatrial))
             note = f"{ours.open} idle ones, answers {_counted(ours.statuses)}; mlflow: "
             note += f"{theirs.open} idle ones, answers {_counted(theirs.statuses)}"
             figures += [
@@ -390,12 +390,12 @@ class _LimitsBench:
         body = {**(self.bench.call.body or {}), "params": {"pause": seconds}}
         return Call(self.bench.call.path, body)
 
-    def _crowded(self, candidate: Candidate) -> tuple[CrowdResult, float]:
+    def _loaded(self, candidate: Candidate) -> tuple[ConnectionResult, float]:
         memory: list[float] = []
 
-        def gather(running: Running) -> CrowdResult:
+        def send(running: Running) -> ConnectionResult:
             target = self._target(running)
-            plan = crowd.Plan(
+            plan = connection_load.ConnectionPlan(
                 target.address,
                 idle=IDLE,
                 active=ACTIVE,
@@ -404,9 +404,9 @@ class _LimitsBench:
                 path=target.health,
                 pause=MODEL_PAUSE if candidate.path == "/ping" else TRACKING_PAUSE,
             )
-            return crowd.gather(plan, lambda: memory.append(_holder(running)))
+            return connection_load.run(plan, lambda: memory.append(_holder(running)))
 
-        return self._measure(candidate, "connections", gather), memory[0]
+        return self._measure(candidate, "connections", send), memory[0]
 
     def _overloaded(self, candidate: Candidate) -> tuple[float, OverloadResult, OverloadResult]:
         """Measure the capacity, then send requests far below it and far above."""

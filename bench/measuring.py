@@ -38,10 +38,10 @@ class Stopwatch:
 
         Args:
             label: what it does.
-            containers: it runs some. Their CPU time can't be told from that of others at work, so
-                only builds at the same time make such a run a doubtful one.
-            own: with `containers`, CPU seconds that the measured ones and this process have used
-                so far: then the others' can be told.
+            containers: whether the run starts containers. Their CPU time can't be told from that
+                of other programs, so only other builds mark such a run as disturbed.
+            own: with `containers`, reads the CPU seconds of the measured containers and of this
+                process, so that other programs' CPU time can be told.
         """
         detail: dict[str, Any] = {}
         foreign = builds_at_work()
@@ -51,8 +51,10 @@ class Stopwatch:
         seconds = time.monotonic() - start
         times = self.processor.read().since(before)
         used = own() - used if own else 0.0
-        tellable = own is not None or not containers
-        disturbed = foreign or builds_at_work() or (tellable and crowded(times, seconds, used))
+        can_tell = own is not None or not containers
+        disturbed = (
+            foreign or builds_at_work() or (can_tell and machine_is_busy(times, seconds, used))
+        )
         self.samples.append(Sample(label, seconds, times, disturbed, detail))
         self._console.print(
             f"{seconds:5.0f}s  {times.total:5.0f} CPU s  {label}"
@@ -75,7 +77,7 @@ class Stopwatch:
             time.sleep(seconds)
 
 
-def crowded(times: Times, seconds: float, own: float = 0.0) -> bool:
+def machine_is_busy(times: Times, seconds: float, own: float = 0.0) -> bool:
     """Tell whether others took a noticeable part of the machine.
 
     Args:

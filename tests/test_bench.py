@@ -179,8 +179,8 @@ def test_buildkit_version(printed: str, version: str) -> None:
 
 def test_others_at_work_make_a_run_doubtful(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("psutil.cpu_count", lambda: 2)
-    assert not measuring.crowded(Times(5.0, 4.0, 0.0, 10.0), seconds=10.0)
-    assert measuring.crowded(Times(5.0, 4.0, 0.0, 12.0), seconds=10.0)
+    assert not measuring.machine_is_busy(Times(5.0, 4.0, 0.0, 10.0), seconds=10.0)
+    assert measuring.machine_is_busy(Times(5.0, 4.0, 0.0, 12.0), seconds=10.0)
 
 
 def named(*names: str) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from bench import client_runs, crowd, hanging, limits_suite, overload, suites
+from bench import client_runs, connection_load, hanging, limits_suite, overload, suites
 from bench.candidate import Candidate
 from bench.load import Call
 from seatrial.wire.cases import request
@@ -98,11 +98,11 @@ def test_what_never_came_took_for_ever() -> None:
     assert overload.OverloadResult().slowest_accepted == float("inf")
 
 
-def test_a_crowd_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crowd, "SECONDS", 0.6)
+def test_connections_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_load, "SECONDS", 0.6)
     looked: list[int] = []
     with server(200, 503, 200) as address:
-        plan = crowd.Plan(
+        plan = connection_load.ConnectionPlan(
             address,
             idle=10,
             active=5,
@@ -111,7 +111,7 @@ def test_a_crowd_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
             path="/ping",
             pause=0.05,
         )
-        found = crowd.gather(plan, lambda: looked.append(1))
+        found = connection_load.run(plan, lambda: looked.append(1))
     assert (found.open, found.lost) == (10, 0)
     assert found.statuses[503] == 1
     assert found.statuses[200] > 5
@@ -120,11 +120,13 @@ def test_a_crowd_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_connections_without_an_answer_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crowd, "SECONDS", 0.2)
+    monkeypatch.setattr(connection_load, "SECONDS", 0.2)
     with server(200) as address:
         pass
-    plan = crowd.Plan(address, idle=3, active=2, first=b"", request=b"", path="/", pause=0.05)
-    found = crowd.gather(plan, lambda: None)
+    plan = connection_load.ConnectionPlan(
+        address, idle=3, active=2, first=b"", request=b"", path="/", pause=0.05
+    )
+    found = connection_load.run(plan, lambda: None)
     assert (found.open, found.lost) == (0, 5)
     assert found.slowest_ping >= 1000
 

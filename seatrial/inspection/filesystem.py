@@ -1,4 +1,4 @@
-"""The file system that a container of the image sees: all layers, one over the other."""
+"""The file system of a container of the image: all layers on top of each other."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FileSystem:
 
     @classmethod
     def of(cls, layers: Iterable[Layer]) -> Self:
-        """Put `layers` one over the other, the lowest first."""
+        """Apply `layers` in their order, the lowest first."""
         system = cls()
         for number, layer in enumerate(layers):
             system._clear(layer)
@@ -47,7 +47,7 @@ class FileSystem:
         return found if found == "/" or found in self.entries else None
 
     def _follow(self, path: str, left: int) -> str | None:
-        """Follow links; what no layer mentions is taken for a folder that the engine makes."""
+        """Follow links; a path that no layer mentions counts as a folder that the engine makes."""
         reached = "/"
         parts = [part for part in path.split("/") if part not in ("", ".")]
         for number, part in enumerate(parts):
@@ -70,7 +70,7 @@ class FileSystem:
         return posixpath.join(self._real_folders[folder], name)
 
     def _clear(self, layer: Layer) -> None:
-        """Take away what the layer removes, or replaces by something that is not a folder."""
+        """Delete entries that the layer removes, or replaces by something other than a folder."""
         gone: set[str] = set()
         emptied: set[str] = set()
         for entry in layer.entries:

@@ -1,7 +1,7 @@
-"""Search an image for what it promises to lack.
+"""Search of an image for what it promises to lack.
 
 Programs count where a container finds them: in the file system that all layers make together. Bits,
-authorities and secrets count in every layer: whoever has the image has what a later layer hides.
+authorities and secrets count in every layer: a later layer hides them, but they stay in the image.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _EXECUTABLE = 0o111
 _BY_OTHERS = 0o002
 _STICKY = 0o1000
 _SET_ID = 0o6000
-_ROOMS_FOR_ALL = ("/tmp", "/var/tmp", "/dev")  # noqa: S108 - that they are for all is the point
+_SHARED_FOLDERS = ("/tmp", "/var/tmp", "/dev")  # noqa: S108 - world-writable by design
 _BUILD_ARGUMENT = "build-arg:"
 
 
@@ -137,13 +137,13 @@ def _world_writables(image: InspectedImage) -> Iterator[Finding]:
     for layer, entry in _every(image):
         if entry.type not in ("file", "folder", "device") or not entry.mode & _BY_OTHERS:
             continue
-        is_room = entry.path in _ROOMS_FOR_ALL
-        inside = any(entry.path.startswith(f"{room}/") for room in _ROOMS_FOR_ALL)
-        if is_room and not entry.mode & _STICKY:
+        is_shared = entry.path in _SHARED_FOLDERS
+        inside = any(entry.path.startswith(f"{folder}/") for folder in _SHARED_FOLDERS)
+        if is_shared and not entry.mode & _STICKY:
             yield Finding(
                 entry.path, layer, f"has mode {entry.mode:04o}: anybody may remove others' files"
             )
-        elif not is_room and not inside:
+        elif not is_shared and not inside:
             yield Finding(entry.path, layer, f"has mode {entry.mode:04o}: anybody may write to it")
 
 

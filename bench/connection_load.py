@@ -37,7 +37,7 @@ OPENING = 100
 
 
 @dataclass
-class CrowdResult:
+class ConnectionResult:
     """Answers and losses of all connections, and times of health checks."""
 
     open: int = 0
@@ -56,7 +56,7 @@ class CrowdResult:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ConnectionPlan:
     """Numbers of connections, and their requests."""
 
     address: Address
@@ -72,7 +72,7 @@ class Plan:
     """Mean seconds between two requests of an active connection."""
 
 
-def gather(plan: Plan, look: Callable[[], None]) -> CrowdResult:
+def run(plan: ConnectionPlan, look: Callable[[], None]) -> ConnectionResult:
     """Open connections, keep them, and send requests on some of them.
 
     Args:
@@ -83,11 +83,11 @@ def gather(plan: Plan, look: Callable[[], None]) -> CrowdResult:
         UserError: this process may not have as many.
     """
     allow_files(plan.idle + plan.active)
-    return asyncio.run(_gather(plan, look))
+    return asyncio.run(_run(plan, look))
 
 
-async def _gather(plan: Plan, look: Callable[[], None]) -> CrowdResult:
-    result = CrowdResult()
+async def _run(plan: ConnectionPlan, look: Callable[[], None]) -> ConnectionResult:
+    result = ConnectionResult()
     gate = asyncio.Semaphore(OPENING)
     kept: list[_Connection] = []
 
