@@ -1,4 +1,4 @@
-"""Measurements of Seatrial itself: what its way of building and trying images costs."""
+"""Benchmarks: the costs of building, testing and running Seatrial's images."""
 
 from seatrial.project import current
 

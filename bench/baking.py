@@ -1,4 +1,4 @@
-"""Builds that go through bake alone, with the variables that `invoke build` would give it.
+"""Builds by bake alone, with the variables of `invoke build`.
 
 Their images, as those of every build here, have a registry of their own: nothing that a person
 built is replaced.
@@ -33,7 +33,7 @@ REGISTRY = "seatrial-bench"
 _FOLDER = ROOT / "bench" / "emulated"
 BASELINES = _FOLDER / "docker-bake.hcl"
 ANEW = _FOLDER / "anew.hcl"
-"""Makes the steps that are measured run, whatever the cache holds."""
+"""Makes the measured steps run, whatever the cache holds."""
 # Only what is asked for goes into the store, and files outside the folder are read.
 _LIKE_INVOKE_BUILD = {"BUILDX_NO_DEFAULT_LOAD": "1", "BUILDX_BAKE_ENTITLEMENTS_FS": "0"}
 _SCRIPTS = ROOT / "docker" / "bases" / "scripts"
@@ -79,7 +79,7 @@ class Baker:
             )
 
     def settings(self, name: str, *platforms: str) -> list[str]:
-        """Say which platforms of an image of the catalogue to build, and to store it."""
+        """Word bake's settings for the platforms of an image of the catalogue."""
         images = [self.catalogue.images[name]]
         spread = build.spread(self.catalogue, images, platforms, self.builder, push=False)
         compression = self.catalogue.arguments["COMPRESSION"]

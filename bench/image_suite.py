@@ -310,7 +310,7 @@ class TrackingBench:
         calls: Mapping[str, float],
         repeat: int,
     ) -> list[Figure]:
-        """Measure what bounds a tracking call from below.
+        """Measure lower bounds of a tracking call.
 
         Args:
             watch: keeps the samples.

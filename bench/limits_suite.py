@@ -178,7 +178,7 @@ class _LimitsBench:
         return figures
 
     def heads(self) -> list[Figure]:
-        """Send parts of requests that have no end, and see what they cost."""
+        """Send parts of requests without an end, and measure the costs."""
 
         def send(running: Running) -> EndlessHeadsResult:
             target = self._target(running)
@@ -295,7 +295,7 @@ class _LimitsBench:
         ]
 
     def hang(self) -> list[Figure]:
-        """Have all workers hang, and stop one of them."""
+        """Hang all workers, and stop a worker."""
         limit = {"MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": str(REQUEST_LIMIT)}
         seatrial, mlflow = self._models(**limit)
         stuck = self._waiting(3600.0).body

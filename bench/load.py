@@ -134,7 +134,7 @@ def many_at_once(
     injector: FaultInjector | None = None,
     time_limit: float = TIME_LIMIT,
 ) -> LoadResult:
-    """Let clients, each with a connection of its own, send requests as fast as they are answered.
+    """Let clients send requests, each on its own connection and without a pause.
 
     Args:
         base: the server's address, such as `http://172.18.0.4:5000`.

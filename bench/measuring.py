@@ -34,7 +34,7 @@ class Stopwatch:
     def measure(
         self, label: str, *, containers: bool = False, own: Callable[[], float] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Measure the block; it may add details to the dictionary that it gets.
+        """Measure the block, which may add details to the yielded dictionary.
 
         Args:
             label: what it does.

@@ -14,7 +14,7 @@ from http.client import HTTPConnection, HTTPException
 
 PAUSE = 0.05
 TIME_LIMIT = 5.0
-"""Seconds; what a check without a good answer counts as."""
+"""Seconds that a check without a good answer counts as."""
 
 
 def main(host: str, port: int, path: str, seconds: float) -> None:

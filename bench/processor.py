@@ -1,4 +1,4 @@
-"""CPU time, by who used it, on the machine that the engine runs on.
+"""CPU time by its user, on the engine's machine.
 
 BuildKit lives inside dockerd and runs every step of a build as a child of it, so the CPU time of
 the children that dockerd has waited for is that of the steps, emulated or not. Containers of
@@ -48,7 +48,7 @@ class Processor:
 
     @classmethod
     def find(cls) -> Self:
-        """Find them.
+        """Find the engine's processes.
 
         Raises:
             UserError: they are not here, as with an engine on another machine.

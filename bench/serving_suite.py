@@ -425,7 +425,7 @@ class ModelBench:
         ]
 
     def floors(self, seatrial: ModelRound) -> list[Figure]:
-        """Measure what bounds our server: the model alone, and HTTP alone."""
+        """Measure lower bounds of our server: the model alone, and HTTP alone."""
         alone = self._in_process()
         bare = replace(
             floor.handler(models.reference(SEATRIAL, 1), self.interpreter), limits=LIMITS

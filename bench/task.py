@@ -1,4 +1,4 @@
-"""`invoke bench`: a task of this repository alone, whose images and history it measures."""
+"""`invoke bench`, a task of this repository alone: it measures its images and history."""
 
 from __future__ import annotations
 

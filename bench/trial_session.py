@@ -35,7 +35,7 @@ TESTS = (
 
 
 def measure(watch: Stopwatch, runner: Runner, *, full: bool) -> list[Figure]:
-    """Measure the start of the services, and count it in sessions of one test and of several.
+    """Measure the start of the services, and count the starts in a short and in a longer session.
 
     Args:
         watch: keeps the samples.

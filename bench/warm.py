@@ -30,7 +30,7 @@ def build(runner: Runner, *options: str) -> None:
 
 
 def measure(watch: Stopwatch, runner: Runner, baker: Baker) -> list[Figure]:
-    """Measure it against bake alone, which is as fast as a front of it can be.
+    """Measure `invoke build` against bake alone, its lower bound.
 
     Args:
         watch: keeps the samples.

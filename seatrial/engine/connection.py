@@ -144,7 +144,7 @@ def native_platform() -> str:
 
 
 def runnable_platforms() -> frozenset[str]:
-    """Tell what the engine runs, natively or emulated.
+    """Find the platforms that the engine runs, natively or emulated.
 
     BuildKit tries a small program of each architecture before it lists it, anew at each question:
     its answer holds for containers as well, which run under the same kernel.

@@ -41,7 +41,7 @@ class Client:
     fault: str = ""
     """Reason why the command can't use an engine that answers."""
     podman: bool = False
-    """Whether it is podman-docker's."""
+    """Whether the command is podman-docker's."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Data:
 
     @property
     def containerd(self) -> bool:
-        """Whether an engine finds it with the containerd image store switched on."""
+        """Whether an engine with the containerd image store finds the data."""
         return self.store in ("", CONTAINERD_STORE)
 
     def __str__(self) -> str:
@@ -121,7 +121,7 @@ class Facts:
     tools: frozenset[str] = frozenset()
     """Installed programs of those that bootstrap base images."""
     registries: Mapping[str, bool] = field(default_factory=dict)
-    """Host to whether it answers."""
+    """Whether each host answers."""
     authorities: tuple[str, ...] = ()
     """Private certificate authorities."""
     bundle: Path | None = None

@@ -39,7 +39,7 @@ class Changes:
 
     begun: str
     wrote: dict[str, str] = field(default_factory=dict)
-    """Path below /etc to the SHA-256 of what setup itself wrote there."""
+    """SHA-256 of each file that setup itself wrote, by path below /etc."""
     installed: list[str] = field(default_factory=list)
     """Packages that were not there before."""
     upgraded: dict[str, str] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class SetupRun:
 
     @property
     def after(self) -> Tree:
-        """The state of /etc after it."""
+        """The state of /etc after the run."""
         return _read_tree(self.folder / "after.json")
 
     def write(self, path: Path, text: str) -> None:
@@ -143,7 +143,7 @@ def runs(folder: Path = FOLDER, etc: Path = ETC) -> list[SetupRun]:
 
 @contextmanager
 def recording(folder: Path = FOLDER, etc: Path = ETC) -> Iterator[SetupRun]:
-    """Record what a run of setup changes, however it ends."""
+    """Record the changes of a run of setup, even if it fails."""
     for run in runs(folder, etc):
         if not run.sealed:
             run.seal()

@@ -1,4 +1,4 @@
-"""Debian's and Ubuntu's packages: which are needed, from where, and installing them.
+"""Debian's and Ubuntu's packages: their names, sources and installation.
 
 Debian before trixie has no buildx and an engine that is too old. Trixie's packages run there as
 they are (they need libc 2.34), so a source for trixie is added, at a priority at which nothing
@@ -54,7 +54,7 @@ class Family:
     compose: tuple[str, ...]
     emulator: tuple[str, ...]
     bootstrap: tuple[str, ...] = ("mmdebstrap", "arch-test")
-    """Named as the programs that they bring."""
+    """Packages with the names of their programs."""
 
 
 _FAMILIES = {
@@ -114,7 +114,7 @@ class Target:
 
 
 def targets(listing: str) -> tuple[Target, ...]:
-    """Read what `apt-get indextargets` wrote.
+    """Parse the output of `apt-get indextargets`.
 
     Args:
         listing: stanzas in deb822 form.
@@ -206,7 +206,7 @@ def pin() -> str:
 
 
 def install(packages: Sequence[str], system: System, run: SetupRun) -> None:
-    """Install packages and nothing that they only recommend.
+    """Install packages, without those that they only recommend.
 
     Args:
         packages: the distribution's names.
@@ -263,7 +263,7 @@ class Change(NamedTuple):
 
 
 def changes(simulation: str) -> list[Change]:
-    """Read what `apt-get install --simulate` would install."""
+    """Parse the changes in the output of `apt-get install --simulate`."""
     found = re.findall(r"^Inst (\S+) (?:\[(\S+)\] )?\((\S+)", simulation, re.MULTILINE)
     return [Change(*groups) for groups in found]
 
@@ -406,7 +406,7 @@ class Apt:
         self.get("update", "-o", "Acquire::Retries=3")
 
     def get(self, command: str, *rest: str) -> str:
-        """Run apt-get, and return what it wrote.
+        """Run apt-get and return its output.
 
         Raises:
             UserError: it failed.
@@ -416,7 +416,7 @@ class Apt:
         return self.run("apt-get", command, *options, *self.options, *rest)
 
     def run(self, *command: str) -> str:
-        """Run a program of the package management, and return what it wrote.
+        """Run a program of the package management and return its output.
 
         Raises:
             UserError: it failed.

@@ -69,7 +69,7 @@ class Plan:
 
 
 def plan(facts: Facts, *, over_data: bool = False) -> Plan:
-    """Decide what setup does: only what is missing, and only where the machine is ours to mend.
+    """Plan the steps of setup: only missing parts, and only on a machine that setup may change.
 
     That is: root on Debian or Ubuntu, with no other engine chosen by DOCKER_HOST or a context, and
     no Podman in the place of one.

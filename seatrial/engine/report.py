@@ -24,7 +24,7 @@ _MARKS = {
 
 
 def table(facts: Facts, checks: Sequence[Check]) -> Table:
-    """Lay the checks out, one row each: part, state, what is there, how to mend it."""
+    """Make a table with a row for each check: part, state, detail and remedy."""
     result = Table(title=f"{facts.system.name}, {facts.platform}", box=SIMPLE_HEAD)
     result.add_column("part", no_wrap=True)
     result.add_column("state", no_wrap=True)

@@ -77,7 +77,7 @@ def entry(path: Path, keep: Path | None = None) -> Entry:
 
 
 def put_back(root: Path, wanted: Mapping[str, Entry | None], kept: Path) -> None:
-    """Bring paths into a state they had.
+    """Restore earlier states of paths.
 
     Args:
         root: the folder.

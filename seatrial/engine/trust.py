@@ -73,6 +73,6 @@ def _authorities(path: Path) -> dict[bytes, str]:
 
 
 def _name(subject: object) -> str:
-    """Read the common name, or else the organisation, from what `get_ca_certs` calls a subject."""
+    """Read the common name, or else the organisation, from a subject of `get_ca_certs`."""
     parts = {pair[0]: pair[1] for group in subject for pair in group}  # type: ignore[attr-defined]
     return parts.get("commonName") or parts.get("organizationName") or "unnamed"

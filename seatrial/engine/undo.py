@@ -1,4 +1,4 @@
-"""`invoke setup --undo`: bring the machine back to what it was before setup.
+"""`invoke setup --undo`: restore the machine's state before setup.
 
 What somebody has changed since stays as it is, and is named. The data of an engine is never
 removed: images may be what the machine is for.

@@ -91,7 +91,7 @@ def _first_element(encoded: bytes) -> bytes:
 
 
 def _vouches(certificate: x509.Certificate) -> bool:
-    """Whether it is an authority's, or a certificate that stands for itself alone."""
+    """Whether a certificate is an authority's, or self-signed."""
     if certificate.issuer == certificate.subject:
         return True
     try:

@@ -23,7 +23,7 @@ TraitName = Literal[
 
 _PIECE = 16 * 1024 * 1024
 _OVERLAP = 64 * 1024
-"""Bytes of a piece that are read again with the next one: more than what is looked for has."""
+"""Bytes that two pieces share: more than the longest pattern has."""
 _HEAD = 8 * 1024
 
 

@@ -16,7 +16,7 @@ _MOST_LINKS = 40
 
 
 class Placed(NamedTuple):
-    """An entry of the file system, and which layer it comes from, counted from 0."""
+    """An entry of the file system, and the number of its layer, from 0."""
 
     entry: Entry
     layer: int

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 EntryType = Literal["file", "folder", "symlink", "hard link", "device", "removal", "opaque"]
-"""`removal` takes a path of the layers below away, `opaque` all that they have in a folder."""
+"""`removal` deletes a path of lower layers, `opaque` all of their content in a folder."""
 
 _REMOVAL = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -43,7 +43,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer by itself, with what later layers overwrite or remove."""
+    """A single layer, with entries that later layers overwrite or remove."""
 
     digest: str
     entries: tuple[Entry, ...]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from seatrial.build.store import StoredPlatform
 
 _READERS = ("layer", "content", "programs", "authorities", "secrets")
-"""The modules that decide what is kept of a layer."""
+"""Modules that determine the kept content of a layer."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class InspectedImage:
 
 
 def read_layers(reference: str, platform: str) -> InspectedImage:
-    """Read every layer of an image; processes that ask for the same at once read it once.
+    """Read every layer of an image; concurrent processes read a layer once.
 
     Args:
         reference: a tag or digest that the engine knows.

@@ -1,4 +1,4 @@
-"""Shells, package managers and pip: by name, and by what their programs can't do without.
+"""Shells, package managers and pip, recognised by name and by strings in their programs.
 
 A renamed program keeps its messages, its tables of built-in commands and the libraries it needs.
 """

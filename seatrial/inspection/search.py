@@ -40,7 +40,7 @@ class Finding:
     place: str
     """A path, or the part of the image's configuration."""
     layer: str
-    """The layer that holds it; empty for the configuration."""
+    """Layer of the path; empty for the configuration."""
     why: str
 
     def __str__(self) -> str:

@@ -100,7 +100,7 @@ _FEWEST_CHARACTERS = 8
 
 
 def found_in_file(piece: bytes, path: str, *, binary: bool) -> Iterator[str]:
-    """Say what secrets a piece of a file holds.
+    """Describe the secrets in a piece of a file.
 
     Args:
         piece: of the content.
@@ -124,14 +124,14 @@ def found_in_file(piece: bytes, path: str, *, binary: bool) -> Iterator[str]:
 
 
 def found_in_variable(name: str, value: str) -> Iterator[str]:
-    """Say what is secret in a variable or a label of the image."""
+    """Describe the secrets in a variable or a label of the image."""
     yield from found_in_command(value)
     if _NAME.fullmatch(name) and value and not _STAND_INS.fullmatch(value.encode()):
         yield f"{name} has a value"
 
 
 def found_in_command(text: str) -> Iterator[str]:
-    """Say what is secret in a command of the image's history, its build arguments included."""
+    """Describe the secrets in a command of the image's history, build arguments included."""
     content = text.encode()
     if _PRIVATE_KEY.search(content):
         yield "a private key"
@@ -161,5 +161,5 @@ def _values(pattern: re.Pattern[bytes], content: bytes) -> Iterator[str]:
 
 
 def _shown(token: bytes) -> str:
-    """Enough of a secret to find it, and too little to use it."""
+    """Shorten a secret: enough to find it, too little to use it."""
     return f"{token[:_SHOWN].decode(errors='replace')}…"
