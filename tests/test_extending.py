@@ -104,14 +104,19 @@ def copy(tmp_path: Path) -> Copy:
     return Copy(tmp_path)
 
 
-def test_promise(copy: Copy) -> None:
-    assert " python.compiled " not in copy.run("invoke promises").stdout
-    for block in blocks("A promise"):
+def follow(copy: Copy, heading: str) -> None:
+    """Make the changes of a section and run its commands, in the order of the page."""
+    for block in blocks(heading):
         if block.language == "diff":
             copy.apply(block)
         elif block.language == "sh":
             done = copy.run(block.text)
             assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promise(copy: Copy) -> None:
+    assert " python.compiled " not in copy.run("invoke promises").stdout
+    follow(copy, "A promise")
     assert len(copy.touched) <= 5, copy.touched
     listed = copy.run("invoke promises --contract docker/slim/contract.toml").stdout
     assert " python.compiled " in listed
@@ -140,3 +145,13 @@ def test_promise_with_a_step_left_out(copy: Copy, left_out: str, fault: str) -> 
     done = copy.run(f"{tests} --exitfirst -k 'page or every_promise'")
     assert done.returncode == 1
     assert fault in done.stdout
+
+
+def test_variant(copy: Copy) -> None:
+    listing = "pytest acceptance --collect-only -q --variant harbour"
+    assert "unknown variant 'harbour'" in copy.run(f"{listing}").stderr
+    follow(copy, "A variant")
+    assert len(copy.touched) <= 6, copy.touched
+    listed = copy.run(listing).stdout
+    assert "harbour-" in listed
+    assert "org.opencontainers.image.vendor" in listed
