@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from seatrial import catalogue
 from seatrial.engine.connection import native_platform
 from seatrial.errors import UserError
-from seatrial.project import command
+from seatrial.project import builtin, command, current
 from seatrial.stack.image_under_test import pull
 
 if TYPE_CHECKING:
@@ -53,8 +53,10 @@ def build_missing(client: DockerClient, names: Iterable[str], given: Mapping[str
     Raises:
         UserError: one can't be built.
     """
+    if builtin() == current():
+        return
     known = catalogue.load_builtin({"BUILD_PLATFORM": native_platform()})
-    if known.project.packaged and (missing := _missing(client, known, names, given)):
+    if missing := _missing(client, known, names, given):
         from seatrial.build import build, builder
 
         build.make(
