@@ -175,6 +175,7 @@ MEMORY = {"MLFLOW_MODELS_WORKER_MEMORY": str(800 << 20), TIMEOUT: "30"}
 
 @pytest.mark.parametrize("eaters", [1, 2])
 def test_a_greedy_request_costs_one_worker(model: Path, tmp_path: Path, eaters: int) -> None:
+    """Two that share a worker may both be innocent alone: they cost that one, and one each."""
     with ready(model, tmp_path, **MEMORY) as server:
         _until(lambda: _metric(server, "mlflow_model_workers_ready") == 2, "one is missing")
         with Load(server, 4) as load:
@@ -182,7 +183,7 @@ def test_a_greedy_request_costs_one_worker(model: Path, tmp_path: Path, eaters: 
             assert [one.status_code for one in answers] == [507] * eaters
         assert not load.faults
         assert answers[0].json()["error_code"] == "RESOURCE_EXHAUSTED"
-        assert _metric(server, RESTARTS) <= eaters
+        assert _metric(server, RESTARTS) <= eaters + (eaters > 1)
         assert server.invoke("a").status_code == 200
         log = server.errors.read_text()
     assert "was ended, for it took more than 838860800 bytes of memory: another one is" in log
