@@ -13,8 +13,6 @@ import sys
 import tarfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import PROJECT, ROOT, baking, container_script
@@ -22,9 +20,11 @@ from bench.baking import REGISTRY
 from bench.candidate import require_image
 from seatrial.build import docker_cli, record
 from seatrial.model.image import LOCKS
+from seatrial.trial.model_cases import TRAIN_MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from docker import DockerClient
 
@@ -37,7 +37,6 @@ TRAINER = "model-server"
 _INSIDE = ROOT / "bench" / "inside"
 VERSIONS, SCRIPTED = _INSIDE / "versions.py", _INSIDE / "scripted.py"
 """Programs that make the model: a scikit-learn pipeline, or a model that waits on request."""
-_TRAIN_MODELS = Path(str(resources.files("seatrial.trial.inside"))) / "train_models.py"
 PLATFORM = "linux/amd64"
 """MLflow builds images for no other."""
 ANEW = ROOT / "bench" / "anew.hcl"
@@ -91,7 +90,7 @@ def train(
     place = f"{container_script.FOLDER}/models"
     command = [interpreter, f"{container_script.FOLDER}/{program.name}", place, str(count)]
     with container_script.ended(
-        client, session, reference, command, files=(program, _TRAIN_MODELS), environment=_QUIET
+        client, session, reference, command, files=(program, TRAIN_MODELS), environment=_QUIET
     ) as (
         container,
         printed,

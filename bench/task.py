@@ -31,6 +31,6 @@ def bench(
     repeat: int = 0,
 ) -> None:
     """Measure what images cost to build, to try and to run, against a baseline."""
-    from bench import suites as bench_command
+    from bench import suites
 
-    bench_command.run(suite, parts=part, cold=cold, full=full, repeat=repeat or None)
+    suites.run(suite, parts=part, cold=cold, full=full, repeat=repeat or None)

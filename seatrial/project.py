@@ -16,6 +16,8 @@ from platformdirs import user_cache_path
 
 from seatrial.errors import UserError
 
+PACKAGE = Path(str(resources.files("seatrial")))
+"""The folder of this library: in a checkout, or installed."""
 _OWN_BAKE_FILE = "docker/docker-bake.hcl"
 BAKE_FILES = ("docker-bake.hcl", "docker-bake.json", _OWN_BAKE_FILE)
 """Where a repository may have its catalogue; the first one counts."""
@@ -51,8 +53,7 @@ class Project:
         """
         folder, ignored = self.state / name, self.state / ".gitignore"
         try:
-            for place in (self.state, folder):
-                place.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             if not ignored.exists():
                 ignored.write_text("*\n", encoding="utf-8")
         except PermissionError as error:
@@ -107,8 +108,7 @@ def builtin() -> Project:
     here = current()
     if here.has_services:
         return here
-    package = Path(str(resources.files("seatrial")))
-    root, checkout = package / _PACKAGED, package.parent
+    root, checkout = PACKAGE / _PACKAGED, PACKAGE.parent
     found = (
         Project(root, root / _OWN_BAKE_FILE, user_cache_path(_CACHE), packaged=True),
         Project(checkout, checkout / _OWN_BAKE_FILE, checkout / STATE),
@@ -116,7 +116,7 @@ def builtin() -> Project:
     for project in found:
         if project.has_services:
             return project
-    raise UserError(f"there are no services in {package} or beside it: install seatrial's wheel")
+    raise UserError(f"there are no services in {PACKAGE} or beside it: install seatrial's wheel")
 
 
 def command(words: str) -> str:

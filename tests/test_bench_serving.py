@@ -36,6 +36,7 @@ from bench.serving_suite import FaultResult, ModelRound
 from seatrial.build import docker_cli
 from seatrial.errors import UserError
 from seatrial.model.stock import Base
+from seatrial.trial.model_cases import TRAIN_MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -433,7 +434,7 @@ def test_bare_handler_gives_back_what_it_gets(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_scripts_for_containers_are_whole() -> None:
-    for path in (models.VERSIONS, models.SCRIPTED, models._TRAIN_MODELS):
+    for path in (models.VERSIONS, models.SCRIPTED, TRAIN_MODELS):
         compile(path.read_text(encoding="utf-8"), path.name, "exec")
     compile(floor.IN_PROCESS, "in-process", "exec")
 

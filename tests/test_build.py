@@ -237,7 +237,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         calls.append(architecture)
         target.write_bytes(b"root of " + architecture.encode())
 
-    monkeypatch.setattr(bootstrap, "FOLDER", tmp_path / "debian")
+    monkeypatch.setattr(bootstrap, "builtin", lambda: Project(tmp_path, None, tmp_path))
     monkeypatch.setattr(bootstrap, "_make", make)
     return calls
 
@@ -251,21 +251,22 @@ def test_bootstrap_is_made_once_and_renewed_on_demand(cache: list[str]) -> None:
     assert cache == ["amd64", "amd64"]
 
 
-def test_bootstrap_of_a_killed_run_does_not_count(cache: list[str]) -> None:
+def test_bootstrap_of_a_killed_run_does_not_count(cache: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / bootstrap.FOLDER
     bootstrap.ensure("amd64")
     # Killed between the archive and its notes, and again while a new one was written.
-    (bootstrap.FOLDER / "amd64.json").unlink()
-    (bootstrap.FOLDER / "amd64.partial").write_bytes(b"half")
+    (folder / "amd64.json").unlink()
+    (folder / "amd64.partial").write_bytes(b"half")
     bootstrap.ensure("amd64")
     assert cache == ["amd64", "amd64"]
-    assert (bootstrap.FOLDER / "amd64.tar").read_bytes() == b"root of amd64"
-    assert not (bootstrap.FOLDER / "amd64.partial").exists()
+    assert (folder / "amd64.tar").read_bytes() == b"root of amd64"
+    assert not (folder / "amd64.partial").exists()
 
 
 def test_bootstrap_without_mmdebstrap_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(bootstrap, "FOLDER", tmp_path)
+    monkeypatch.setattr(bootstrap, "builtin", lambda: Project(tmp_path, None, tmp_path))
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match=r"mmdebstrap.* is not installed: run `invoke setup`"):
         bootstrap.ensure("amd64")
@@ -277,11 +278,11 @@ def test_bootstrap_that_fails_shows_the_first_error(
     program = tmp_path / "mmdebstrap"
     program.write_text("#!/bin/sh\necho I: start >&2\necho E: no mirror >&2\nexit 25\n")
     program.chmod(0o755)
-    monkeypatch.setattr(bootstrap, "FOLDER", tmp_path / "debian")
+    monkeypatch.setattr(bootstrap, "builtin", lambda: Project(tmp_path, None, tmp_path))
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(UserError, match="could not make Debian trixie for amd64: E: no mirror"):
         bootstrap.ensure("amd64")
-    assert not (tmp_path / "debian" / "amd64.tar").exists()
+    assert not (tmp_path / bootstrap.FOLDER / "amd64.tar").exists()
 
 
 INDEX, MANIFEST, CONFIG, ATTESTED, STATEMENT = (f"sha256:{n}" for n in "abcde")

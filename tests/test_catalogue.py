@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from repository import PROJECT, ROOT
+from repository import PROJECT, ROOT, needs_buildx
 
 from seatrial import catalogue
 from seatrial.catalogue.model import Catalogue, Image
@@ -16,19 +15,6 @@ from seatrial.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-
-def buildx_missing() -> bool:
-    try:
-        done = subprocess.run(["docker", "buildx", "version"], capture_output=True, check=False)
-    except FileNotFoundError:
-        return True
-    return done.returncode != 0
-
-
-needs_buildx = pytest.mark.skipif(
-    buildx_missing(), reason="docker's buildx plugin, which reads the bake file, is not installed"
-)
 
 
 @needs_buildx

@@ -28,6 +28,7 @@ from seatrial.build.builder import Builder
 from seatrial.errors import UserError, without_password
 from seatrial.model import copying, description, image, locking, requirements
 from seatrial.model.fetching import fetch, hide_passwords
+from seatrial.project import Project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -427,7 +428,8 @@ def test_lists_are_one_run_s_until_its_build_has_ended(
             held.acquire()
         return []
 
-    monkeypatch.setattr(image, "LOCKS", tmp_path / "lists")
+    monkeypatch.setattr(image, "LOCKS", "lists")
+    monkeypatch.setattr(image, "current", lambda: Project(tmp_path, None, tmp_path))
     monkeypatch.setattr(image, "find", lambda _: Builder("default", "docker", AMD))
     monkeypatch.setattr(locking, "lock", lambda *_, **__: False)
     monkeypatch.setattr(build, "make", make)

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from repository import PROJECT, ROOT
+from repository import PROJECT, ROOT, needs_buildx
 
 from seatrial import catalogue, project
 from seatrial.errors import UserError
@@ -17,12 +17,6 @@ from seatrial.errors import UserError
 if TYPE_CHECKING:
     from pathlib import Path
 
-needs_buildx = pytest.mark.skipif(
-    shutil.which("docker") is None
-    or subprocess.run(["docker", "buildx", "version"], capture_output=True, check=False).returncode
-    != 0,
-    reason="docker has no buildx here: runs after `invoke setup`",
-)
 FOREIGN = ROOT / "tests" / "foreign"
 
 

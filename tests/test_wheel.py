@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from configparser import ConfigParser
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from zipfile import ZipFile
 
 import pytest
-from repository import PROJECT, ROOT
+from repository import PROJECT, ROOT, needs_buildx
 
 from seatrial import __version__
 from seatrial.catalogue.reading import environment, evaluate
@@ -71,7 +70,7 @@ def test_nothing_else_is_there(wheel: ZipFile) -> None:
     assert not made
 
 
-@pytest.mark.skipif(shutil.which("docker") is None, reason="no docker: runs after `invoke setup`")
+@needs_buildx
 def test_every_context_of_services_and_models_is_there(wheel: ZipFile) -> None:
     """What bake would look for below the package, target by target."""
     targets = evaluate(PROJECT, ("services", "models", "python-slim"), environment({}, {}))[

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, ValidationError
@@ -12,12 +10,14 @@ from seatrial.contract import inheritance, toml_file
 from seatrial.contract.declaring import Table
 from seatrial.contract.schema import Contract
 from seatrial.errors import UserError, printable
+from seatrial.project import PACKAGE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pydantic_core import ErrorDetails
 
-_FOLDER = Path(str(resources.files("seatrial.contract")))
-BUILT_IN = {path.stem: path for path in sorted(_FOLDER.glob("*.toml"))}
+BUILT_IN = {path.stem: path for path in sorted((PACKAGE / "contract").glob("*.toml"))}
 """The contracts that come with Seatrial, by name."""
 DEFAULT_CONTRACT = BUILT_IN["default"]
 """For an image that comes without a contract: an MLflow server that speaks PostgreSQL and S3."""

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import url2pathname
@@ -18,6 +17,7 @@ from seatrial.errors import UserError, printable, without_password
 from seatrial.model import description
 from seatrial.model.copying import copy
 from seatrial.model.limits import MOST_SECONDS, Budget
+from seatrial.project import PACKAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -99,8 +99,7 @@ def _downloaded(uri: str, tracking_uri: str, target: Path, max_gib: int) -> None
         "target": str(target),
         "max_gib": max_gib,
     }
-    here = str(Path(str(resources.files("seatrial"))).parent)
-    path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH"))))
     try:
         done = process.run(
             [sys.executable, "-m", "seatrial.model.download"],

@@ -8,13 +8,12 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
-from importlib import resources
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from seatrial.engine.connection import connect
 from seatrial.errors import UserError, plain
-from seatrial.project import builtin, current
+from seatrial.project import PACKAGE, builtin, current
 from seatrial.stack.ownership import sweep
 from seatrial.trial.signals import PARENT_VARIABLE
 
@@ -99,12 +98,11 @@ def _acceptance() -> tuple[list[str], Path]:
     project = current()
     if project.acceptance.is_dir() and project.has_services:
         return ["acceptance"], project.root
-    package = Path(str(resources.files("seatrial")))
     # A package that is used out of a checkout has the tests beside it.
-    tests = next(filter(Path.is_dir, (package / "acceptance", builtin().acceptance)))
+    tests = next(filter(Path.is_dir, (PACKAGE / "acceptance", builtin().acceptance)))
     words = [
         str(tests),
-        *("-c", str(package / "trial" / "acceptance.ini"), "--rootdir", str(package.parent)),
+        *("-c", str(PACKAGE / "trial" / "acceptance.ini"), "--rootdir", str(PACKAGE.parent)),
         *("-p", "no:cacheprovider", "-p", "seatrial.trial.plugin"),
     ]
     return words, Path.cwd()

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from seatrial import catalogue
 from seatrial.engine.connection import native_platform
 from seatrial.errors import UserError
 from seatrial.model import image as model_image
-from seatrial.project import command
+from seatrial.project import PACKAGE, command
 from seatrial.stack import oneoff
 from seatrial.stack.image_under_test import ImageUnderTest, configuration_of
 from seatrial.stack.model_server import MODEL_PATH
@@ -20,6 +18,7 @@ from seatrial.stack.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from seatrial.stack.server import Server
     from seatrial.trial.session import TrialSession
@@ -28,7 +27,7 @@ SERVER = "model-server"
 """The variant that takes any model."""
 TRAINER = "custom"
 """The variant in which models are trained that are logged: it holds scikit-learn."""
-_TRAIN_MODELS = Path(str(resources.files("seatrial.trial.inside"))) / "train_models.py"
+TRAIN_MODELS = PACKAGE / "trial" / "inside" / "train_models.py"
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def _native_image(trial: TrialSession, name: str, reference: str, contract: Path
 
 
 def _script() -> str:
-    return _TRAIN_MODELS.read_text(encoding="utf-8")
+    return TRAIN_MODELS.read_text(encoding="utf-8")
 
 
 def _read(code: int, printed: str, whole: str) -> dict[str, ModelCase]:

@@ -63,8 +63,16 @@ class Option:
         ]
 
 
-SERVICES = {"postgres": "PostgreSQL", "minio": "MinIO", "mysql": "MySQL"}
-"""The services of the trial by the catalogue's names, as people know them."""
+SERVICE_OPTIONS = {
+    name: Option(
+        f"{name}-image",
+        "REF",
+        f"an image of {service} in the place of the one that is built here, such as that of a"
+        " registry; it is pulled if the engine does not have it",
+    )
+    for name, service in {"postgres": "PostgreSQL", "minio": "MinIO", "mysql": "MySQL"}.items()
+}
+"""The options that name images of services, by the service's name in the catalogue."""
 
 OPTIONS = (
     Option(
@@ -89,15 +97,7 @@ OPTIONS = (
         "`full` (PostgreSQL and MinIO) or `embedded` (SQLite and a volume)",
         default="full",
     ),
-    *(
-        Option(
-            f"{name}-image",
-            "REF",
-            f"an image of {service} in the place of the one that is built here, such as that of a"
-            " registry; it is pulled if the engine does not have it",
-        )
-        for name, service in SERVICES.items()
-    ),
+    *SERVICE_OPTIONS.values(),
     Option(
         "promise",
         "KEY[ITEM]",
@@ -164,10 +164,6 @@ def as_words(values: Mapping[str, Any], *, flags: Collection[str] | None = None)
     ]
 
 
-def _service_parameter(name: str) -> str:
-    return f"{name}_image"
-
-
 def _is_known(option: Option, flags: Collection[str] | None) -> bool:
     return option.of_pytest or flags is None or option.flag in flags
 
@@ -213,8 +209,8 @@ class TrialOptions:
             model_uri=given["model_uri"] or None,
             service_images={
                 name: reference
-                for name in SERVICES
-                if (reference := given[_service_parameter(name)])
+                for name, option in SERVICE_OPTIONS.items()
+                if (reference := given[option.parameter])
             },
             promises=tuple(map(Claim.parse, given["promise"])),
             flags=None if flags is None else frozenset(flags),
@@ -242,6 +238,9 @@ class TrialOptions:
             "model_uri": self.model_uri,
             "stack": self.stack,
             "promise": [str(claim) for claim in self.promises],
-            **{_service_parameter(name): value for name, value in self.service_images.items()},
+            **{
+                SERVICE_OPTIONS[name].parameter: reference
+                for name, reference in self.service_images.items()
+            },
         }
         return as_words(values, flags=self.flags)

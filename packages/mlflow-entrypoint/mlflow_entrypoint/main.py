@@ -31,11 +31,11 @@ def main() -> int:
     Returns:
         the exit code.
     """
-    program, *said = sys.argv
-    hidden, environment = secrecy.hide(said, os.environ)
-    if hidden != said:
+    program, *arguments = sys.argv
+    hidden, environment = secrecy.hide(arguments, os.environ)
+    if hidden != arguments:
         # The process list shows what a process was started with: start anew, without the secret.
-        interpreter = sys.orig_argv[: len(sys.orig_argv) - len(said)]
+        interpreter = sys.orig_argv[: len(sys.orig_argv) - len(arguments)]
         os.execve(sys.executable, [*interpreter, *hidden], environment)  # noqa: S606
     try:
         stop_wait = settings.seconds(os.environ, settings.STOP_WAIT)
@@ -43,25 +43,25 @@ def main() -> int:
         say(str(error))
         return 1
     return supervise(
-        partial(_run, program, said),
-        server=command.read(said).starts_server,
+        partial(_run, program, arguments),
+        server=command.read(arguments).starts_server,
         stop_wait=stop_wait,
     )
 
 
-def _run(program: str, said: list[str]) -> int:
+def _run(program: str, arguments: list[str]) -> int:
     """Become `mlflow`: in a process of its own, forked from the supervisor."""
     sys.stderr = secrecy.MaskedStream(sys.stderr)
     try:
-        return _mlflow(program, secrecy.reveal(said, os.environ))
+        return _mlflow(program, secrecy.reveal(arguments, os.environ))
     except EntrypointError as error:
         say(str(error))
         return 1
 
 
-def _mlflow(program: str, said: list[str]) -> int:
-    known.learn(os.environ, said)
-    asked = command.read(said)
+def _mlflow(program: str, arguments: list[str]) -> int:
+    known.learn(os.environ, arguments)
+    asked = command.read(arguments)
     general = [expand(word, os.environ) for word in asked.general]
     for path in command.Command(general, []).environment_files:
         _load(path)

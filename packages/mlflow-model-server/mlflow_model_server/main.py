@@ -18,12 +18,14 @@ def main() -> int:
     Returns:
         the exit code.
     """
-    said = sys.argv[1:]
-    if said in (["--help"], ["-h"]):
+    arguments = sys.argv[1:]
+    if arguments in (["--help"], ["-h"]):
         print(settings.HELP, end="")
         return 0
-    if said not in ([], ["serve"], ["check"]):  # SageMaker says `serve`
-        say(f"'{' '.join(said)}' is no argument of this image: it takes serve, check or --help")
+    if arguments not in ([], ["serve"], ["check"]):  # SageMaker says `serve`
+        say(
+            f"'{' '.join(arguments)}' is no argument of this image: it takes serve, check or --help"
+        )
         return 2
     try:
         settled = settings.read(os.environ)
@@ -31,7 +33,7 @@ def main() -> int:
         say(str(error))
         return 1
     settings.apply(settled, os.environ)
-    if said == ["check"]:
+    if arguments == ["check"]:
         ending.leave(check.run(settled))
     return supervise(partial(manager.run, settled), server=True, stop_wait=settled.stop_wait)
 
