@@ -19,7 +19,7 @@ from seatrial.stack.image_under_test import ImageConfiguration
 from seatrial.stack.server import Server
 from seatrial.stack.services import ServiceAddresses
 from seatrial.stack.waiting import ContainerError
-from seatrial.trial import pool, ryuk, session, sources
+from seatrial.trial import pool, ryuk, service_images, session, sources
 
 NATIVE = "linux/amd64"
 
@@ -112,7 +112,7 @@ class Services:
 def pytest_configure() -> None:
     """Take the engine's place."""
     replaced: Any
-    for replaced in (session, sources):
+    for replaced in (service_images, session, sources):
         replaced.native_platform = lambda: NATIVE
     everything: Any = SimpleNamespace(session=session, sources=sources, pool=pool, ryuk=ryuk)
     everything.ryuk.configure = lambda _: None
