@@ -126,7 +126,10 @@ def test_promise(copy: Copy) -> None:
     ("left_out", "fault"),
     [
         ("acceptance/test_environment.py", "promises python.compiled, and no test in acceptance/"),
-        ("docker/mutants/docker-bake.hcl", "promises python.compiled, and no mutant breaks it"),
+        (
+            "docker/mutants/python/compiled.has-no-bytecode.toml",
+            "promises python.compiled, and no mutant breaks it",
+        ),
         ("docker/hardened/contract.toml", "is to break python.compiled, which "),
         ("seatrial/contract/schema.py", "hardened/contract.toml: python: holds an unknown key"),
         ("docs/promises.md", "docs/promises.md is out of date: run `python -m seatrial.contract"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sysconfig
+from pathlib import Path
+from typing import Any
 
 import pytest
 from repository import ROOT
@@ -10,12 +12,9 @@ from repository import ROOT
 from seatrial import catalogue
 from seatrial.contract import Claim
 from seatrial.errors import UserError
-from seatrial.mutants import command, coverage, judging, reading
-from seatrial.mutants.judging import Outcome, Run
-from seatrial.mutants.model import Mutant
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from seatrial.mutants import command, coverage, loader, overlay, verdict
+from seatrial.mutants.mutant import Change, Mutant, Recipe
+from seatrial.mutants.verdict import Outcome, Run
 
 pytest_plugins = ["pytester"]
 
@@ -24,8 +23,21 @@ POSTGRESQL = Claim("server.databases", "postgresql")
 PINS = Claim("python.pins")
 
 
+MUTANT_FILE = """
+breaks = "entrypoint.forms[mlflow server]"
+why = "Nothing starts."
+also = ["python.pins", "server.databases[sqlite]"]
+"""
+CHANGE = """
+[[change]]
+file = "mlflow/cli/__init__.py"
+before = "1"
+after = "2"
+"""
+
+
 def _mutant(name: str, promise: Claim, *also: Claim, variant: str = "one") -> Mutant:
-    return Mutant(name, f"seatrial/mutant-{name}:latest", variant, promise, (), also)
+    return Mutant(name, variant, promise, also)
 
 
 def _failed(promise: Claim, *more: Claim, test: str = "test_it: test_one") -> Outcome:
@@ -36,61 +48,93 @@ def _passed(promise: Claim) -> Outcome:
     return Outcome("test_it: test_two", (promise,))
 
 
-def _run(*outcomes: Outcome, code: int = judging.TESTS_FAILED, said: str = "1 failed") -> Run:
+def _run(*outcomes: Outcome, code: int = verdict.TESTS_FAILED, said: str = "1 failed") -> Run:
     return Run(code, said, outcomes, 1.5)
 
 
-def _target(**labels: str) -> dict[str, Any]:
-    said = {f"io.seatrial.mutant.{name}": value for name, value in labels.items()}
-    return {
-        "tags": ["seatrial/mutant-x:latest"],
-        "labels": said,
-        "contexts": {"tools": "docker/bases/tools", "slim": "docker-image://seatrial/slim:latest"},
-    }
+def _saved(folder: Path, text: str, name: str = "entrypoint/forms.starts-nothing.toml") -> Path:
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
-def test_labels() -> None:
-    target = _target(
-        promise="entrypoint.forms[mlflow server]",
-        variant="hardened",
-        also="python.pins; server.databases[sqlite]",
-    )
-    assert reading.mutant("x", target) == Mutant(
-        name="x",
-        reference="seatrial/mutant-x:latest",
+def test_file_with_changes(tmp_path: Path) -> None:
+    assert loader.read(_saved(tmp_path, MUTANT_FILE + CHANGE)) == Mutant(
+        name="starts-nothing",
         variant="hardened",
         promise=Claim("entrypoint.forms", "mlflow server"),
-        made_from=("seatrial/slim:latest",),
         also=(PINS, SQLITE),
+        why="Nothing starts.",
+        changes=(Change("mlflow/cli/__init__.py", "1", "2"),),
     )
 
 
-def test_promise_that_there_is_not() -> None:
-    with pytest.raises(UserError, match=r"^the mutant x: unknown promise 'server\.colour'"):
-        reading.mutant("x", _target(promise="server.colour", variant="hardened"))
+def test_file_with_a_recipe(tmp_path: Path) -> None:
+    recipe = 'of = "slim"\nuses = ["hardened"]\ndockerfile = "FROM slim"\nprovenance = false\n'
+    mutant = loader.read(_saved(tmp_path, MUTANT_FILE + recipe))
+    assert mutant.recipe == Recipe("FROM slim", uses=("hardened",), provenance=False)
+    assert mutant.made_from == ("slim", "hardened")
 
 
-@pytest.mark.parametrize("missing", ["promise", "variant"])
-def test_label_that_is_missing(missing: str) -> None:
-    labels = {"promise": "python.pins", "variant": "hardened"}
-    del labels[missing]
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (MUTANT_FILE, "the file: it takes either [[change]] or dockerfile"),
+        (
+            f'{MUTANT_FILE}dockerfile = "FROM hardened"\n{CHANGE}',
+            "the file: it takes either [[change]] or dockerfile",
+        ),
+        (f"{MUTANT_FILE}online = true\n{CHANGE}", "the file: online goes with dockerfile"),
+        (MUTANT_FILE.replace("why", "because") + CHANGE, "why: field required"),
+        (MUTANT_FILE + 'colour = "red"\n' + CHANGE, "colour: extra inputs are not permitted"),
+        (MUTANT_FILE + CHANGE.replace('"1"', "1"), "change.0.before: input should be a valid s"),
+        (MUTANT_FILE + CHANGE.replace('"1"', '""'), "change.0.before: string should have at lea"),
+        (MUTANT_FILE.replace("forms", "colours") + CHANGE, "unknown promise 'entrypoint.colours'"),
+        (MUTANT_FILE.replace("pins", "colours") + CHANGE, "unknown promise 'python.colours'"),
+        ("breaks =", "not valid TOML: "),
+        (
+            MUTANT_FILE.replace("entrypoint.forms[mlflow server]", "python.pins") + CHANGE,
+            "call it python/pins.NAME.toml",
+        ),
+    ],
+)
+def test_file_that_breaks_the_rules(tmp_path: Path, text: str, fault: str) -> None:
+    path = _saved(tmp_path, text)
     with pytest.raises(UserError) as error:
-        reading.mutant("x", _target(**labels))
-    assert str(error.value) == f"the mutant x has no label io.seatrial.mutant.{missing}"
+        loader.read(path)
+    assert str(error.value).startswith(str(path))
+    assert fault in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["entrypoint/forms.toml", "server/forms.starts-nothing.toml"])
+def test_file_of_another_name(tmp_path: Path, name: str) -> None:
+    path = _saved(tmp_path, MUTANT_FILE + CHANGE, name)
+    with pytest.raises(UserError, match=r"call it entrypoint/forms\.NAME\.toml$"):
+        loader.read(path)
+
+
+def test_two_of_one_name(tmp_path: Path) -> None:
+    _saved(tmp_path, MUTANT_FILE + CHANGE)
+    other = MUTANT_FILE.replace("entrypoint.forms[mlflow server]", "python.pins") + CHANGE
+    _saved(tmp_path, other, "python/pins.starts-nothing.toml")
+    with pytest.raises(UserError, match=r"are called the same: starts-nothing$"):
+        loader.load(tmp_path)
 
 
 def test_selection() -> None:
     known = {name: _mutant(name, PINS) for name in ("a", "b")}
-    assert reading.select(known, []) == list(known.values())
-    assert reading.select(known, ["b", "b"]) == [known["b"]]
+    assert loader.select(known, []) == list(known.values())
+    assert loader.select(known, ["b", "b"]) == [known["b"]]
     with pytest.raises(UserError, match="unknown mutant 'c'"):
-        reading.select(known, ["c"])
+        loader.select(known, ["c"])
 
 
 @pytest.fixture(scope="module")
 def mutants() -> dict[str, Mutant]:
     """Those of the project."""
-    return reading.load()
+    return loader.load()
 
 
 def test_every_promise_of_the_catalogue_has_one(mutants: dict[str, Mutant]) -> None:
@@ -99,15 +143,55 @@ def test_every_promise_of_the_catalogue_has_one(mutants: dict[str, Mutant]) -> N
     coverage.require_whole(mutants.values(), contracts)
 
 
-def test_references_are_of_their_own(mutants: dict[str, Mutant]) -> None:
-    assert len({mutant.reference for mutant in mutants.values()}) == len(mutants)
-    for name, mutant in mutants.items():
-        assert mutant.reference == f"seatrial/mutant-{name}:latest"
+def test_reference_is_in_the_registry_of_its_variant(mutants: dict[str, Mutant]) -> None:
+    hardened = catalogue.load().variant("hardened")
+    assert mutants["rounds-metrics"].reference(hardened) == "seatrial/mutant-rounds-metrics:latest"
 
 
-def test_every_patch_is_used(mutants: dict[str, Mutant]) -> None:
-    patches = {path.stem for path in (ROOT / "docker/mutants/patches").iterdir()}
-    assert patches <= set(mutants)
+def test_every_file_is_read(mutants: dict[str, Mutant]) -> None:
+    files = list(loader.FOLDER.rglob("*.toml"))
+    assert len(files) == len(mutants) > 100
+
+
+def test_variants_that_they_name_are_in_the_catalogue(mutants: dict[str, Mutant]) -> None:
+    known = set(catalogue.load().variants)
+    for mutant in mutants.values():
+        assert set(mutant.made_from) <= known, mutant.name
+
+
+def test_changes_fit_what_they_change(mutants: dict[str, Mutant]) -> None:
+    """The packages of this repository, and MLflow and its drivers as they are installed here."""
+    folders = [*(ROOT / "packages").iterdir(), Path(sysconfig.get_path("purelib"))]
+    faults = []
+    for mutant in mutants.values():
+        texts: dict[str, str] = {}
+        for change in mutant.changes:
+            places = [folder / change.file for folder in folders]
+            source = next(place for place in places if place.exists())
+            text = texts.get(change.file) or source.read_text(encoding="utf-8")
+            try:
+                texts[change.file] = overlay.applied(change, text)
+            except UserError as error:
+                faults.append(f"{mutant.name}: {error}")
+    assert not faults
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fault"),
+    [
+        ("c = 3\n", "c = 4\n", "a.py holds this 0 times, not once: c = 3"),
+        (" = 1\n", " = 2\n", "a.py holds this 2 times, not once: = 1"),
+        ("b = 1\n", "b = (\n", "a.py is no Python any more: '(' was never closed (a.py, line 2)"),
+    ],
+)
+def test_change_that_does_not_fit(before: str, after: str, fault: str) -> None:
+    with pytest.raises(UserError) as error:
+        overlay.applied(Change("a.py", before, after), "a = 1\nb = 1\n")
+    assert str(error.value) == fault
+
+
+def test_change_that_fits() -> None:
+    assert overlay.applied(Change("a.py", "b = 1", "b = 2"), "a = 1\nb = 1\n") == "a = 1\nb = 2\n"
 
 
 def test_they_are_listed(mutants: dict[str, Mutant], capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,7 +228,7 @@ def test_item_without_one(contracts: dict[str, Path]) -> None:
         _require(contracts, SQLITE, Claim("image.labels", "b"))
     assert str(error.value) == (
         f"{contracts['one']} promises server.databases[postgresql], and no mutant breaks it:"
-        " add one to docker/mutants/docker-bake.hcl"
+        " add one to docker/mutants/"
     )
 
 
@@ -168,29 +252,29 @@ MUTANT = _mutant("x", SQLITE, PINS)
 
 def test_refused_for_its_promise() -> None:
     by = _failed(SQLITE, POSTGRESQL)
-    verdict = judging.judge(MUTANT, _run(_passed(SQLITE), by, _failed(PINS)))
-    assert (verdict.by, verdict.why_not) == (by, "")
+    found = verdict.judge(MUTANT, _run(_passed(SQLITE), by, _failed(PINS)))
+    assert (found.by, found.why_not) == (by, "")
 
 
 def test_not_refused() -> None:
-    verdict = judging.judge(MUTANT, _run(_passed(SQLITE), code=0))
-    assert (verdict.by, verdict.why_not) == (None, "nothing fails of 1 tests")
+    found = verdict.judge(MUTANT, _run(_passed(SQLITE), code=0))
+    assert (found.by, found.why_not) == (None, "nothing fails of 1 tests")
 
 
 def test_refused_for_another_promise_too() -> None:
     run = _run(_failed(SQLITE), _failed(POSTGRESQL, test="test_it: test_other"))
-    assert judging.judge(MUTANT, run).why_not == (
+    assert verdict.judge(MUTANT, run).why_not == (
         "test_it: test_other names server.databases[postgresql]: it is broken"
     )
 
 
 def test_refused_only_for_what_can_not_be_told_apart() -> None:
-    assert not judging.judge(MUTANT, _run(_failed(PINS))).by
+    assert not verdict.judge(MUTANT, _run(_failed(PINS))).by
 
 
 def test_run_that_ended_with_an_error() -> None:
     run = _run(code=pytest.ExitCode.USAGE_ERROR, said="it does not run as an MLflow server")
-    assert judging.judge(MUTANT, run).why_not == (
+    assert verdict.judge(MUTANT, run).why_not == (
         "no test was run: it does not run as an MLflow server"
     )
 
@@ -198,7 +282,7 @@ def test_run_that_ended_with_an_error() -> None:
 def test_promises_that_nothing_has_passed() -> None:
     skipped = Outcome("test_it: test_three", (PINS,), skipped="not here")
     run = _run(_passed(SQLITE), skipped, _failed(POSTGRESQL))
-    assert judging.untried([SQLITE, PINS, POSTGRESQL], run) == [
+    assert verdict.untried([SQLITE, PINS, POSTGRESQL], run) == [
         "python.pins",
         "server.databases[postgresql]",
     ]
@@ -227,7 +311,7 @@ def test_report_of_pytest(pytester: pytest.Pytester) -> None:
     report = pytester.path / "report.xml"
     # In this process `acceptance` may be the project's own by now.
     pytester.runpytest_subprocess("acceptance", f"--junitxml={report}", "-o", "junit_family=xunit1")
-    assert judging.read(report) == (
+    assert verdict.read(report) == (
         Outcome("test_it: test_good", (SQLITE,)),
         Outcome("test_it: test_good[5000]", (SQLITE,)),
         Outcome("test_it: test_bad", (SQLITE,), "AssertionError: one is not two"),
@@ -238,4 +322,4 @@ def test_report_of_pytest(pytester: pytest.Pytester) -> None:
         ),
         Outcome("test_it: test_left_out", (SQLITE,), skipped="not here"),
     )
-    assert judging.read(report.with_name("never-written.xml")) == ()
+    assert verdict.read(report.with_name("never-written.xml")) == ()

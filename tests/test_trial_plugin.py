@@ -53,6 +53,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
     pytester.makefile(".toml", contract=CONTRACT)
     pytester.mkpydir("acceptance").joinpath("test_one.py").write_text(TESTS)
     pytester.mkpydir("tests").joinpath("test_two.py").write_text("def test_two() -> None: pass")
+    pytester.mkdir("empty")
     return pytester
 
 
@@ -83,6 +84,8 @@ def assert_one_line(result: pytest.RunResult, line: str) -> None:
         ),
         (["--variant", "nowhere"], "ERROR: there is no catalogue in *"),
         (["--image", "x", "--contract", "nowhere.toml"], "ERROR: nowhere.toml: no such contract*"),
+        ([*MINE, "--overlay", "nowhere"], "ERROR: --overlay nowhere: there is no such folder"),
+        ([*MINE, "--overlay", "empty"], "ERROR: --overlay empty: it holds no file"),
         ([*MINE, "--platform", "arm65"], "ERROR: unknown platform 'arm65': known are *"),
         (
             [*MINE, "--promise", "python.pins"],
@@ -93,6 +96,15 @@ def assert_one_line(result: pytest.RunResult, line: str) -> None:
 )
 def test_bad_input_is_one_line(project: pytest.Pytester, arguments: list[str], line: str) -> None:
     assert_one_line(project.runpytest_subprocess("acceptance", *arguments), line)
+
+
+def test_overlay_for_an_engine_elsewhere(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
+    result = project.runpytest_subprocess("acceptance", *MINE, "--overlay", "tests")
+    line = "ERROR: --overlay: the engine at tcp://127.0.0.1:9 * can't mount files of this host"
+    assert_one_line(result, line)
 
 
 @pytest.mark.parametrize(

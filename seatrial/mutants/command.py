@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -11,10 +14,11 @@ from rich.text import Text
 
 from seatrial import catalogue
 from seatrial.build.table import console as make_console
+from seatrial.engine.connection import endpoint
 from seatrial.errors import UserError
-from seatrial.mutants import building, coverage, judging, reading
-from seatrial.mutants.judging import Verdict
+from seatrial.mutants import building, coverage, loader, overlay
 from seatrial.mutants.running import LOGS, Runner
+from seatrial.mutants.verdict import Verdict, judge, untried
 from seatrial.project import current
 from seatrial.trial.command import PARALLEL
 
@@ -24,16 +28,31 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from seatrial.catalogue import Image
-    from seatrial.mutants.judging import Run
-    from seatrial.mutants.model import Mutant
+    from seatrial.mutants.mutant import Mutant
+    from seatrial.mutants.verdict import Run
 
 ALONE = ("-n", "0")
 MOST_JOBS = 2
 """Each is a server with its clients and its databases, on one machine."""
 
 
+@dataclass(frozen=True)
+class _Way:
+    """How mutants are tried."""
+
+    whole: bool
+    """On every promise of their contract."""
+    overlays: Path
+    """Holds the changed modules of those that are tried on the unbroken image."""
+
+    def overlay(self, mutant: Mutant) -> Path | None:
+        """The folder of changed modules; None where the mutant is an image of its own."""
+        folder = self.overlays / mutant.name
+        return folder if folder.is_dir() else None
+
+
 def run(arguments: Sequence[str]) -> int:
-    """Build the mutants and try each; show what refused it.
+    """Try each mutant; show what refused it.
 
     Args:
         arguments: of the command line, without the program.
@@ -46,8 +65,8 @@ def run(arguments: Sequence[str]) -> int:
         KeyboardInterrupt: everything that was started has ended.
     """
     asked = _read(arguments)
-    mutants = reading.load()
-    chosen = reading.select(mutants, asked.name)
+    mutants = loader.load()
+    chosen = loader.select(mutants, asked.name)
     console = make_console()
     if asked.list:
         console.print(_list_of(chosen))
@@ -59,9 +78,18 @@ def run(arguments: Sequence[str]) -> int:
     if not 1 <= asked.jobs <= MOST_JOBS:
         raise UserError(f"--jobs {asked.jobs}: it takes 1 to {MOST_JOBS}")
     concerned = {mutant.variant: variants[mutant.variant] for mutant in chosen}
-    building.require(chosen, variants.values())
-    building.build(chosen, console)
-    verdicts = _try(chosen, concerned, console, whole=asked.whole, jobs=asked.jobs)
+    building.require(chosen, variants)
+    with TemporaryDirectory(prefix="seatrial-mutants-") as folder:
+        way = _Way(asked.whole, Path(folder))
+        # Another machine's engine can't mount what is here; and tests of what is in an image see
+        # nothing that is mounted, so that the whole trial needs the image itself.
+        if asked.whole or asked.build or not endpoint().socket:
+            building.build(chosen, variants, console)
+        else:
+            overlay.write_all(chosen, variants, way.overlays)
+            if alone := [mutant for mutant in chosen if mutant.recipe]:
+                building.build(alone, variants, console)
+        verdicts = _try(chosen, concerned, console, way, jobs=asked.jobs)
     console.print(_table_of(verdicts))
     left = [verdict.mutant.name for verdict in verdicts if not verdict.by]
     if left:
@@ -84,6 +112,11 @@ def _read(arguments: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help="run the whole trial on each, and require that it names no other promise",
     )
+    parser.add_argument(
+        "--build",
+        action="store_true",
+        help="build an image of each, also where a changed module could be mounted",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="how many are tried at a time")
     return parser.parse_args(arguments)
 
@@ -92,19 +125,19 @@ def _try(
     mutants: Sequence[Mutant],
     variants: Mapping[str, Image],
     console: Console,
+    way: _Way,
     *,
-    whole: bool,
     jobs: int,
 ) -> list[Verdict]:
     runner = Runner()
     verdicts: dict[str, Verdict] = {}
     with ThreadPoolExecutor(jobs) as pool, runner.interruptible():
         unbroken = {
-            name: _run_unbroken(runner, image, mutants, console, whole=whole)
+            name: _run_unbroken(runner, image, mutants, console, whole=way.whole)
             for name, image in variants.items()
         }
         tried = {
-            pool.submit(_run_mutant, runner, mutant, variants[mutant.variant], whole=whole): mutant
+            pool.submit(_run_mutant, runner, mutant, variants[mutant.variant], way): mutant
             for mutant in mutants
         }
         for future in as_completed(tried):
@@ -141,9 +174,13 @@ def _run_unbroken(
     return found
 
 
-def _run_mutant(runner: Runner, mutant: Mutant, image: Image, *, whole: bool) -> Run:
-    words = ["--image", mutant.reference, "--contract", str(image.contract)]
-    if whole:
+def _run_mutant(runner: Runner, mutant: Mutant, image: Image, way: _Way) -> Run:
+    if folder := way.overlay(mutant):
+        words = ["--image", image.reference, "--overlay", str(folder)]
+    else:
+        words = ["--image", mutant.reference(image)]
+    words += ["--contract", str(image.contract)]
+    if way.whole:
         return runner.run(mutant.name, [*PARALLEL, *words])
     # One failure is enough.
     words += ["--promise", str(mutant.promise), "--exitfirst"]
@@ -157,12 +194,12 @@ def _judge(mutant: Mutant, run: Run, unbroken: Run) -> Verdict:
     as_well = [one for one in unbroken.failed if mutant.promise in one.promises]
     if as_well:
         why_not = f"the unbroken image fails as well: {as_well[0].test}: {as_well[0].failure}"
-    elif judging.untried([mutant.promise], unbroken):
+    elif untried([mutant.promise], unbroken):
         tried = (one for one in unbroken.outcomes if mutant.promise in one.promises)
         reason = next((one.skipped for one in tried if one.skipped), unbroken.said)
         why_not = f"the unbroken image was not tried: {reason}"
     else:
-        return judging.judge(mutant, run)
+        return judge(mutant, run)
     return Verdict(mutant, run.seconds, why_not=why_not)
 
 
@@ -174,10 +211,9 @@ def _list_of(mutants: Iterable[Mutant]) -> Table:
     table = Table(title="the mutants", title_justify="left")
     for column in ("mutant", "of", "breaks"):
         table.add_column(column, no_wrap=True)
-    table.add_column("and so", overflow="fold")
+    table.add_column("why", overflow="fold")
     for mutant in mutants:
-        also = ", ".join(map(str, mutant.also))
-        table.add_row(*map(Text, (mutant.name, mutant.variant, str(mutant.promise), also)))
+        table.add_row(*map(Text, (mutant.name, mutant.variant, str(mutant.promise), mutant.why)))
     return table
 
 

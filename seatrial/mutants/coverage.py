@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from seatrial.contract import Promise
-    from seatrial.mutants.model import Mutant
+    from seatrial.mutants.mutant import Mutant
 
 
 def require_whole(mutants: Collection[Mutant], contracts: Mapping[str, Path]) -> None:
@@ -43,7 +43,7 @@ def require_whole(mutants: Collection[Mutant], contracts: Mapping[str, Path]) ->
             if not any(_covers(mutant, promise) for mutant in mutants):
                 raise UserError(
                     f"{contracts[variant]} promises {promise}, and no mutant breaks it: add one to"
-                    " docker/mutants/docker-bake.hcl"
+                    " docker/mutants/"
                 )
 
 

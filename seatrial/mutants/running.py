@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from seatrial.mutants.judging import Run, read
+from seatrial.mutants.verdict import Run, read
 from seatrial.project import current
 from seatrial.trial.signals import PARENT_VARIABLE
 

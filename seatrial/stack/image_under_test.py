@@ -68,6 +68,8 @@ class ImageUnderTest:
     contract_path: Path
     contract: Contract
     configuration: ImageConfiguration
+    overlay: Path | None = None
+    """A folder whose files stand in place of the image's own in every container of it."""
 
     @classmethod
     def of(
@@ -108,6 +110,14 @@ class ImageUnderTest:
         """The variables that every container of it gets."""
         emulated = {} if self.native else EMULATED.get(self.platform, {})
         return {**self.contract.start.environment, **emulated}
+
+    @property
+    def overlaid(self) -> dict[str, str]:
+        """The files of the overlay, and their paths in every container, which mounts them."""
+        if self.overlay is None:
+            return {}
+        files = sorted(path for path in self.overlay.rglob("*") if path.is_file())
+        return {str(file): f"/{file.relative_to(self.overlay).as_posix()}" for file in files}
 
     @property
     def workers(self) -> int:

@@ -72,6 +72,8 @@ def run_in_image(
     """
     container = DockerContainer(image.configuration.image_id).with_command(list(command[1:]))
     container.with_envs(**image.environment)
+    for file, place in image.overlaid.items():
+        container.with_volume_mapping(file, place, "ro")
     container.with_kwargs(
         entrypoint=[command[0]],
         platform=image.platform,

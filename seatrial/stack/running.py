@@ -55,6 +55,8 @@ class ImageContainer(DockerContainer):
             self.with_command(list(command))
         self.with_name(name)
         self.with_envs(**image.environment)
+        for file, place in image.overlaid.items():
+            self.with_volume_mapping(file, place, "ro")
         for path in options.pop("tmpfs", {}):
             self.with_tmpfs_mount(path)
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

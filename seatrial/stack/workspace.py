@@ -107,6 +107,7 @@ class Workspace:
 
     def _container(self, command: Sequence[str], entrypoint: str | None = None) -> Container:
         options: dict[str, Any] = {"entrypoint": [entrypoint]} if entrypoint else {}
+        files = {file: {"bind": place, "mode": "ro"} for file, place in self.image.overlaid.items()}
         return self.client.containers.create(
             self.image.configuration.image_id,
             command=list(command),
@@ -118,7 +119,7 @@ class Workspace:
             labels=self.session.labels,
             network_mode="none",
             platform=self.image.platform,
-            volumes={self.volume: {"bind": VOLUME_PATH, "mode": "rw"}},
+            volumes={self.volume: {"bind": VOLUME_PATH, "mode": "rw"}, **files},
             working_dir=DATA_PATH,
             **options,
             **confinement(self.image),

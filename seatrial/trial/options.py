@@ -105,6 +105,12 @@ OPTIONS = (
         " item of the key",
         multiple=True,
     ),
+    Option(
+        "overlay",
+        "FOLDER",
+        "files in place of the image's own, to try a change of code without a build: each is"
+        " mounted at its path below FOLDER; what is read from the image itself does not see them",
+    ),
     Option("k", "EXPR", "only tests whose names match, as for pytest", of_pytest=True),
 )
 
@@ -181,6 +187,8 @@ class TrialOptions:
     model_uri: str | None = None
     service_images: Mapping[str, str] = field(default_factory=dict)
     """References in the place of the images that are built here, by the service's name."""
+    overlay: Path | None = None
+    """A folder of files that stand in place of the image's own."""
     promises: tuple[Claim, ...] = ()
     """Only tests that try one of these; all tests where there is none."""
     flags: frozenset[str] | None = field(default=None, compare=False)
@@ -212,6 +220,7 @@ class TrialOptions:
                 for name, option in SERVICE_OPTIONS.items()
                 if (reference := given[option.parameter])
             },
+            overlay=Path(given["overlay"]).resolve() if given["overlay"] else None,
             promises=tuple(map(Claim.parse, given["promise"])),
             flags=None if flags is None else frozenset(flags),
         )
@@ -225,6 +234,10 @@ class TrialOptions:
             )
         if bool(options.model_image) != bool(options.model_uri):
             raise UserError("--model-image and --model-uri go together: give both")
+        if options.overlay and not options.overlay.is_dir():
+            raise UserError(f"--overlay {given['overlay']}: there is no such folder")
+        if options.overlay and not any(path.is_file() for path in options.overlay.rglob("*")):
+            raise UserError(f"--overlay {given['overlay']}: it holds no file")
         return options
 
     def as_arguments(self) -> list[str]:
@@ -237,6 +250,7 @@ class TrialOptions:
             "model_image": self.model_image,
             "model_uri": self.model_uri,
             "stack": self.stack,
+            "overlay": str(self.overlay) if self.overlay else None,
             "promise": [str(claim) for claim in self.promises],
             **{
                 SERVICE_OPTIONS[name].parameter: reference

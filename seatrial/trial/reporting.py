@@ -105,6 +105,8 @@ def summarise(
             )
             if versions := installed.get(source.label):
                 terminal.write_line(f"    {versions}")
+            if trial.options.overlay:
+                terminal.write_line(f"    with the files of {trial.options.overlay} over its own")
         if trial.swept:
             terminal.write_line(f"removed what a killed run had left: {', '.join(trial.swept)}")
     for label, promises in broken.items():

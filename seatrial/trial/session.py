@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 from docker.errors import APIError
 
-from seatrial.engine.connection import connect, native_platform, require_platform
+from seatrial.engine.connection import connect, endpoint, native_platform, require_platform
 from seatrial.errors import UserError
 from seatrial.model import stock
 from seatrial.stack.image_under_test import NOT_BUILT, ImageConfiguration
@@ -73,6 +73,8 @@ class TrialSession:
         """
         self._begun = True
         install_signal_handlers()
+        if self.options.overlay and not endpoint().socket:
+            raise UserError(f"--overlay: the engine at {endpoint()} can't mount files of this host")
         try:
             self.swept = sweep(self.client)
             _ = self.session
@@ -150,7 +152,9 @@ class TrialSession:
 
         found = [ImageConfiguration.from_json(each) for each in self.shared.get("images", find)]
         return [
-            source.image(NOT_BUILT if source.built_by_trial else configuration)
+            source.image(
+                NOT_BUILT if source.built_by_trial else configuration, self.options.overlay
+            )
             for source, configuration in zip(self.sources, found, strict=True)
         ]
 

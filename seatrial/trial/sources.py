@@ -91,8 +91,10 @@ class ImageSource(ABC):
             UserError: the image is not there.
         """
 
-    def image(self, configuration: ImageConfiguration) -> ImageUnderTest:
-        """The image under test, with what `find` gave."""
+    def image(
+        self, configuration: ImageConfiguration, overlay: Path | None = None
+    ) -> ImageUnderTest:
+        """The image under test, with what `find` gave, and files in place of its own."""
         return ImageUnderTest(
             name=self.name,
             reference=self.reference,
@@ -101,6 +103,7 @@ class ImageSource(ABC):
             contract_path=self.contract_path,
             contract=self.contract,
             configuration=configuration,
+            overlay=overlay,
         )
 
     def as_json(self) -> dict[str, Any]:

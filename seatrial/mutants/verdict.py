@@ -1,0 +1,119 @@
+"""What a run of the trial says about an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+from seatrial.contract import Claim
+from seatrial.trial.parametrize import PROMISE_PROPERTY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from seatrial.mutants.mutant import Mutant
+
+TESTS_FAILED = 1
+"""Exit code of pytest."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one test ended."""
+
+    test: str
+    """Module and name, without the image's: `test_image: test_port_is_exposed[5000]`."""
+    promises: tuple[Claim, ...]
+    """What it tries."""
+    failure: str | None = None
+    """The first line of why it failed; None where it didn't."""
+    skipped: str = ""
+    """Why it was skipped; empty where it wasn't."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the trial on one image."""
+
+    code: int
+    """Exit code of pytest."""
+    said: str
+    """The last line that it printed: the error, where it ended with one."""
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+
+    @property
+    def failed(self) -> list[Outcome]:
+        """The tests that failed."""
+        return [one for one in self.outcomes if one.failure is not None]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a mutant was refused, and for what."""
+
+    mutant: Mutant
+    seconds: float
+    by: Outcome | None = None
+    """The test that refused it."""
+    why_not: str = ""
+    """Where none did."""
+
+
+def read(report: Path) -> tuple[Outcome, ...]:
+    """Read the outcomes from a JUnit report of pytest; none where it was never written."""
+    if not report.is_file():
+        return ()
+    cases = ET.parse(report).getroot().iter("testcase")  # noqa: S314 - written by our own pytest
+    return tuple(map(_outcome, cases))
+
+
+def _outcome(case: ET.Element) -> Outcome:
+    fault = next((found for kind in ("failure", "error") for found in case.iter(kind)), None)
+    properties = [one for one in case.iter("property") if one.get("name") == PROMISE_PROPERTY]
+    said = [one.get("value", "").rpartition(": ") for one in properties]
+    left_out = case.find("skipped")
+    module = case.get("classname", "").removeprefix("acceptance.")
+    name = case.get("name", "").partition("@")[0]
+    for label, _, _ in said:
+        name = name.replace(f"{label}-", "").replace(f"[{label}]", "")
+    return Outcome(
+        test=f"{module}: {name}",
+        promises=tuple(dict.fromkeys(Claim.parse(promise) for _, _, promise in said)),
+        failure=None if fault is None else _first_line(fault),
+        skipped="" if left_out is None else left_out.get("message") or "it doesn't say why",
+    )
+
+
+def _first_line(fault: ET.Element) -> str:
+    message = fault.get("message") or fault.text or "it doesn't say why"
+    return message.strip().splitlines()[0]
+
+
+def judge(mutant: Mutant, run: Run) -> Verdict:
+    """Whether `run` refuses the mutant for the promise that it breaks, and for no other."""
+    other = next((one for one in run.failed if not set(one.promises) & set(mutant.broken)), None)
+    by = next((one for one in run.failed if mutant.promise in one.promises), None)
+    if run.code not in (0, TESTS_FAILED) or not run.outcomes:
+        why_not = f"no test was run: {run.said}"
+    elif other:
+        names = ", ".join(map(str, other.promises))
+        why_not = f"{other.test} names {names}: {other.failure}"
+    elif by is None:
+        why_not = f"nothing fails of {len(run.outcomes)} tests"
+    else:
+        return Verdict(mutant, run.seconds, by)
+    return Verdict(mutant, run.seconds, why_not=why_not)
+
+
+def untried(promises: Sequence[Claim], run: Run) -> list[str]:
+    """Which of `promises` no test of the run has passed, and why."""
+    passed = {
+        claim
+        for one in run.outcomes
+        if one.failure is None and not one.skipped
+        for claim in one.promises
+    }
+    return [str(promise) for promise in promises if promise not in passed]
