@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.model_server import ModelServer
     from seatrial.stack.server import Server, Stores
-    from seatrial.stack.services import ServiceAddresses
+    from seatrial.stack.services import Services
     from seatrial.stack.settings import ServerSettings
     from seatrial.stack.workspace import Workspace
     from seatrial.trial.fixtures import (
@@ -69,7 +69,7 @@ def promised_number(promised: Promise) -> int:
 
 
 @pytest.fixture
-def services(seatrial_services: ServiceAddresses) -> ServiceAddresses:
+def services(seatrial_services: Services) -> Services:
     """PostgreSQL and MinIO."""
     return seatrial_services
 

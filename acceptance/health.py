@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from seatrial.stack.waiting import until
+from seatrial.engine.waiting import until
 
 if TYPE_CHECKING:
     from docker.models.containers import Container

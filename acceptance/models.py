@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import mlflow
 
-from seatrial.stack.server import DATA_PATH
+from seatrial.backends.base import DATA_PATH
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
+from seatrial.engine.waiting import until
 from seatrial.stack.oneoff import run_in_container
-from seatrial.stack.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ import pytest
 import requests
 from testcontainers.core.container import DockerContainer
 
-from seatrial.stack.waiting import until
+from seatrial.engine.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,11 +16,13 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from seatrial.backends.minio import MinIO
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from seatrial.stack.server import Server
-    from seatrial.stack.services import ServiceAddresses
+    from seatrial.stack.services import Services
     from seatrial.trial.fixtures import ClientFor, NewRun
 
 MIB = 1024 * 1024
@@ -234,18 +236,19 @@ PROXIED_MULTIPART = {
 
 
 @pytest.fixture
-def _route_to_minio(services: ServiceAddresses) -> None:
+def _route_to_minio(services: Services) -> None:
     """Skip where this host can't send parts to the store itself."""
     try:
-        socket.create_connection((services.minio_address, 9000), timeout=3).close()
+        socket.create_connection((services.of(MinIO).address.host, MinIO.PORT), timeout=3).close()
     except OSError as error:
         pytest.skip(f"this host has no route to the containers' network ({error}): runs on Linux")
 
 
-def _parts(server: Server, services: ServiceAddresses, run_id: str) -> tuple[str, int]:
+def _parts(server: Server, services: Services, run_id: str) -> tuple[str, int]:
     """Read the key of the run's only object, and the number of its parts, which its ETag holds."""
     [key] = server.object_keys(containing=run_id)
-    etag = services.s3().head_object(Bucket=server.stores.bucket, Key=key)["ETag"].strip('"')
+    s3 = services.of(MinIO).client()
+    etag = s3.head_object(Bucket=server.stores.bucket, Key=key)["ETag"].strip('"')
     return key, int(etag.partition("-")[2] or 1)
 
 
@@ -253,7 +256,7 @@ def _parts(server: Server, services: ServiceAddresses, run_id: str) -> tuple[str
 @pytest.mark.usefixtures("_route_to_minio")
 def test_proxied_upload_in_parts(
     s3_server: Server,
-    services: ServiceAddresses,
+    services: Services,
     large_file: Path,
     client_for: ClientFor,
     new_run: NewRun,
@@ -276,7 +279,7 @@ def test_proxied_upload_in_parts(
 def test_direct_upload_in_parts(
     direct_client: MlflowClient,
     direct_server: Server,
-    services: ServiceAddresses,
+    services: Services,
     large_file: Path,
     new_run: NewRun,
 ) -> None:

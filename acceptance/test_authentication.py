@@ -10,7 +10,8 @@ import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 
-from seatrial.stack.server import DATA_PATH
+from seatrial.backends.base import DATA_PATH
+from seatrial.backends.postgresql import PostgreSQL
 from seatrial.stack.settings import FILES_PATH
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ def guarded(
     address = f"sqlite:///{DATA_PATH}/users.db"
     if main_settings.database == "postgresql" and servers.services:
         database = f"users-{secrets.token_hex(4)}"
-        servers.services.create_database(database)
-        address = servers.services.database_url(database)
+        servers.services.of(PostgreSQL).create(database)
+        address = servers.services.of(PostgreSQL).url(database)
     configuration = f"""\
 [mlflow]
 default_permission = NO_PERMISSIONS
@@ -114,7 +115,7 @@ def test_only_users_get_in(servers: ServerPool, guarded: Guarded) -> None:
         assert password not in server.logs(10_000), f"the log shows the password of {name}"
     if guarded.database:
         assert servers.services
-        with servers.services.connect(guarded.database) as database:
+        with servers.services.of(PostgreSQL).connect(guarded.database) as database:
             _require_hashed(database, [admin, user])
 
 

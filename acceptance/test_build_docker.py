@@ -14,6 +14,7 @@ import pytest
 import requests
 from testcontainers.core.container import DockerContainer
 
+from seatrial.backends.base import DATA_PATH, VOLUME_PATH
 from seatrial.build import docker_cli
 from seatrial.build.table import console
 from seatrial.contract import STOCK_CONTRACT, load
@@ -21,7 +22,7 @@ from seatrial.engine import connection, registries
 from seatrial.model import stock
 from seatrial.stack.confinement import CONFINED_USER
 from seatrial.stack.model_server import ModelServer, ServedImage, start_model_server
-from seatrial.stack.server import DATA_PATH, VOLUME_PATH, prepare_files
+from seatrial.stack.server import prepare_files
 
 from .models import DOUBLING
 

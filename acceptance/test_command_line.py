@@ -19,7 +19,7 @@ from mlflow.store.db.utils import _get_alembic_config
 from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 from sqlalchemy import create_engine
 
-from seatrial.stack.server import DATA_PATH
+from seatrial.backends.base import DATA_PATH
 
 from .inside import explanations
 from .models import DOUBLING, put_doubling

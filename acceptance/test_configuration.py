@@ -9,11 +9,12 @@ import pytest
 from mlflow.exceptions import MlflowException
 from requests import HTTPError
 
-from seatrial.stack.waiting import ContainerError, until
+from seatrial.backends.postgresql import PostgreSQL
+from seatrial.engine.waiting import ContainerError, until
 
 if TYPE_CHECKING:
     from seatrial.stack.server import Server
-    from seatrial.stack.services import ServiceAddresses
+    from seatrial.stack.services import Services
     from seatrial.trial.fixtures import ClientFor, Launch, NewRun
 
     from .factories import LaunchMain, NewStores
@@ -53,9 +54,9 @@ def test_unknown_database_scheme_ends_the_server(launch_main: LaunchMain) -> Non
 
 @pytest.mark.promise("server.databases", "postgresql")
 @pytest.mark.promise("server.reports_faults", "database")
-def test_missing_database_is_named(services: ServiceAddresses, launch_main: LaunchMain) -> None:
+def test_missing_database_is_named(services: Services, launch_main: LaunchMain) -> None:
     """The log must name the cause, whether the program tries again (MLflow does) or ends."""
-    url = services.database_url("no_such_database")
+    url = services.of(PostgreSQL).url("no_such_database")
     server = launch_main(name="wrong-database", database_url=url, wait=False)
     reason = 'database "no_such_database" does not exist'
     try:
@@ -70,7 +71,9 @@ def test_missing_database_is_named(services: ServiceAddresses, launch_main: Laun
             raise
         code = server.container.attrs["State"]["ExitCode"]
         assert code not in (0, 143), f"exit code {code} hides the failure"
-    assert services.password not in server.logs(1000), "the log shows the database password"
+    assert services.of(PostgreSQL).address.password not in server.logs(1000), (
+        "the log shows the database password"
+    )
 
 
 @pytest.mark.promise("server.reports_faults", "bucket")

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from seatrial.backends.mysql import MySQL
+from seatrial.backends.postgresql import PostgreSQL
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from seatrial.stack.server import Server
-    from seatrial.stack.services import ServiceAddresses
+    from seatrial.stack.services import Services
     from seatrial.stack.settings import ServerSettings
     from seatrial.trial.fixtures import ClientFor, Launch, NewName, NewRun
 
@@ -40,19 +43,19 @@ def assert_database_used(client_for: ClientFor, new_name: NewName) -> Callable[[
 @pytest.mark.promise("server.databases", "postgresql")
 def test_postgresql(
     postgresql_server: Server,
-    services: ServiceAddresses,
+    services: Services,
     assert_database_used: Callable[[Server], None],
 ) -> None:
     assert postgresql_server.settings.database == "postgresql"
     assert_database_used(postgresql_server)
-    assert services.password not in postgresql_server.logs(10_000), (
+    assert services.of(PostgreSQL).address.password not in postgresql_server.logs(10_000), (
         "the log shows the database password"
     )
 
 
 @pytest.mark.promise("server.databases", "postgresql")
 def test_postgresql_without_a_driver_in_the_url(
-    services: ServiceAddresses,
+    services: Services,
     main_settings: ServerSettings,
     new_stores: NewStores,
     launch: Launch,
@@ -61,7 +64,7 @@ def test_postgresql_without_a_driver_in_the_url(
     """SQLAlchemy picks a driver by its own version, and the image must hold that driver."""
     settings = replace(main_settings, name="plain-url", database="postgresql")
     stores = new_stores(settings)
-    plain = services.database_url(stores.database).replace("+psycopg2", "")
+    plain = services.of(PostgreSQL).url(stores.database).replace("+psycopg2", "")
     settings = replace(settings, database_url=plain)
     server = launch(settings, stores=stores)
 
@@ -76,7 +79,7 @@ def test_sqlite(embedded_server: Server, assert_database_used: Callable[[Server]
 
 @pytest.mark.promise("server.databases", "mysql")
 def test_mysql(
-    services: ServiceAddresses,
+    services: Services,
     launch_main: LaunchMain,
     assert_database_used: Callable[[Server], None],
     client_for: ClientFor,
@@ -94,7 +97,9 @@ def test_mysql(
     assert server.rows(
         "SELECT step, value FROM metrics WHERE run_uuid = ? ORDER BY step", [run_id]
     ) == [(step, 1 / (1 + step)) for step in range(5)]
-    assert services.password not in server.logs(10_000), "the log shows the database password"
+    assert services.of(MySQL).address.password not in server.logs(10_000), (
+        "the log shows the database password"
+    )
 
     server.container.stop(timeout=30)
     client = client_for(launch_main(name="mysql", database="mysql", stores=server.stores))

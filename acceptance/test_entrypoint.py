@@ -12,9 +12,11 @@ import mlflow
 import pytest
 from sqlalchemy import make_url
 
+from seatrial.backends.minio import MinIO
+from seatrial.backends.postgresql import PostgreSQL
+from seatrial.engine.waiting import ContainerError, until
 from seatrial.stack.oneoff import run_in_container
 from seatrial.stack.settings import FILES_PATH, ServerSettings
-from seatrial.stack.waiting import ContainerError, until
 
 from . import postgresql
 from .endings import KILL_SERVER, KILLED, START, WITHIN, assert_clear_end, wait_ended
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server, Stores
-    from seatrial.stack.services import ServiceAddresses
+    from seatrial.stack.services import Services
     from seatrial.trial.fixtures import ClientFor, Launch, NewName, NewRun, RunInImage
 
     from .factories import NewStores
@@ -79,9 +81,9 @@ def _with_command(settings: ServerSettings, *command: str, **variables: str) -> 
     return replace(settings, command=command).with_environment(**variables)
 
 
-def _tables(services: ServiceAddresses, stores: Stores) -> int:
+def _tables(services: Services, stores: Stores) -> int:
     """Count the tables in the database of `stores`."""
-    with services.connect(stores.database) as connection:
+    with services.of(PostgreSQL).connect(stores.database) as connection:
         found = connection.execute(
             "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
         ).fetchone()
@@ -103,18 +105,18 @@ def stores(new_stores: NewStores) -> Stores:
 
 
 @pytest.fixture
-def account(services: ServiceAddresses, stores: Stores) -> str:
+def account(services: Services, stores: Stores) -> str:
     """The URL of `stores` with an account of its own: everybody may see a command line."""
-    return services.create_role(stores.database)
+    return services.of(PostgreSQL).create_role(stores.database)
 
 
 @pytest.fixture
-def variables(image: ImageUnderTest, services: ServiceAddresses, stores: Stores) -> dict[str, str]:
+def variables(image: ImageUnderTest, services: Services, stores: Stores) -> dict[str, str]:
     """The variables of the guide, for a server on `stores`."""
     return {
         "MLFLOW_SERVER_HOST": "0.0.0.0",
         "MLFLOW_SERVER_PORT": str(image.contract.start.port),
-        "BACKEND_STORE_URI": services.database_url(stores.database),
+        "BACKEND_STORE_URI": services.of(PostgreSQL).url(stores.database),
         "ARTIFACT_ROOT": f"s3://{stores.bucket}",
     }
 
@@ -159,7 +161,7 @@ def launch_on_stores(launch: Launch, stores: Stores) -> LaunchOnStores:
 
 @pytest.fixture
 def assert_uses_stores(
-    services: ServiceAddresses, client_for: ClientFor, new_name: NewName
+    services: Services, client_for: ClientFor, new_name: NewName
 ) -> Callable[[Server], None]:
     """Log a run, and require it in the server's database, and its artifact in the bucket."""
 
@@ -252,7 +254,7 @@ def test_variable_that_is_not_set(image: ImageUnderTest, launch: Launch) -> None
 @pytest.mark.promise("entrypoint.secret_files")
 def test_secrets_in_files(
     image: ImageUnderTest,
-    services: ServiceAddresses,
+    services: Services,
     new_stores: NewStores,
     launch: Launch,
     assert_uses_stores: Callable[[Server], None],
@@ -262,10 +264,10 @@ def test_secrets_in_files(
     # server of the bucket by its command.
     plain = replace(PLAIN, name="secret-files", database="postgresql")
     stores = new_stores(plain)
-    services.create_bucket(stores.bucket)
-    given = services.server_environment()
+    services.of(MinIO).create(stores.bucket)
+    given = services.of(MinIO).server_environment()
     secrets = {
-        "MLFLOW_BACKEND_STORE_URI": services.database_url(stores.database),
+        "MLFLOW_BACKEND_STORE_URI": services.of(PostgreSQL).url(stores.database),
         **{name: given.pop(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")},
     }
     by_file = {f"{name}_FILE": f"{FILES_PATH}/{name.lower()}" for name in secrets}
@@ -329,7 +331,7 @@ def _assert_hidden(server: Server, secret: str) -> None:
 @pytest.mark.parametrize("spelling", ["plain", "encoded", "as-it-is"])
 def test_password_of_a_running_server(
     image: ImageUnderTest,
-    services: ServiceAddresses,
+    services: Services,
     stores: Stores,
     launch_on_stores: LaunchOnStores,
     assert_uses_stores: Callable[[Server], None],
@@ -338,7 +340,7 @@ def test_password_of_a_running_server(
     """The command holds the database's URL, with all that SQLAlchemy takes in a password."""
     secret = token_hex(8)
     password = secret if spelling == "plain" else NASTY.format(secret)
-    url = services.create_role(stores.database, password)
+    url = services.of(PostgreSQL).create_role(stores.database, password)
     if spelling == "as-it-is":
         # SQLAlchemy ends a password at the first `@`, and decodes what stands behind a `%`.
         written = password.replace("%", "%25").replace("@", "%40")
@@ -498,20 +500,20 @@ def test_replicas_start_together_on_an_empty_database(
 class OlderDatabase:
     """The database of `stores` as an older MLflow left it, with an experiment."""
 
-    services: ServiceAddresses
+    services: Services
     stores: Stores
     revision: str
 
     def current_revision(self) -> str:
         """Read the revision of its schema."""
-        with self.services.connect(self.stores.database) as connection:
+        with self.services.of(PostgreSQL).connect(self.stores.database) as connection:
             [row] = connection.execute("SELECT version_num FROM alembic_version").fetchall()
         return str(row[0])
 
     def assert_upgraded(self) -> None:
         """Require another revision, and the experiment."""
         assert self.current_revision() != self.revision, "the schema is as old as before"
-        with self.services.connect(self.stores.database) as connection:
+        with self.services.of(PostgreSQL).connect(self.stores.database) as connection:
             kept = connection.execute("SELECT 1 FROM experiments WHERE name = 'kept'").fetchall()
         assert kept, "the experiment is gone"
 
@@ -519,7 +521,7 @@ class OlderDatabase:
 @pytest.fixture
 def older_database(
     image: ImageUnderTest,
-    services: ServiceAddresses,
+    services: Services,
     stores: Stores,
     account: str,
     run_in_image: RunInImage,
@@ -528,7 +530,7 @@ def older_database(
     script = ("-c", MAKE_OLDER, account)
     made = run_in_image(image.contract.start.interpreter, *script, networked=True)
     assert made.code == 0, f"the image's MLflow can't make an older database: {made}"
-    with services.connect(stores.database) as connection:
+    with services.of(PostgreSQL).connect(stores.database) as connection:
         connection.execute(
             "INSERT INTO experiments (name, artifact_location, lifecycle_stage, creation_time,"
             " last_update_time) VALUES ('kept', 's3://kept', 'active', 1, 1)"

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from seatrial.engine.waiting import until
 from seatrial.inspection import authorities, declared, programs, sbom
 from seatrial.inspection.layers import read_layers
 from seatrial.inspection.search import search
 from seatrial.stack.oneoff import run_in_container
 from seatrial.stack.running import ImageContainer
 from seatrial.stack.settings import EMBEDDED
-from seatrial.stack.waiting import until
 
 from .health import wait_healthy
 

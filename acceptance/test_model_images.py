@@ -13,6 +13,7 @@ from docker.errors import ImageNotFound
 from mlflow import MlflowClient
 
 from seatrial import catalogue
+from seatrial.backends.minio import MinIO
 from seatrial.build import store
 from seatrial.engine import export
 from seatrial.engine.connection import PLATFORMS
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server
-    from seatrial.stack.services import ServiceAddresses
+    from seatrial.stack.services import Services
     from seatrial.trial.model_serving import Serving
     from seatrial.trial.session import TrialSession
 
@@ -133,7 +134,7 @@ def test_labels_say_which_model_it_is(
 @pytest.mark.parametrize("scheme", ["models", "runs", "s3"])
 def test_model_is_had_by_every_address(
     logged_model: LoggedModel,
-    services: ServiceAddresses,
+    services: Services,
     scheme: str,
     set_environment: SetEnvironment,
     tmp_path: Path,
@@ -150,7 +151,7 @@ def test_model_is_had_by_every_address(
         "s3": f"s3://{server.stores.bucket}/{key.removesuffix('/MLmodel')}",
     }
     if scheme == "s3":
-        set_environment(services.client_environment())
+        set_environment(services.of(MinIO).client_environment())
 
     folder = fetching.fetch(addresses[scheme], server.url, tmp_path)
 

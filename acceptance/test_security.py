@@ -11,14 +11,15 @@ import pytest
 from mlflow.exceptions import MlflowException
 from requests import HTTPError
 
+from seatrial.engine.waiting import until
 from seatrial.stack.settings import FILES_PATH
-from seatrial.stack.waiting import until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from seatrial.backends.minio import SecureStore
     from seatrial.stack.server import Server
-    from seatrial.stack.services import SecureStore, ServiceAddresses
+    from seatrial.stack.services import Services
     from seatrial.stack.settings import ServerSettings
     from seatrial.trial.fixtures import ClientFor, Launch, NewRun
     from seatrial.trial.pool import ServerPool
@@ -62,7 +63,7 @@ class Secure:
 @pytest.fixture
 def secure(
     servers: ServerPool,
-    services: ServiceAddresses,
+    services: Services,
     s3_server: Server,
     new_stores: NewStores,
     launch: Launch,
@@ -76,7 +77,7 @@ def secure(
     settings = replace(
         s3_server.settings, name="tls", files=((AUTHORITY, store.authority),)
     ).with_environment(MLFLOW_S3_ENDPOINT_URL=store.endpoint)
-    return Secure(store, store.s3(file), settings, new_stores, launch)
+    return Secure(store, store.client(file), settings, new_stores, launch)
 
 
 @pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])

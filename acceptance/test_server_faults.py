@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
+from seatrial.engine.waiting import answers_ok, until
 from seatrial.stack.oneoff import run_in_container
 from seatrial.stack.settings import EMBEDDED
-from seatrial.stack.waiting import answers_ok, until
 
 from .postgresql import frozen
 

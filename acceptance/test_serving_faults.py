@@ -18,8 +18,8 @@ import pytest
 import requests
 from pyarrow import parquet
 
+from seatrial.engine.ports import LOOPBACK
 from seatrial.stack.oneoff import run_in_container
-from seatrial.stack.services import LOOPBACK
 
 from .predictions import assert_answered, assert_predicts
 from .serving import (

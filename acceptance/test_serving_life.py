@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
+from seatrial.engine.ports import LOOPBACK
 from seatrial.stack.model_server import (
     MODEL_PATH,
     ModelServer,
@@ -24,7 +25,6 @@ from seatrial.stack.model_server import (
     start_model_server,
 )
 from seatrial.stack.oneoff import run_in_container
-from seatrial.stack.services import LOOPBACK
 
 from .endings import KILL_SERVER, KILLED, WITHIN, assert_clear_end, wait_ended
 from .orphans import assert_reaped

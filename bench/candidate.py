@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from bench.pinging import is_healthy
+from seatrial.engine.waiting import ContainerError, until
 from seatrial.errors import UserError
-from seatrial.stack.waiting import ContainerError, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -20,8 +20,8 @@ import requests
 
 from bench import load
 from bench.load import FaultInjector
+from seatrial.engine.waiting import ContainerError, until
 from seatrial.errors import UserError
-from seatrial.stack.waiting import ContainerError, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,6 +22,8 @@ from bench.figures import SECONDS, Bar, Figure, medians, share_figure
 from bench.load import Call
 from bench.services import services_session
 from seatrial import catalogue
+from seatrial.backends.minio import MinIO
+from seatrial.backends.postgresql import PostgreSQL
 from seatrial.contract import load as load_contract
 from seatrial.errors import UserError
 from seatrial.stack.ownership import SESSION_LABEL, Session
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
     from bench.measuring import Stopwatch
     from seatrial.catalogue import Catalogue
-    from seatrial.stack.services import ServiceAddresses
+    from seatrial.stack.services import Services
 
 PARTS = ("size", "serving", "settings")
 REPEAT = 3
@@ -228,7 +230,7 @@ class TrackingBench:
 
     client: DockerClient
     session: Session
-    services: ServiceAddresses
+    services: Services
     known: Catalogue
 
     def try_out(self, watch: Stopwatch, candidate: Candidate) -> TrackingRound:
@@ -238,14 +240,14 @@ class TrackingBench:
             UserError: it did not start, or an answer to a single client was not 200.
         """
         store = f"bench-{time.monotonic_ns()}"
-        self.services.create_database(store)
-        self.services.create_bucket(store)
+        self.services.of(PostgreSQL).create(store)
+        self.services.of(MinIO).create(store)
         configured = replace(
             candidate,
             command=(*candidate.command, "--artifacts-destination", f"s3://{store}"),
             environment={
-                "MLFLOW_BACKEND_STORE_URI": self.services.database_url(store),
-                **self.services.server_environment(),
+                "MLFLOW_BACKEND_STORE_URI": self.services.of(PostgreSQL).url(store),
+                **self.services.of(MinIO).server_environment(),
                 "MLFLOW_DISABLE_TELEMETRY": "true",
                 **candidate.environment,
             },
@@ -352,17 +354,16 @@ class TrackingBench:
 
     def _sql_alone(self, watch: Stopwatch) -> float:
         """Measure the SQL of a call in milliseconds, in the database of a measured server."""
-        with self.services.connect() as database:
+        with self.services.of(PostgreSQL).connect() as database:
             names = database.execute(
                 "SELECT datname FROM pg_database WHERE datname LIKE 'bench-%'"
             ).fetchall()
         name = names[0][0]
-        with self.services.connect(name) as database:
+        with self.services.of(PostgreSQL).connect(name) as database:
             [(run,)] = database.execute("SELECT run_uuid FROM runs LIMIT 1").fetchall()
             host = f"{database.info.host}:{database.info.port}"
-            url = (
-                f"postgresql+psycopg://{self.services.user}:{self.services.password}@{host}/{name}"
-            )
+            address = self.services.of(PostgreSQL).address
+            url = f"postgresql+psycopg://{address.user}:{address.password}@{host}/{name}"
             recorded = floor.statements(url, run)
             with watch.measure("the SQL of runs/get alone", containers=True) as detail:
                 detail["milliseconds"] = found = floor.replay(

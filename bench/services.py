@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from bench.candidate import require_image
 from seatrial import catalogue
+from seatrial.backends import ALWAYS
 from seatrial.engine import connection
 from seatrial.stack.ownership import Session, remove_session
-from seatrial.stack.services import ALWAYS, Services
+from seatrial.stack.services import ServiceStarter
 from seatrial.trial import ryuk
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def services_session() -> Iterator[tuple[DockerClient, Session, Services]]:
+def services_session() -> Iterator[tuple[DockerClient, Session, ServiceStarter]]:
     """Begin a session whose services are not started yet; remove all of it at the end.
 
     Raises:
@@ -34,6 +35,6 @@ def services_session() -> Iterator[tuple[DockerClient, Session, Services]]:
         session = Session.begin()
         try:
             session.create_network(client)
-            yield client, session, Services(client, session, references)
+            yield client, session, ServiceStarter(client, session, references)
         finally:
             remove_session(client, session)

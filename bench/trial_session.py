@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from bench.figures import SECONDS, Bar, Figure, median_seconds
 from bench.services import services_session
+from seatrial.backends import ALWAYS
 from seatrial.engine import connection
 from seatrial.errors import UserError
 from seatrial.stack.ownership import OWNER_LABEL
-from seatrial.stack.services import ALWAYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

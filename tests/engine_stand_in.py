@@ -14,11 +14,12 @@ from typing import Any
 
 from docker.errors import NotFound
 
+from seatrial.backends.base import Address
+from seatrial.engine.waiting import ContainerError
 from seatrial.errors import UserError
+from seatrial.stack import services
 from seatrial.stack.image_under_test import ImageConfiguration
 from seatrial.stack.server import Server
-from seatrial.stack.services import ServiceAddresses
-from seatrial.stack.waiting import ContainerError
 from seatrial.trial import pool, ryuk, service_images, session, sources
 
 NATIVE = "linux/amd64"
@@ -91,22 +92,22 @@ class StartedServer(Server):
         return True
 
 
-def start_server(*, session: object, name: str, **given: Any) -> Server:  # noqa: ARG001
+def start_server(*, session: object, name: str, running: Any, **given: Any) -> Server:  # noqa: ARG001
     """Give back a server that is noted when it is waited for."""
     container: Any = StandInContainer(name)
-    return StartedServer(**given, container=container)
+    return StartedServer(**given, services=running, container=container)
 
 
-class Services:
+class ServiceStarter:
     """Those of the trial."""
 
     def __init__(self, *_: object) -> None:
         pass
 
-    def start(self) -> ServiceAddresses:
+    def start(self) -> services.Services:
         """Note it."""
         start("services")
-        return ServiceAddresses(1, 2, "10.0.0.1", "user", "password")
+        return services.Services({"postgresql": Address(1, "10.0.0.1", "user", "password")})
 
 
 def pytest_configure() -> None:
@@ -124,8 +125,10 @@ def pytest_configure() -> None:
     everything.sources.pull = pull
     for replaced in (pool, session):
         replaced.remove_containers = lambda *_: note("remove containers")
-    everything.pool.Services = Services
+    everything.pool.ServiceStarter = ServiceStarter
+    backend = SimpleNamespace(create=lambda _: None)
+    everything.pool.services = SimpleNamespace(
+        database=lambda *_: backend, store=lambda *_: backend
+    )
     everything.pool.start_server = start_server
     everything.pool.prepare_volume = lambda *_: None
-    for name in ("create_database", "create_bucket"):
-        setattr(ServiceAddresses, name, lambda *_: None)

@@ -7,9 +7,14 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from seatrial import backends
+from seatrial.backends import minio
+from seatrial.backends.base import PASSWORD_PATH, Address, ArtifactStore, Database
+from seatrial.backends.mysql import MySQL
+from seatrial.errors import UserError
 from seatrial.stack import server, services
 from seatrial.stack.server import Stores, start_server
-from seatrial.stack.services import PASSWORD_PATH, ServiceAddresses
+from seatrial.stack.services import Services
 from seatrial.stack.settings import PROXIED, ServerSettings
 
 if TYPE_CHECKING:
@@ -24,34 +29,58 @@ def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("testcontainers.core.container.DockerClient", MagicMock())
 
 
+ADDRESSES = {
+    name: Address(number, "10.0.0.1", "seatrial", PASSWORD)
+    for number, name in enumerate(backends.in_services(each.name for each in backends.ENTRIES), 1)
+}
+
+
 def _described(service: DockerContainer) -> str:
     """All that `docker inspect` shows of a container."""
     return f"{service.env} {service._command} {service._name} {service._kwargs}"
 
 
-def test_services_find_their_password_in_a_file() -> None:
-    session = MagicMock(network="seatrial-x", labels={})
-    client = MagicMock()
-    client.api.api_version = "1.44"
-    started = services.Services(client, session, {"minio": "minio"})
-    minio = started._minio("x-minio", "minio", "seatrial", PASSWORD)
-    postgres = services._Postgres("postgres", username="seatrial", password=PASSWORD)
-    mysql = services._MySql("mysql", username="root", password=PASSWORD)
-    for service, variable in (
-        (minio, "MINIO_ROOT_PASSWORD_FILE"),
-        (postgres, "POSTGRES_PASSWORD_FILE"),
-        (mysql, "MYSQL_ROOT_PASSWORD_FILE"),
-    ):
-        service._configure()
-        assert service.env[variable] == PASSWORD_PATH
-        assert PASSWORD not in _described(service)
-        assert service._transferable_specs[0] == (PASSWORD.encode(), PASSWORD_PATH, 0o444)
+@pytest.mark.parametrize("name", ADDRESSES)
+def test_services_find_their_password_in_a_file(name: str) -> None:
+    service = backends.entry(name).load().container("image", PASSWORD)
+    assert PASSWORD_PATH in service.env.values()
+    assert PASSWORD not in _described(service)
+    assert service._transferable_specs[0] == (PASSWORD.encode(), PASSWORD_PATH, 0o444)
+
+
+def test_store_behind_https_finds_it_there_too() -> None:
+    service, authority = minio.secure("image", "host", ADDRESSES["s3"])
+    assert service.env["MINIO_ROOT_PASSWORD_FILE"] == PASSWORD_PATH
+    assert PASSWORD not in _described(service)
+    assert authority.startswith("-----BEGIN CERTIFICATE-----")
 
 
 def test_password_is_no_part_of_what_is_printed() -> None:
-    addresses = ServiceAddresses(1, 2, "10.0.0.1", "seatrial", PASSWORD)
-    assert PASSWORD not in repr(addresses)
-    assert ServiceAddresses(**addresses.as_json()) == addresses
+    running = Services(ADDRESSES)
+    assert PASSWORD not in repr(running)
+    assert Services.from_json(running.as_json()) == running
+
+
+@pytest.mark.parametrize("entry", backends.ENTRIES, ids=lambda entry: entry.name)
+def test_each_backend_is_what_its_promise_says(entry: backends.Entry) -> None:
+    kind = Database if entry.promised_by == backends.DATABASES_KEY else ArtifactStore
+    assert issubclass(entry.load(), kind)
+    entry.load()()
+
+
+def test_backend_that_there_is_not() -> None:
+    with pytest.raises(UserError) as error:
+        backends.entry("oracle")
+    assert str(error.value) == (
+        "unknown database or store 'oracle': known are postgresql, mysql, sqlite, s3, file"
+    )
+
+
+def test_service_that_was_not_started() -> None:
+    with pytest.raises(ValueError, match="MySQL is used, and its service was not started"):
+        Services({}).of(MySQL)
+    with pytest.raises(ValueError, match="PostgreSQL is used, and its service was not started"):
+        services.database("postgresql", None).url("runs")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +110,7 @@ def test_servers_find_theirs_in_the_environment(
         image=image,
         settings=settings,
         stores=Stores("database", "bucket", "volume"),
-        services=ServiceAddresses(1, 2, "10.0.0.1", "seatrial", PASSWORD, 3),
+        running=Services(ADDRESSES),
         name="server-1",
     )
     [(words, options)] = made

@@ -5,17 +5,16 @@ A key that is left out is not promised, and is not tested. Every key of the sect
 says how the trial runs the image. docs/promises.md is generated from this module.
 """
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from pydantic import AfterValidator, Field, model_validator
 
+from seatrial import backends
 from seatrial.contract.declaring import Need, Needs, Section, Table, Trait
 
 Architecture = Literal["amd64", "arm64"]
 Capability = Literal["ui", "tracking", "tracing", "artifacts", "registry"]
-Database = Literal["postgresql", "mysql", "sqlite"]
-ArtifactStore = Literal["s3", "file"]
 ArtifactAccess = Literal["proxied", "direct"]
 Absence = Literal[
     "shell",
@@ -43,6 +42,13 @@ def _specifier(text: str) -> str:
         raise ValueError("is no version specifier, such as '>=1.36,<2'") from None
     return text
 
+
+if TYPE_CHECKING:
+    Database = str
+    ArtifactStore = str
+else:  # Literal takes a tuple of names, which type checkers do not follow
+    Database = Literal[backends.DATABASES]
+    ArtifactStore = Literal[backends.STORES]
 
 Specifier = Annotated[str, AfterValidator(_specifier)]
 
@@ -214,12 +220,13 @@ class Server(Section):
     capabilities: list[Capability] | None = None
     """Parts of MLflow that work: what a client writes comes back as it was."""
     databases: Annotated[
-        list[Database] | None, Needs(Need.SERVICES, only=("postgresql", "mysql"))
+        list[Database] | None, Needs(Need.SERVICES, only=backends.in_services(backends.DATABASES))
     ] = None
     """Databases that it keeps its runs in."""
-    artifact_stores: Annotated[list[ArtifactStore] | None, Needs(Need.SERVICES, only=("s3",))] = (
-        None
-    )
+    artifact_stores: Annotated[
+        list[ArtifactStore] | None,
+        Needs(Need.SERVICES, only=backends.in_services(backends.STORES)),
+    ] = None
     """Where it keeps artifacts: objects in a bucket, or files in a volume."""
     artifact_access: Annotated[
         list[ArtifactAccess] | None, Needs(Need.SERVICES, only=("direct",))

@@ -9,8 +9,8 @@ import requests
 from docker.types import Ulimit
 from testcontainers.core.container import DockerContainer
 
-from seatrial.stack.services import LOOPBACK, published_port
-from seatrial.stack.waiting import answers_ok, last_lines, until
+from seatrial.engine.ports import LOOPBACK, published_port
+from seatrial.engine.waiting import answers_ok, last_lines, until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

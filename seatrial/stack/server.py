@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import io
-import sqlite3
 import tarfile
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
 
+from seatrial.backends.base import DATA_PATH, VOLUME_PATH
+from seatrial.stack import services
 from seatrial.stack.confinement import confinement
 from seatrial.stack.running import ImageContainer, RunningServer
 from seatrial.stack.settings import FILES_PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from docker import DockerClient
     from docker.models.containers import Container
 
+    from seatrial.backends.base import ArtifactStore
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.ownership import Session
-    from seatrial.stack.services import ServiceAddresses
+    from seatrial.stack.services import Services
     from seatrial.stack.settings import ServerSettings
-
-VOLUME_PATH = "/seatrial"
-"""Where a server without services finds its volume."""
-DATA_PATH = f"{VOLUME_PATH}/data"
 
 
 @dataclass(frozen=True)
@@ -37,11 +34,11 @@ class Stores:
     """What a server writes to, and what outlives it: names that its settings make use of."""
 
     database: str
-    """In PostgreSQL or MySQL."""
+    """In a service."""
     bucket: str
-    """In MinIO."""
+    """In a service."""
     volume: str
-    """Of the engine, for SQLite and for artifacts in files."""
+    """Of the engine, for what no service keeps."""
 
 
 @dataclass
@@ -52,7 +49,7 @@ class Server(RunningServer):
     settings: ServerSettings
     stores: Stores
     container: Container
-    services: ServiceAddresses | None
+    services: Services | None
 
     def wait_healthy(self) -> None:
         """Wait for the first answer on /health.
@@ -71,64 +68,29 @@ class Server(RunningServer):
         address = f"{self.url}/api/2.0/mlflow-artifacts/artifacts/seatrial/probe.txt"
         return requests.put(address, data=b"probe", timeout=30 * self.image.scale).ok
 
-    def client_environment(self) -> dict[str, str]:
+    def client_environment(self) -> Mapping[str, str]:
         """What an MLflow client on this host needs beside the tracking URI."""
-        if self.settings.access == "direct" and self.services:
-            return self.services.client_environment()
+        if self.settings.access == "direct":
+            return self._store.client_environment()
         return {}
 
     def rows(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Ask the database behind the server; `query` marks its parameters with `?`."""
-        if self.services and self.settings.database == "postgresql":
-            with self.services.connect(self.stores.database) as connection:
-                return connection.execute(query.replace("?", "%s").encode(), parameters).fetchall()
-        if self.services and self.settings.database == "mysql":
-            with (
-                self.services.connect_mysql(self.stores.database) as mysql,
-                mysql.cursor() as cursor,
-            ):
-                cursor.execute(query.replace("?", "%s"), parameters)
-                return list(cursor.fetchall())
-        with tempfile.TemporaryDirectory() as folder:
-            for member, content in self._files_in_volume():
-                if member.startswith("mlflow.db"):
-                    Path(folder, member).write_bytes(content)
-            with sqlite3.connect(Path(folder, "mlflow.db")) as database:
-                return database.execute(query, parameters).fetchall()
+        database = services.database(self.settings.database, self.services)
+        return database.rows(self.stores.database, query, parameters, self.container)
 
     def object_keys(self, *, containing: str = "") -> list[str]:
         """What lies in the store behind the server: the keys with `containing` in them."""
-        if self.services and self.settings.store == "s3":
-            pages = (
-                self.services.s3()
-                .get_paginator("list_objects_v2")
-                .paginate(Bucket=self.stores.bucket)
-            )
-            keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-            return [key for key in keys if containing in key]
-        return list(self.objects(containing=containing))
+        keys = self._store.keys(self.stores.bucket, self.container)
+        return [key for key in keys if containing in key]
 
     def objects(self, *, containing: str = "") -> dict[str, bytes]:
         """The store behind the server: content by key, for keys with `containing` in them."""
-        if self.services and self.settings.store == "s3":
-            s3 = self.services.s3()
-            return {
-                key: s3.get_object(Bucket=self.stores.bucket, Key=key)["Body"].read()
-                for key in self.object_keys(containing=containing)
-            }
-        prefix = "artifacts/"
-        return {
-            name.removeprefix(prefix): content
-            for name, content in self._files_in_volume()
-            if name.startswith(prefix) and containing in name
-        }
+        return self._store.objects(self.stores.bucket, self.container, containing=containing)
 
-    def _files_in_volume(self) -> Iterator[tuple[str, bytes]]:
-        chunks, _ = self.container.get_archive(DATA_PATH)
-        with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
-            for member in archive:
-                if member.isfile() and (file := archive.extractfile(member)):
-                    yield member.name.partition("/")[2], file.read()
+    @property
+    def _store(self) -> ArtifactStore:
+        return services.store(self.settings.store, self.services)
 
 
 def start_server(
@@ -137,7 +99,7 @@ def start_server(
     image: ImageUnderTest,
     settings: ServerSettings,
     stores: Stores,
-    services: ServiceAddresses | None,
+    running: Services | None,
     name: str,
 ) -> Server:
     """Start a server; it is not waited for.
@@ -147,24 +109,22 @@ def start_server(
         image: the image under test.
         settings: the configuration.
         stores: an existing database and bucket, or volume.
-        services: where PostgreSQL and MinIO are; needed where `settings` name them.
+        running: the services; needed where `settings` name what one keeps.
         name: of the container.
     """
     environment = dict(settings.environment)
     if settings.command is None:
         # A command line is shown by everything that lists containers or processes.
-        environment = {
-            "MLFLOW_BACKEND_STORE_URI": _database(settings, stores, services)
-        } | environment
+        environment = {"MLFLOW_BACKEND_STORE_URI": _url(settings, stores, running)} | environment
     options: dict[str, Any] = {"network": session.network}
     if settings.confined:
         options |= confinement(image)
     if settings.user:
         options["user"] = settings.user
-    if settings.store == "s3":
-        environment = _required(services, settings).server_environment() | environment
+    store = services.store(settings.store, running)
+    environment = {**store.server_environment(), **environment}
     container = ImageContainer(
-        image, session, name, _command(image, settings, stores), **options
+        image, session, name, _command(image, settings, store.root(stores.bucket)), **options
     ).with_envs(**environment)
     if settings.needs_volume:
         container.with_volume_mapping(stores.volume, VOLUME_PATH, "rw")
@@ -175,30 +135,19 @@ def start_server(
         settings=settings,
         stores=stores,
         container=container.start().get_wrapped_container(),
-        services=services,
+        services=running,
     )
 
 
-def _required(services: ServiceAddresses | None, settings: ServerSettings) -> ServiceAddresses:
-    if services is None:
-        raise ValueError(f"the configuration '{settings.name}' needs PostgreSQL and MinIO")
-    return services
-
-
-def _database(settings: ServerSettings, stores: Stores, services: ServiceAddresses | None) -> str:
+def _url(settings: ServerSettings, stores: Stores, running: Services | None) -> str:
     if settings.database_url is not None:
         return settings.database_url
-    if settings.database == "postgresql":
-        return _required(services, settings).database_url(stores.database)
-    if settings.database == "mysql":
-        return _required(services, settings).mysql_url(stores.database)
-    return f"sqlite:///{DATA_PATH}/mlflow.db"
+    return services.database(settings.database, running).url(stores.database)
 
 
-def _command(image: ImageUnderTest, settings: ServerSettings, stores: Stores) -> list[str]:
+def _command(image: ImageUnderTest, settings: ServerSettings, root: str) -> list[str]:
     if settings.command is not None:
         return list(settings.command)
-    root = f"s3://{stores.bucket}" if settings.store == "s3" else f"{DATA_PATH}/artifacts"
     artifacts = (
         ["--serve-artifacts", "--artifacts-destination", root]
         if settings.access == "proxied"

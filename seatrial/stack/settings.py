@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from seatrial.backends import in_services
+
 if TYPE_CHECKING:
     from seatrial.contract.schema import ArtifactAccess, ArtifactStore, Database
 
@@ -47,12 +49,12 @@ class ServerSettings:
     @property
     def needs_volume(self) -> bool:
         """Whether anything is kept in files."""
-        return self.database == "sqlite" or self.store == "file"
+        return len(in_services((self.database, self.store))) < 2
 
     @property
     def needs_services(self) -> bool:
         """Whether anything is kept in a service beside the server."""
-        return self.database != "sqlite" or self.store == "s3"
+        return bool(in_services((self.database, self.store)))
 
     def in_confinement(self) -> ServerSettings:
         """The same settings, confined."""

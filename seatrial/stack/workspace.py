@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError
 
+from seatrial.backends.base import DATA_PATH, VOLUME_PATH
 from seatrial.stack.confinement import confinement
 from seatrial.stack.oneoff import TIME_LIMIT, Outcome
-from seatrial.stack.server import DATA_PATH, VOLUME_PATH, prepare_volume
+from seatrial.stack.server import prepare_volume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from seatrial.stack.model_server import ModelServer
     from seatrial.stack.oneoff import Outcome
     from seatrial.stack.server import Server, Stores
-    from seatrial.stack.services import ServiceAddresses
+    from seatrial.stack.services import Services
     from seatrial.stack.settings import ServerSettings
     from seatrial.stack.workspace import Workspace
     from seatrial.trial.model_serving import Serving
@@ -158,7 +158,7 @@ def seatrial_promised(seatrial_case: Case) -> Promise:
 
 
 @pytest.fixture
-def seatrial_services(seatrial_servers: ServerPool) -> ServiceAddresses:
+def seatrial_services(seatrial_servers: ServerPool) -> Services:
     """PostgreSQL and MinIO."""
     if seatrial_servers.services is None:
         pytest.skip("PostgreSQL and MinIO are not there: runs with --stack full")

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from seatrial.build import table
+from seatrial.engine.waiting import ContainerError
 from seatrial.errors import UserError
 from seatrial.model import image as model_image
 from seatrial.model import stock
 from seatrial.stack.model_server import ModelServer, ServedImage, start_model_server
 from seatrial.stack.server import prepare_files
-from seatrial.stack.waiting import ContainerError
 from seatrial.trial import model_cases
 from seatrial.trial.once import Once
 from seatrial.trial.sources import OWN, STOCK

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from seatrial import backends
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,13 +65,14 @@ class Option:
 
 
 SERVICE_OPTIONS = {
-    name: Option(
-        f"{name}-image",
+    entry.service: Option(
+        f"{entry.service}-image",
         "REF",
-        f"an image of {service} in the place of the one that is built here, such as that of a"
+        f"an image of {entry.title} in the place of the one that is built here, such as that of a"
         " registry; it is pulled if the engine does not have it",
     )
-    for name, service in {"postgres": "PostgreSQL", "minio": "MinIO", "mysql": "MySQL"}.items()
+    for entry in backends.ENTRIES
+    if entry.service
 }
 """The options that name images of services, by the service's name in the catalogue."""
 

@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError
 
-from seatrial.contract import Promise
+from seatrial import backends
+from seatrial.backends.minio import MinIO, SecureStore
+from seatrial.contract import Promise, promises_of
+from seatrial.engine.waiting import ContainerError
 from seatrial.errors import UserError
+from seatrial.stack import services
 from seatrial.stack.ownership import remove_containers
 from seatrial.stack.server import (
     Server,
@@ -25,9 +29,8 @@ from seatrial.stack.server import (
     prepare_volume,
     start_server,
 )
-from seatrial.stack.services import ALWAYS, SecureStore, ServiceAddresses, Services
+from seatrial.stack.services import Services, ServiceStarter
 from seatrial.stack.settings import EMBEDDED, PROXIED
-from seatrial.stack.waiting import ContainerError
 from seatrial.trial import service_images
 from seatrial.trial.once import Once
 from seatrial.trial.parametrize import is_wanted
@@ -63,7 +66,7 @@ class ServerPool:
         """Labels of the images whose first server is known in this process."""
 
     @cached_property
-    def services(self) -> ServiceAddresses | None:
+    def services(self) -> Services | None:
         """PostgreSQL and MinIO, started at the first call of all processes; None without them.
 
         Raises:
@@ -73,7 +76,7 @@ class ServerPool:
             found = self._trial.shared.get("services", self._start_services)
         except UserError as error:
             raise StartError(str(error)) from None
-        return ServiceAddresses(**found) if found else None
+        return Services.from_json(found) if found else None
 
     def promised(self, image: ImageUnderTest) -> list[ServerSettings]:
         """The configurations that contract and stack allow, from the fullest to the plainest.
@@ -176,14 +179,10 @@ class ServerPool:
 
     def fresh_stores(self, image: ImageUnderTest, settings: ServerSettings) -> Stores:
         """A new database and bucket, or a new volume, whatever `settings` use."""
-        trial, services = self._trial, self._services_for(settings)
+        trial, running = self._trial, self._services_for(settings)
         name = trial.fresh_name(settings.name)
-        if services and settings.database == "postgresql":
-            services.create_database(name)
-        if services and settings.database == "mysql":
-            services.create_mysql_database(name)
-        if services and settings.store == "s3":
-            services.create_bucket(name)
+        services.database(settings.database, running).create(name)
+        services.store(settings.store, running).create(name)
         if settings.needs_volume:
             prepare_volume(trial.client, trial.session, image, name)
         return Stores(database=name, bucket=name, volume=name)
@@ -197,14 +196,15 @@ class ServerPool:
         """
         assert self.services
         host = self._trial.fresh_name("minio-tls")
-        return self._services_of("minio").start_secure_store(host, self.services)
+        users = self.services.of(MinIO).address
+        return self._services_of("minio").start_secure_store(host, users)
 
     def touch(self, server: RunningServer) -> None:
         """Note that the running test has to do with a server: its report shows the log."""
         if server not in self.touched:
             self.touched.append(server)
 
-    def _services_for(self, settings: ServerSettings) -> ServiceAddresses | None:
+    def _services_for(self, settings: ServerSettings) -> Services | None:
         """The services, started only for a server that uses them."""
         return self.services if settings.needs_services else None
 
@@ -221,7 +221,7 @@ class ServerPool:
             image=image,
             settings=settings,
             stores=stores or self.fresh_stores(image, settings),
-            services=self._services_for(settings),
+            running=self._services_for(settings),
             name=name,
         )
 
@@ -286,11 +286,23 @@ class ServerPool:
         servers = [source for source in trial.sources if not source.contract.serves_models]
         if trial.options.stack == "embedded" or not servers:
             return ()
-        promised = [source.contract.server.databases or [] for source in servers]
-        mysql = any("mysql" in databases for databases in promised) and is_wanted(
-            Promise("server.databases", "mysql"), options=trial.options
+        promised = {
+            (promise.key, promise.item)
+            for source in servers
+            for promise in promises_of(source.contract)
+        }
+        return tuple(
+            each.service
+            for each in backends.ENTRIES
+            if each.service
+            and (
+                each.always
+                or (
+                    (each.promised_by, each.name) in promised
+                    and is_wanted(Promise(each.promised_by, each.name), options=trial.options)
+                )
+            )
         )
-        return (*ALWAYS, *(["mysql"] if mysql else []))
 
     def build_services(self) -> None:
         """Build the services that are missing and that nobody builds beforehand.
@@ -322,7 +334,7 @@ class ServerPool:
         found = service_images.references(trial.client, [name], trial.options.service_images)
         return found[name]
 
-    def _services_of(self, *names: str) -> Services:
+    def _services_of(self, *names: str) -> ServiceStarter:
         trial = self._trial
         images = service_images.references(trial.client, names, trial.options.service_images)
-        return Services(trial.client, trial.session, images)
+        return ServiceStarter(trial.client, trial.session, images)

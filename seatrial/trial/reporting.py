@@ -10,8 +10,8 @@ import pytest
 import requests
 from docker.errors import NotFound
 
+from seatrial.engine.waiting import ContainerError
 from seatrial.errors import UserError
-from seatrial.stack.waiting import ContainerError
 from seatrial.trial.parametrize import PROMISE_PROPERTY
 from seatrial.trial.pool import StartError
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from docker.errors import NotFound
 
-from seatrial.stack.waiting import ContainerError, answers_ok, until
+from seatrial.engine.waiting import ContainerError, answers_ok, until
 
 
 @dataclass

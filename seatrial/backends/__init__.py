@@ -1,0 +1,82 @@
+"""What an MLflow server keeps its runs and artifacts in: every database and store by its name.
+
+This module is only the list: contracts and options take the names from here, and neither drivers
+nor clients are imported before a trial uses one. A backend is one class, in a module of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from seatrial.errors import UserError, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from seatrial.backends.base import Backend
+
+DATABASES_KEY, STORES_KEY = "server.databases", "server.artifact_stores"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One backend."""
+
+    name: str
+    """As contracts and settings say."""
+    title: str
+    """As people say."""
+    place: str
+    """Module below this package, and class."""
+    promised_by: str
+    """The key of contracts whose item it is."""
+    service: str | None = None
+    """The service of the catalogue that it runs in; None where files in a volume are all of it."""
+    always: bool = False
+    """Whether every full trial uses it; others where a contract promises them."""
+
+    def load(self) -> type[Backend]:
+        """Import its class."""
+        module, _, name = self.place.partition(":")
+        return cast("type[Backend]", getattr(importlib.import_module(module, __name__), name))
+
+
+ENTRIES = (
+    Entry(
+        "postgresql",
+        "PostgreSQL",
+        ".postgresql:PostgreSQL",
+        DATABASES_KEY,
+        service="postgres",
+        always=True,
+    ),
+    Entry("mysql", "MySQL", ".mysql:MySQL", DATABASES_KEY, service="mysql"),
+    Entry("sqlite", "SQLite", ".sqlite:SQLite", DATABASES_KEY),
+    Entry("s3", "MinIO", ".minio:MinIO", STORES_KEY, service="minio", always=True),
+    Entry("file", "files", ".files:Files", STORES_KEY),
+)
+"""The fullest first."""
+ALWAYS = tuple(each.service for each in ENTRIES if each.service and each.always)
+"""The services that every full trial starts."""
+DATABASES = tuple(each.name for each in ENTRIES if each.promised_by == DATABASES_KEY)
+STORES = tuple(each.name for each in ENTRIES if each.promised_by == STORES_KEY)
+
+
+def entry(name: str) -> Entry:
+    """Find a backend.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    for each in ENTRIES:
+        if each.name == name:
+            return each
+    known = ", ".join(each.name for each in ENTRIES)
+    raise UserError(f"unknown database or store '{printable(name)}': known are {known}")
+
+
+def in_services(names: Iterable[str]) -> tuple[str, ...]:
+    """Those of the backends that run in a service."""
+    return tuple(name for name in names if entry(name).service)

@@ -1,0 +1,191 @@
+"""What a backend has to do: a database, a store of artifacts, and the container of either."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.waiting_utils import WaitStrategy
+
+from seatrial.engine.ports import LOOPBACK, published_port
+from seatrial.engine.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from docker.models.containers import Container
+    from testcontainers.core.waiting_utils import WaitStrategyTarget
+
+VOLUME_PATH = "/seatrial"
+"""Where a server finds the volume with what no service keeps."""
+DATA_PATH = f"{VOLUME_PATH}/data"
+PASSWORD_PATH = "/run/seatrial/password"  # noqa: S105
+"""Where a service finds its password: its variables are shown by `docker inspect`."""
+START_LIMIT = 90
+"""Seconds; services are always native, so nothing scales it."""
+USER = "seatrial"
+"""The account that services are started with, unless they insist on another."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a service is, for clients on this host and for containers on the network."""
+
+    port: int
+    """On loopback."""
+    host: str
+    """The container's own address on the network. Its name there is that of the service."""
+    user: str
+    password: str = field(repr=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """For a worker; `Address(**value)` reads it."""
+        return asdict(self)
+
+
+class Backend(ABC):
+    """One database or store, as a trial uses it."""
+
+    PORT: ClassVar[int]
+    """Of the service in its container."""
+    USER: ClassVar[str] = USER
+
+    def __init__(self, address: Address | None = None) -> None:
+        """Nothing is connected.
+
+        Args:
+            address: of its service; None where it has none.
+        """
+        self._address = address
+
+    @property
+    def address(self) -> Address:
+        """Where its service is.
+
+        Raises:
+            ValueError: it has not been started.
+        """
+        if self._address is None:
+            raise ValueError(f"{type(self).__name__} is used, and its service was not started")
+        return self._address
+
+    @classmethod
+    def container(cls, image: str, password: str) -> DockerContainer:
+        """Describe the container of its service, which answers once it is started."""
+        raise NotImplementedError(f"{cls.__name__} has no service")
+
+    @abstractmethod
+    def create(self, name: str) -> None:
+        """Make a new, empty database or bucket."""
+
+
+class Database(Backend):
+    """Keeps runs."""
+
+    @abstractmethod
+    def url(self, name: str) -> str:
+        """The SQLAlchemy URL of a database, for containers on the network."""
+
+    @abstractmethod
+    def rows(
+        self, name: str, query: str, parameters: Sequence[object], server: Container
+    ) -> list[tuple[Any, ...]]:
+        """Ask a database from this host, past the server.
+
+        Args:
+            name: of the database.
+            query: marks its parameters with `?`.
+            parameters: one for each mark.
+            server: the container that has the volume, where the database is a file.
+        """
+
+
+class ArtifactStore(Backend):
+    """Keeps artifacts."""
+
+    @abstractmethod
+    def root(self, name: str) -> str:
+        """The URI of what a server keeps in a bucket."""
+
+    @abstractmethod
+    def server_environment(self) -> Mapping[str, str]:
+        """What a server on the network needs to reach it."""
+
+    @abstractmethod
+    def client_environment(self) -> Mapping[str, str]:
+        """What a client on this host needs to reach it past the server."""
+
+    @abstractmethod
+    def keys(self, name: str, server: Container) -> list[str]:
+        """What lies in a bucket.
+
+        Args:
+            name: of the bucket.
+            server: the container that has the volume, where artifacts are files.
+        """
+
+    @abstractmethod
+    def objects(self, name: str, server: Container, *, containing: str) -> dict[str, bytes]:
+        """Content by key, for keys with `containing` in them."""
+
+
+class Answering(WaitStrategy):
+    """Waits until a service answers; its end ends the wait, with its last log lines."""
+
+    def __init__(self, port: int, answers: Callable[[int], bool], what: str) -> None:
+        """Wait for a port.
+
+        Args:
+            port: of the service in its container.
+            answers: whether it does, given the port on loopback.
+            what: what is waited for, as in "accept connections".
+        """
+        super().__init__()
+        self._port, self._answers, self._what = port, answers, what
+
+    def wait_until_ready(self, container: WaitStrategyTarget) -> None:
+        """Wait.
+
+        Raises:
+            ContainerError: the service has ended, or does not answer in time.
+        """
+        found = container.get_wrapped_container()
+        until(
+            lambda: self._answers(published_port(found, self._port)),
+            container=found,
+            what=self._what,
+            limit=START_LIMIT,
+        )
+
+
+def described(
+    image: str, port: int, environment: Mapping[str, str], *, variable: str, password: str
+) -> DockerContainer:
+    """A service whose port is published on loopback, and that finds its password in a file.
+
+    Args:
+        image: its reference.
+        port: of the service.
+        environment: everything but the password.
+        variable: whose value would be the password; the one with `_FILE` behind it names the file.
+        password: of the service.
+    """
+    service = DockerContainer(image).with_envs(**environment)
+    service.with_env(f"{variable}_FILE", PASSWORD_PATH)
+    # Whoever may read it in there is the service.
+    service.with_copy_into_container(password.encode(), PASSWORD_PATH, 0o444)
+    service.ports = {str(port): (LOOPBACK,)}  # type: ignore[dict-item]
+    return service
+
+
+def files_in_volume(server: Container) -> Iterator[tuple[str, bytes]]:
+    """Path and content of everything below `DATA_PATH`."""
+    chunks, _ = server.get_archive(DATA_PATH)
+    with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+        for member in archive:
+            if member.isfile() and (file := archive.extractfile(member)):
+                yield member.name.partition("/")[2], file.read()

@@ -1,0 +1,180 @@
+"""MinIO: a store that speaks S3."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import closing
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.client import HTTPSConnection
+from typing import TYPE_CHECKING
+
+import boto3
+import trustme
+from botocore.config import Config
+
+from seatrial.backends.base import Address, Answering, ArtifactStore, described
+from seatrial.engine.ports import LOOPBACK
+from seatrial.engine.waiting import answers_ok
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from docker.models.containers import Container
+    from mypy_boto3_s3 import S3Client
+    from testcontainers.core.container import DockerContainer
+
+REGION = "us-east-1"
+_LIVE = "/minio/health/live"
+
+
+class MinIO(ArtifactStore):
+    """A server of MinIO."""
+
+    PORT = 9000
+
+    @classmethod
+    def container(cls, image: str, password: str) -> DockerContainer:
+        """Describe the container of its service, which answers once it is started."""
+
+        def answers(port: int) -> bool:
+            return answers_ok(f"http://{LOOPBACK}:{port}{_LIVE}")
+
+        return (
+            _described(image, cls.USER, password)
+            .with_command(["server", "/data"])
+            .waiting_for(Answering(cls.PORT, answers, f"answer on {_LIVE}"))
+        )
+
+    @property
+    def endpoint(self) -> str:
+        """S3 for clients on this host."""
+        return f"http://{LOOPBACK}:{self.address.port}"
+
+    @property
+    def endpoint_everywhere(self) -> str:
+        """S3 under one address for both, where this host routes to the network (Linux engines)."""
+        return f"http://{self.address.host}:{self.PORT}"
+
+    def client(self) -> S3Client:
+        """An S3 client on this host."""
+        return _client(self.endpoint, self.address.user, self.address.password)
+
+    def create(self, name: str) -> None:
+        """Make a new, empty bucket."""
+        self.client().create_bucket(Bucket=name)
+
+    def root(self, name: str) -> str:
+        """The URI of a bucket."""
+        return f"s3://{name}"
+
+    def client_environment(self) -> dict[str, str]:
+        """What an MLflow client on this host needs to reach the store directly."""
+        return self._environment(self.endpoint)
+
+    def server_environment(self) -> dict[str, str]:
+        """What an MLflow server on the network needs to reach the store.
+
+        It names the address that clients can reach too, because presigned URLs carry it.
+        """
+        return self._environment(self.endpoint_everywhere)
+
+    def keys(self, name: str, server: Container) -> list[str]:  # noqa: ARG002
+        """What lies in a bucket."""
+        pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=name)
+        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+    def objects(self, name: str, server: Container, *, containing: str) -> dict[str, bytes]:
+        """Content by key, for keys with `containing` in them."""
+        s3 = self.client()
+        return {
+            key: s3.get_object(Bucket=name, Key=key)["Body"].read()
+            for key in self.keys(name, server)
+            if containing in key
+        }
+
+    def _environment(self, endpoint: str) -> dict[str, str]:
+        return {
+            "MLFLOW_S3_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": self.address.user,
+            "AWS_SECRET_ACCESS_KEY": self.address.password,
+            "AWS_DEFAULT_REGION": REGION,
+        }
+
+
+@dataclass(frozen=True)
+class SecureStore:
+    """S3 over https, with a certificate of an authority that nobody knows."""
+
+    authority: str
+    """Its certificate, as PEM."""
+    user: str
+    password: str = field(repr=False)
+    host: str
+    """Its name on the network."""
+    port: int
+    """On loopback."""
+
+    @property
+    def endpoint(self) -> str:
+        """For containers on the network."""
+        return f"https://{self.host}:{MinIO.PORT}"
+
+    def client(self, authority: Path) -> S3Client:
+        """An S3 client on this host, which trusts the certificates in the file `authority`."""
+        endpoint = f"https://{LOOPBACK}:{self.port}"
+        return _client(endpoint, self.user, self.password, verify=authority)
+
+
+def secure(image: str, host: str, users: Address) -> tuple[DockerContainer, str]:
+    """Describe another MinIO, which speaks https alone, for the users of the first one.
+
+    Args:
+        image: its reference.
+        host: its name on the network, which its certificate has.
+        users: of the first one.
+
+    Returns:
+        the container, and the certificate of its authority as PEM.
+    """
+    authority = trustme.CA()
+    certificate = authority.issue_cert(host, LOOPBACK)
+    pem = authority.cert_pem.bytes().decode()
+    trust = ssl.create_default_context(cadata=pem)
+
+    def answers(port: int) -> bool:
+        with closing(HTTPSConnection(LOOPBACK, port, timeout=10, context=trust)) as connection:
+            try:
+                connection.request("GET", _LIVE)
+                return connection.getresponse().status == HTTPStatus.OK
+            except OSError:
+                return False
+
+    command = ["server", "/data", "--address", f":{MinIO.PORT}", "--certs-dir", "/certs"]
+    service = _described(image, users.user, users.password).with_command(command)
+    chain = b"".join(each.bytes() for each in certificate.cert_chain_pems)
+    service.with_copy_into_container(chain, "/certs/public.crt")
+    service.with_copy_into_container(certificate.private_key_pem.bytes(), "/certs/private.key")
+    return service.waiting_for(Answering(MinIO.PORT, answers, "answer over https")), pem
+
+
+def _described(image: str, user: str, password: str) -> DockerContainer:
+    return described(
+        image,
+        MinIO.PORT,
+        {"MINIO_ROOT_USER": user},
+        variable="MINIO_ROOT_PASSWORD",
+        password=password,
+    )
+
+
+def _client(endpoint: str, user: str, password: str, *, verify: Path | None = None) -> S3Client:
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=user,
+        aws_secret_access_key=password,
+        region_name=REGION,
+        config=Config(s3={"addressing_style": "path"}),
+        verify=str(verify) if verify else None,
+    )
