@@ -158,3 +158,12 @@ def test_variant(copy: Copy) -> None:
     listed = copy.run(listing).stdout
     assert "harbour-" in listed
     assert "org.opencontainers.image.vendor" in listed
+
+
+def test_store(copy: Copy) -> None:
+    listing = "pytest acceptance --collect-only -q --variant hardened"
+    assert "artifact_stores[ftp]" not in copy.run("invoke promises").stdout
+    follow(copy, "A database or a store")
+    assert len(copy.touched) <= 8, copy.touched
+    assert "test_store_is_the_folder[" in copy.run(listing).stdout
+    assert "--ftp-image" in copy.run("invoke test --help").stdout

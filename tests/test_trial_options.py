@@ -1,20 +1,16 @@
-"""Options that are declared once: pytest, `invoke test` and the documentation agree."""
+"""Options that are declared once: pytest and `invoke test` agree."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 from invoke.parser.context import ParserContext
 from invoke.parser.parser import Parser
-from repository import ROOT
 
 from seatrial import tasks
 from seatrial.trial import options
 from seatrial.trial.options import OPTIONS, TrialOptions
-
-DOCUMENTED = ROOT / "docs" / "trial.md"
 
 
 def given(*words: str) -> dict[str, object]:
@@ -22,13 +18,6 @@ def given(*words: str) -> dict[str, object]:
     context = ParserContext("test", args=tasks.test.get_arguments())
     [parsed] = [each for each in Parser([context]).parse_argv(["test", *words]) if each.name]
     return {name.replace("-", "_"): each.value for name, each in parsed.args.items()}
-
-
-def test_document_has_the_table() -> None:
-    text = DOCUMENTED.read_text(encoding="utf-8")
-    found = re.search(r"<!-- options: .* -->\n(.*)\n<!-- end of options -->", text, re.DOTALL)
-    assert found, f"{DOCUMENTED} has lost the marks around its table of options"
-    assert found[1] == options.as_table(), f"put this between the marks:\n{options.as_table()}"
 
 
 def test_task_takes_every_option() -> None:

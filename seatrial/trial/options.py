@@ -1,4 +1,4 @@
-"""The trial's options, each declared once: for pytest, for `invoke test` and for docs/trial.md."""
+"""The trial's options, each declared once: for pytest and for `invoke test`."""
 
 from __future__ import annotations
 
@@ -147,12 +147,6 @@ def iterable_parameters() -> list[str]:
 def task_help() -> dict[str, str]:
     """What the task says about each option."""
     return {option.name: explained(option).replace("`", "") for option in OPTIONS}
-
-
-def as_table() -> str:
-    """The options as a table in Markdown."""
-    rows = [f"| `{option.flag} {option.metavar}` | {explained(option)} |" for option in OPTIONS]
-    return "\n".join(["| option | meaning |", "| --- | --- |", *rows])
 
 
 def as_words(values: Mapping[str, Any], *, flags: Collection[str] | None = None) -> list[str]:
