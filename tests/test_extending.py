@@ -167,3 +167,13 @@ def test_store(copy: Copy) -> None:
     assert len(copy.touched) <= 8, copy.touched
     assert "test_store_is_the_folder[" in copy.run(listing).stdout
     assert "--ftp-image" in copy.run("invoke test --help").stdout
+
+
+def test_option(copy: Copy) -> None:
+    follow(copy, "An option")
+    assert len(copy.touched) <= 2, copy.touched
+    for command in ("invoke test --help", "pytest acceptance --variant hardened --help"):
+        assert "--log-lines" in copy.run(command).stdout
+    wrong = copy.run("pytest acceptance --collect-only -q --variant hardened --log-lines many")
+    assert wrong.returncode
+    assert "ERROR: --log-lines many: it takes a number" in wrong.stderr
