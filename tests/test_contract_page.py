@@ -45,6 +45,14 @@ def test_page_has_a_row_of_as_many_cells_for_every_promise() -> None:
     ]
 
 
+def test_page_says_how_promises_are_tried() -> None:
+    lines = page.page().splitlines()
+    told = [each for each in declarations().values() if each.procedure]
+    assert len(told) > 10
+    assert not [each.key for each in told if f"- `{each.name}`: {each.procedure}" not in lines]
+    assert not [each.key for each in told if each.procedure in each.meaning]
+
+
 def printed(table: Table) -> str:
     output = io.StringIO()
     Console(file=output, width=200).print(table)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import tomllib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 from markdown_it import MarkdownIt
 from repository import ROOT
 
-from seatrial.contract import BUILT_IN, load, promises_of
-from seatrial.contract.schema import Start
+from seatrial import catalogue
+from seatrial.contract import BUILT_IN, Claim, load, promises_of
+from seatrial.contract.declarations import sections
+from seatrial.contract.schema import Absence, Start
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +27,30 @@ def blocks(page: Path, language: str) -> list[str]:
     """The code blocks of a page in one language."""
     tokens = MarkdownIt().parse(page.read_text(encoding="utf-8"))
     return [token.content for token in tokens if token.type == "fence" and token.info == language]
+
+
+def rows(page: Path, heading: str) -> list[list[str]]:
+    """The tables of a page whose first column has this heading: each row's cells, as written."""
+    tokens = MarkdownIt().enable("table").parse(page.read_text(encoding="utf-8"))
+    found: list[list[str]] = []
+    within = False
+    for token, following in itertools.pairwise(tokens):
+        if token.type == "thead_open":
+            within = False
+        elif token.type == "th_open" and following.content == heading:
+            within = True
+        elif token.type == "tr_open" and following.type == "td_open" and within:
+            found.append([])
+        elif token.type == "td_open" and within:
+            found[-1].append(following.content)
+    return found
+
+
+def named(text: str) -> list[str]:
+    """The code within the sentences of a text: names of files, keys and the like."""
+    tokens = MarkdownIt().enable("table").parse(text)
+    words = [word for token in tokens for word in token.children or []]
+    return [word.content for word in words if word.type == "code_inline"]
 
 
 def test_there_are_examples_of_contracts() -> None:
@@ -40,18 +68,50 @@ def test_first_example_has_every_key_that_says_how_an_image_is_run() -> None:
     assert set(tomllib.loads(blocks(CONTRACTS, "toml")[0])["start"]) == set(Start.model_fields)
 
 
-def test_every_built_in_contract_is_named() -> None:
-    text = CONTRACTS.read_text(encoding="utf-8")
-    for name in BUILT_IN:
-        assert f"| [`{name}`](../seatrial/contract/{name}.toml) |" in text
+def test_built_in_contracts_are_listed() -> None:
+    listed = [name for first, *_ in rows(CONTRACTS, "name") for name in named(first)]
+    assert sorted(listed) == sorted(BUILT_IN)
 
 
-def test_every_file_of_the_bases_is_named() -> None:
-    text = (BASES / "README.md").read_text(encoding="utf-8")
+def test_sections_of_contracts_are_listed() -> None:
+    listed = [named(first) for first, *_ in rows(CONTRACTS, "section")]
+    assert listed == [[f"[{name}]"] for name in sections()]
+
+
+def test_what_an_image_can_lack_is_listed() -> None:
+    listed = [name for first, *_ in rows(CONTRACTS, "`lacks`") for name in named(first)]
+    assert listed == list(get_args(Absence))
+
+
+def test_no_key_is_named_that_contracts_do_not_have() -> None:
+    """Keys are listed in docs/promises.md, which is made from the schema."""
+    names = named(CONTRACTS.read_text(encoding="utf-8"))
+    tables = {name.strip("[]") for name in names if re.fullmatch(r"\[\w+\]", name)}
+    assert tables <= {"start", *sections()}
+    keys = re.compile(rf"(?P<key>({'|'.join(sections())})\.\w+)(\[(?P<item>.+)\])?( = .*)?")
+    found = [match for name in names if (match := keys.fullmatch(name))]
+    assert found
+    for match in found:
+        Claim.of(match["key"], match["item"])
+
+
+def test_bases_are_listed() -> None:
+    """Bases that belong to one image have a folder with that image's."""
+    bases = catalogue.load().bases.values()
+    images = BASES.parent
+    here = [
+        base.name
+        for base in bases
+        if base.folder.is_relative_to(BASES) or not base.folder.is_relative_to(images)
+    ]
+    listed = [named(first) for first, *_ in rows(BASES / "README.md", "base")]
+    assert listed == [[name] for name in here]
+
+
+def test_files_of_the_bases_are_listed() -> None:
     found = [path for path in BASES.rglob("*") if path.is_file() and path.name != "README.md"]
-    named = [path.name if path.name != "Dockerfile" else path.parent.name for path in found]
-    assert len(named) > 10
-    assert not [name for name in named if f"`{name}`" not in text]
+    listed = [name for first, *_ in rows(BASES / "README.md", "file") for name in named(first)]
+    assert sorted(listed) == sorted(str(path.relative_to(BASES)) for path in found)
 
 
 @pytest.mark.parametrize("text", blocks(ROOT / "docs" / "reading-tests.md", "python"))

@@ -40,7 +40,16 @@ class Declaration:
     @property
     def meaning(self) -> str:
         """What is promised, on one line."""
-        return " ".join((self.field.description or "").split())
+        return self._paragraphs[0]
+
+    @property
+    def procedure(self) -> str:
+        """How it is tried, where the schema says more than the meaning does; on one line."""
+        return " ".join(self._paragraphs[1:])
+
+    @property
+    def _paragraphs(self) -> list[str]:
+        return [" ".join(each.split()) for each in (self.field.description or "").split("\n\n")]
 
     @property
     def summary(self) -> str:

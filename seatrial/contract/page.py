@@ -46,6 +46,13 @@ def _lines() -> Iterator[str]:
             if each.section == name:
                 cells = (f"`{each.name}`", each.value, each.tried, each.requirements, each.meaning)
                 yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+        procedures = [
+            f"- `{each.name}`: {each.procedure}"
+            for each in declarations().values()
+            if each.section == name and each.procedure
+        ]
+        if procedures:
+            yield from ("", "How they are tried:", "", *procedures)
 
 
 if __name__ == "__main__":

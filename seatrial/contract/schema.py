@@ -2,7 +2,8 @@
 
 A key that is left out is not promised, and is not tested. Every key of the sections other than
 `start` is a promise; a list or a table promises each of its items. `start` promises nothing: it
-says how the trial runs the image. docs/promises.md is generated from this module.
+says how the trial runs the image. docs/promises.md is generated from this module: the first
+paragraph below a key is what it means, others say how it is tried.
 """
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
@@ -171,9 +172,17 @@ class CommandLine(Section):
     without_services: ClassVar[bool] = True
 
     complete: Literal[True] | None = None
-    """Every subcommand there is explains itself, and those that need no server do their work."""
+    """Every subcommand there is explains itself, and those that need no server do their work.
+
+    `--help` of every subcommand, compared with those of the client where both have the same
+    version; and real work in a container without network (confined, where the contract promises
+    that): `--version`, `doctor`, `db upgrade` of a database of MLflow 1.0, `experiments`, `runs`,
+    `artifacts`, `gc`, `models predict`, `generate-dockerfile` and `update-pip-requirements`."""
     serves_models: Literal[True] | None = None
-    """`mlflow models serve --env-manager local` serves a model until it is told to stop."""
+    """`mlflow models serve --env-manager local` serves a model until it is told to stop.
+
+    A model is served by `mlflow models serve --env-manager local` in a container without network:
+    `/ping`, a data frame as JSON and as CSV, input that is no JSON, and SIGTERM."""
     builds_models: Annotated[
         list[ModelBuild] | None,
         Trait.ALIKE,
@@ -191,25 +200,54 @@ class Http(Section):
 
     ignores_upgrades: Literal[True] | None = None
     """A request that offers another protocol (`Upgrade: h2c`, `Upgrade: websocket`) is answered
-    over HTTP/1.1, and its body is never read as a second request."""
+    over HTTP/1.1, and its body is never read as a second request.
+
+    Six protocols that are offered in four ways, with no body, with one that is answered, and with a
+    hidden request, in the same segment as the head and in the next."""
     frames_strictly: Literal[True] | None = None
     """A request whose length is ambiguous (RFC 9112, section 6) is refused and its connection
-    closed: no byte of a body is read as a request."""
+    closed: no byte of a body is read as a request.
+
+    More than 600 spellings of what says where a request ends: lengths, codings, chunks, trailers,
+    first lines, methods, hosts, versions, segments. Each is followed by a plain request, and most
+    hide another one in the body. That one must never be answered, and the plain one gets its own
+    answer or none. What RFC 9112 lets a server decide may be answered or refused; what it calls an
+    error must be refused and the connection closed; what is correct must be answered."""
     limits_heads: Kibibytes | None = None
     """The limit of a request's head in KiB. A head twice as large gets a 4xx, or its connection is
-    closed; one half as large is answered."""
+    closed; one half as large is answered.
+
+    Heads of half, twice and 32 times the limit, made large by a field, by many, by the target, the
+    method, the version; and parts of requests without an end, chunk extensions and trailers among
+    them, of which a server may not take 32 MiB."""
     ends_slow_heads: Seconds | None = None
-    """Seconds after which a connection whose request head is incomplete is closed."""
+    """Seconds after which a connection whose request head is incomplete is closed.
+
+    Heads that stop at each place, or trickle in by single bytes, also after a whole request; each
+    is closed within the limit and 5 s. One that takes half the limit is answered."""
     keeps_idle_connections: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Idle connections that may be open while requests and health checks are answered as usual,
-    with the soft limit of open files at 1024."""
+    with the soft limit of open files at 1024.
+
+    So many connections to the container's own address, where this host reaches it (the engine's
+    proxy for published ports has a limit of its own); requests and health checks are answered
+    meanwhile, and those that were opened last can still be used. This process needs as many open
+    files (`ulimit -Hn`)."""
     answers_head_and_options: Literal[True] | None = None
-    """HEAD is answered as GET is, without the body; OPTIONS with the methods of the path."""
+    """HEAD is answered as GET is, without the body; OPTIONS with the methods of the path.
+
+    HEAD has the status and the length of GET, and no byte more; `Allow` names the methods of a
+    path."""
     hides_interfaces: Literal[True] | None = None
     """Descriptions of the interface that frameworks add (/docs, /redoc, /openapi.json) are not
-    served."""
+    served.
+
+    Twenty paths, encoded and doubled slashes among them, by GET, HEAD and POST."""
     bounds_error_logs: Literal[True] | None = None
-    """A thousand malformed requests leave a bounded number of lines in the log."""
+    """A thousand malformed requests leave a bounded number of lines in the log.
+
+    A thousand requests that are none: TLS, HTTP/2, other protocols and malformed framing; and 300
+    offers of h2c, which may leave one line each in the access log."""
 
 
 class Server(Section):
@@ -222,7 +260,11 @@ class Server(Section):
     databases: Annotated[
         list[Database] | None, Needs(Need.SERVICES, only=backends.in_services(backends.DATABASES))
     ] = None
-    """Databases that it keeps its runs in."""
+    """Databases that it keeps its runs in.
+
+    `mysql`: a server on `mysql+pymysql://`: runs and metrics read back and looked up behind it, and
+    again in a container that replaces it. The database is MariaDB, or what `MYSQL_IMAGE` names; it
+    starts only for this."""
     artifact_stores: Annotated[
         list[ArtifactStore] | None,
         Needs(Need.SERVICES, only=backends.in_services(backends.STORES)),
@@ -243,18 +285,40 @@ class Server(Section):
     ] = None
     """What, when it is configured wrongly, gives a failure that names the cause."""
     tls: Annotated[list[Literal["s3"]] | None, Needs(Need.SERVICES)] = None
-    """What is reached over https with a certificate authority given by the environment."""
+    """What is reached over https with a certificate authority given by the environment.
+
+    `s3`: a second MinIO, with a certificate of an authority made for the trial. With
+    `AWS_CA_BUNDLE` or `REQUESTS_CA_BUNDLE` (what boto3 heeds; it does not heed `SSL_CERT_FILE`)
+    naming that authority in a read-only file, an artifact goes there and back; without, the same
+    fails."""
     authentication: list[Literal["basic"]] | None = None
-    """Ways in which it asks who is there: `basic` is MLflow's own `--app-name basic-auth`."""
+    """Ways in which it asks who is there: `basic` is MLflow's own `--app-name basic-auth`.
+
+    `basic`: users in PostgreSQL where it is promised: 401 without a password or with a wrong one,
+    403 for what belongs to others, `/health` open, the real client by `MLFLOW_TRACKING_USERNAME`
+    and `_PASSWORD`, passwords hashed and in no log."""
     metrics: Annotated[Literal[True] | None, Trait.WITHOUT_SERVICES] = None
-    """Prometheus reads what it serves on /metrics."""
+    """Prometheus reads what it serves on /metrics.
+
+    `/metrics`, read with Prometheus' own parser: its families, and counters that grow by exactly
+    the requests sent, whichever process answered."""
     survives_frozen_database: Annotated[Seconds | None, Needs(Need.SERVICES)] = None
     """Seconds within which requests fail while the database does not answer, and within which the
-    server serves again once it does."""
+    server serves again once it does.
+
+    A PostgreSQL of its own, with either driver, is paused under a server that has used it: 30
+    requests at once fail with 5xx within that many seconds, `/health` is answered meanwhile, and
+    requests are served again within that many once it goes on."""
     recovers_from_hangs: Annotated[Seconds | None, Trait.WITHOUT_SERVICES] = None
-    """Seconds within which a worker process that is stopped (SIGSTOP) is replaced."""
+    """Seconds within which a worker process that is stopped (SIGSTOP) is replaced.
+
+    Every process that serves is stopped (SIGSTOP), of several and of a single one: within that many
+    seconds the server is healthy and none of them is stopped any more."""
     quiet: Annotated[Literal[True] | None, Trait.WITHOUT_SERVICES] = None
-    """Nothing that it does in the trial leaves a traceback in its log."""
+    """Nothing that it does in the trial leaves a traceback in its log.
+
+    Ordinary work and users' mistakes on a server of its own, from its start to its end; then the
+    whole log is read."""
 
 
 class Serving(Section):
