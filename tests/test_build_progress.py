@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from build_events import log, vertex
 from rich.console import Console
 
 from seatrial.build import bake
@@ -16,27 +15,6 @@ from seatrial.build.progress import KEPT_LINES, Build, Owner, Step, busy_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def at(seconds: float) -> str:
-    return (START + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
-
-
-def vertex(
-    digest: str, name: str, begin: float | None = None, end: float | None = None, **more: object
-) -> dict[str, Any]:
-    found: dict[str, Any] = {"digest": digest, "name": name, **more}
-    if begin is not None:
-        found["started"] = at(begin)
-    if end is not None:
-        found["completed"] = at(end)
-    return found
-
-
-def log(digest: str, text: str) -> dict[str, str]:
-    return {"vertex": digest, "data": base64.b64encode(text.encode()).decode()}
 
 
 def step(name: str, begin: float | None = None, end: float | None = None, **more: object) -> Step:
@@ -249,11 +227,6 @@ def test_fault_outside_of_any_step_is_buildx_own_words() -> None:
     message, _ = fault(Build(), ["note", "ERROR: Cannot connect to the Docker daemon"])
     assert message == "the build failed: Cannot connect to the Docker daemon"
     assert "no reason" in fault(Build())[0]
-
-
-def test_long_instructions_are_cut() -> None:
-    found = Step("d", "[x a 1/1] RUN " + "word " * 100)
-    assert len(bake.describe(found)) < 120
 
 
 def test_output_does_not_steer_the_terminal() -> None:

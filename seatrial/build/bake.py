@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from seatrial import process
 from seatrial.build import pins
 from seatrial.build.progress import KEPT_LINES, Build, Step, events
+from seatrial.build.watch import Watch, describe
 from seatrial.catalogue.reading import STATE_VARIABLE
 from seatrial.errors import UserError
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from seatrial.project import Project
-
-_SHOWN_ACTION = 90
 
 
 class StepError(UserError):
@@ -91,22 +90,17 @@ def run(
             "BUILDX_BAKE_ENTITLEMENTS_FS": "0",
         }
         build, texts = Build(), []
-        shown: set[tuple[str, str, str]] = set()
-        with process.group(command, environment, project.root) as running:
+        watch = Watch(build, targets, console)
+        with (
+            console.status(watch),
+            process.group(command, environment, project.root) as running,
+        ):
             assert running.stdout
             for event in events(io.TextIOWrapper(running.stdout, "utf-8", errors="replace")):
                 if isinstance(event, str):
                     texts.append(event)
-                    continue
-                for step in build.update(event):
-                    mark = _mark(step)
-                    # What several images share is reported for each of them: once is enough.
-                    shared = step.action.startswith("RUN ")
-                    key = (mark, "" if shared else step.owner.target, step.action)
-                    if mark and key not in shown:
-                        shown.add(key)
-                        line = f"{mark}  {describe(step)}"
-                        console.print(line, highlight=False, markup=False, soft_wrap=True)
+                else:
+                    watch.take(event)
         if running.returncode:
             raise _fault(build, texts, console)
         steps = [step for step in build.steps.values() if not step.internal and not step.export]
@@ -114,23 +108,6 @@ def run(
         console.print(f"{same} of {len(steps)} steps were as last time", highlight=False)
         digests = _digests(json.loads(metadata.read_text(encoding="utf-8")), targets)
     return Baked(build, digests)
-
-
-def describe(step: Step) -> str:
-    """The step as a person recognises it: image, platform, instruction."""
-    action = step.action
-    if len(action) > _SHOWN_ACTION:
-        action = f"{action[:_SHOWN_ACTION]}…"
-    return f"{' '.join(part for part in (*step.owner, step.stage) if part)}: {action}"
-
-
-def _mark(step: Step) -> str:
-    """How to show a step that has just started or finished; most are not worth a line."""
-    if step.internal or step.error or step.cached:
-        return ""
-    if step.completed:
-        return f"{step.seconds:4.0f}s"
-    return "" if step.export else "  ..."
 
 
 def _fault(build: Build, texts: Sequence[str], console: Console) -> UserError:

@@ -10,7 +10,7 @@ import json
 import re
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from seatrial.errors import plain
@@ -29,6 +29,7 @@ _NAME = re.compile(
     r"(?P<stage>[^\]]*)\] (?P<action>.*)",
     re.DOTALL,
 )
+_NEVER = datetime.max.replace(tzinfo=UTC)
 _MANIFEST = re.compile(r"exporting manifest (sha256:[0-9a-f]{64})")
 
 
@@ -54,6 +55,8 @@ class Step:
     """Output after the last line break."""
     manifests: dict[str, None] = field(default_factory=dict)
     """Digests of the manifests that it exported, one per platform, in its order."""
+    targets: set[str] = field(default_factory=set)
+    """The images that were reported to need it: what several share is named after one of them."""
 
     @property
     def owner(self) -> Owner:
@@ -104,6 +107,23 @@ class Step:
         return [plain(line) for line in lines]
 
 
+@dataclass(frozen=True)
+class Remaining:
+    """An image that is not finished, and how far it is."""
+
+    target: str
+    done: int
+    """Steps that have ended, those of the bases below it included."""
+    steps: int
+    """All of its steps, as far as they are known."""
+    longest: Step | None
+    """Of the steps at work, the one that began first."""
+
+    def __str__(self) -> str:
+        """The image, and the part of its steps that have ended."""
+        return f"{self.target} {self.done}/{self.steps}" if self.steps else self.target
+
+
 class Build:
     """The state of a build, fed with events."""
 
@@ -123,6 +143,7 @@ class Build:
             )
             before = (step.started, step.completed, step.error)
             step.name = vertex.get("name", step.name)
+            step.targets.add(step.owner.target)
             step.started = _moment(vertex.get("started")) or step.started
             step.completed = _moment(vertex.get("completed"))
             step.cached = bool(vertex.get("cached")) or step.cached
@@ -153,6 +174,30 @@ class Build:
             if step.owner.target == target
             for digest in step.manifests
         ]
+
+    def remaining(self, targets: Iterable[str]) -> list[Remaining]:
+        """How far the targets are that are not finished, in the given order.
+
+        BuildKit reports the steps of an image as soon as it has read the Dockerfile; until then
+        there are none.
+        """
+        found = []
+        for target in targets:
+            own = [step for step in self.steps.values() if target in step.targets]
+            exports = [step for step in own if step.export]
+            if exports and all(step.completed for step in exports):
+                continue
+            steps = [step for step in own if not step.export and not step.internal]
+            running = [step for step in steps if step.started and not step.completed]
+            found.append(
+                Remaining(
+                    target,
+                    done=sum(step.completed is not None for step in steps),
+                    steps=len(steps),
+                    longest=min(running, key=lambda step: step.started or _NEVER, default=None),
+                )
+            )
+        return found
 
     def of(self, targets: Iterable[str], platform: str) -> list[Step]:
         """The steps that made targets for a platform; a step without platform serves all."""
