@@ -454,9 +454,12 @@ target "postgres" {
 }
 
 target "minio" {
-  inherits  = ["shipped"]
-  context   = "docker/services/minio"
-  contexts  = { tools = "target:tools" }
+  inherits = ["shipped"]
+  context  = "docker/services/minio"
+  contexts = {
+    "debian:trixie-slim" = DEBIAN_IMAGE == "" ? "target:debian" : "docker-image://${DEBIAN_IMAGE}"
+    online               = "docker/bases/tools"
+  }
   target    = MINIO_IMAGE == "" ? "built" : "given"
   platforms = [BUILD_PLATFORM]
   tags      = tags("minio", "")

@@ -28,6 +28,12 @@ def test_holds_the_variants_and_services() -> None:
 
 
 @needs_buildx
+def test_longest_compilation_waits_for_debian_alone() -> None:
+    chosen = catalogue.load()
+    assert chosen.needed([chosen.service("minio")]) == {"minio", "debian"}
+
+
+@needs_buildx
 def test_first_tag_is_latest_and_the_second_the_version() -> None:
     image = catalogue.load().variant("custom")
     assert image.reference == "seatrial/custom:latest"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 from markdown_it import MarkdownIt
-from repository import ROOT
+from repository import ROOT, needs_buildx
 
 from seatrial import catalogue
 from seatrial.contract import BUILT_IN, Claim, load, promises_of
@@ -95,6 +95,7 @@ def test_no_key_is_named_that_contracts_do_not_have() -> None:
         Claim.of(match["key"], match["item"])
 
 
+@needs_buildx
 def test_bases_are_listed() -> None:
     """Bases that belong to one image have a folder with that image's."""
     bases = catalogue.load().bases.values()
