@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import re
 import tomllib
 from typing import TYPE_CHECKING, get_args
 
 import pytest
+from invoke.parser.context import to_flag
 from markdown_it import MarkdownIt
 from repository import ROOT, needs_buildx
 
-from seatrial import catalogue
+from bench.task import bench
+from seatrial import catalogue, tasks
 from seatrial.contract import BUILT_IN, Claim, load, promises_of
 from seatrial.contract.declarations import sections
 from seatrial.contract.schema import Absence, Start
@@ -19,6 +22,18 @@ from seatrial.contract.schema import Absence, Start
 if TYPE_CHECKING:
     from pathlib import Path
 
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/**/*.md")],
+    key=str,
+)
+TASKS = {
+    name: {
+        "--help",
+        *(to_flag(word.replace("_", "-")) for word in inspect.signature(task).parameters),
+    }
+    for name, task in {**tasks.collection.tasks, "bench": bench}.items()
+}
+"""The options of each task."""
 CONTRACTS = ROOT / "docs" / "contracts.md"
 BASES = ROOT / "docker" / "bases"
 
@@ -113,6 +128,30 @@ def test_files_of_the_bases_are_listed() -> None:
     found = [path for path in BASES.rglob("*") if path.is_file() and path.name != "README.md"]
     listed = [name for first, *_ in rows(BASES / "README.md", "file") for name in named(first)]
     assert sorted(listed) == sorted(str(path.relative_to(BASES)) for path in found)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_of_a_page_have_no_unknown_options(page: Path) -> None:
+    """The options themselves are explained by `--help`."""
+    commands = re.findall(r"(?:invoke|seatrial) ([a-z][^`\n]*)", page.read_text(encoding="utf-8"))
+    assert not [fault for command in commands for fault in unknown_options(command)]
+
+
+def test_unknown_options_of_a_chain_of_tasks_are_found() -> None:
+    chain = "setup --start build test --variant slim --platforms=all --help  # --no-such-one"
+    assert unknown_options(chain) == ["test --platforms"]
+
+
+def unknown_options(command: str) -> list[str]:
+    """The options of a command line that its tasks do not have."""
+    task, unknown = "", []
+    for word in command.partition(" #")[0].split():
+        flag = word.rstrip(",;.)").partition("=")[0]
+        if word in TASKS and task != "bench":  # what follows that one is the name of a suite
+            task = word
+        elif task and re.fullmatch(r"--?[a-z][a-z-]*", flag) and flag not in TASKS[task]:
+            unknown.append(f"{task} {flag}")
+    return unknown
 
 
 @pytest.mark.parametrize("text", blocks(ROOT / "docs" / "reading-tests.md", "python"))
