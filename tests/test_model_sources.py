@@ -89,6 +89,22 @@ def swollen() -> bytes:
         ("archive.tar.gz", packed(b"x = " + b"9" * 5000)),
         ("archive.tar.gz", packed(b"#" * 100_000)),
     ],
+    ids=[
+        "nothing",
+        "a page",
+        "cut off",
+        "swollen",
+        "no xz",
+        "no bz2",
+        "zip cut off",
+        "zip whose folder lies",
+        "requires a number",
+        "a number for a table",
+        "requires a file",
+        "nested",
+        "a long number",
+        "a long comment",
+    ],
 )
 def test_hostile_source_is_refused(
     name: str, content: bytes, fetcher: ModuleType, tmp_path: Path
