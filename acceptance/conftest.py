@@ -203,7 +203,7 @@ def private_postgresql(trial: TrialSession, servers: ServerPool) -> Iterator[Pri
     """A PostgreSQL of this test alone, which the test starts, and may freeze or kill."""
     from .postgresql import PrivatePostgreSQL
 
-    database = PrivatePostgreSQL(trial, servers.service_image("postgres"))
+    database = PrivatePostgreSQL(trial, servers)
     yield database
     database.remove()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
-from seatrial.engine.waiting import until
+from seatrial.backends.postgresql import PostgreSQL
 from seatrial.stack.oneoff import run_in_container
 
 if TYPE_CHECKING:
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from docker.models.containers import Container
 
+    from seatrial.trial.pool import ServerPool
     from seatrial.trial.session import TrialSession
 
-USER, DATABASE = "private", "private"
-START_LIMIT = 180
-"""Seconds until it accepts connections; it runs natively."""
+USER = DATABASE = PostgreSQL.USER
+"""The account, and the database that is there from the start: the server may come up first."""
 
 
 @dataclass
@@ -27,42 +27,23 @@ class PrivatePostgreSQL:
     """A PostgreSQL that its test starts; `name` leads nowhere before that."""
 
     trial: TrialSession
-    image: str
-    """The reference of PostgreSQL's image."""
+    servers: ServerPool
     name: str = ""
     """The name of the container, and its host name on the network of the run."""
     password: str = field(default_factory=lambda: token_hex(16), repr=False)
     _containers: list[Container] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.name = self.trial.fresh_name(USER)
+        self.name = self.trial.fresh_name("private")
 
     def url(self, *, scheme: str = "postgresql+psycopg2", host: str = "") -> str:
         """The database's URL for SQLAlchemy, whether it runs or not."""
-        return f"{scheme}://{USER}:{self.password}@{host or self.name}:5432/{DATABASE}"
+        return f"{scheme}://{USER}:{self.password}@{host or self.name}:{PostgreSQL.PORT}/{DATABASE}"
 
     def start(self) -> Container:
         """Start it, and wait until it accepts connections."""
-        container = self.trial.client.containers.run(
-            self.image,
-            name=self.name,
-            detach=True,
-            network=self.trial.session.network,
-            labels=self.trial.session.labels,
-            environment={
-                "POSTGRES_USER": USER,
-                "POSTGRES_PASSWORD": self.password,
-                "POSTGRES_DB": DATABASE,
-            },
-        )
+        container = self.servers.start_alone(PostgreSQL, self.name, self.password)
         self._containers.append(container)
-        until(
-            lambda: run_in_container(container, "pg_isready", "-h", "127.0.0.1").code == 0,
-            container=container,
-            what="accept connections",
-            limit=START_LIMIT,
-        )
-        container.reload()
         return container
 
     def address(self, container: Container) -> str:

@@ -427,7 +427,8 @@ class TestWaitsForDatabase:
         """The database's machine still accepts connections, which is no answer."""
         private_postgresql.start().kill(signal="SIGSTOP")
         server = start_on(private_postgresql.url(), MLFLOW_DATABASE_WAIT="3")
-        assert_clear_end(server, "its database does not answer", postgresql.DATABASE, limit=WAIT)
+        name = private_postgresql.name
+        assert_clear_end(server, "its database does not answer", name, limit=WAIT)
 
     @pytest.mark.parametrize("fault", ["holder-hangs", "database-dies"])
     def test_that_another_server_makes_ready(

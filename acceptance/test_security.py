@@ -11,13 +11,13 @@ import pytest
 from mlflow.exceptions import MlflowException
 from requests import HTTPError
 
+from seatrial.backends.minio import MinIO
 from seatrial.engine.waiting import until
 from seatrial.stack.settings import FILES_PATH
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from seatrial.backends.minio import SecureStore
     from seatrial.stack.server import Server
     from seatrial.stack.services import Services
     from seatrial.stack.settings import ServerSettings
@@ -37,7 +37,6 @@ CONTENT = bytes(range(256)) * 4096
 class Secure:
     """A store behind https, and servers that keep artifacts there."""
 
-    store: SecureStore
     s3: S3Client
     """The client of this host."""
     settings: ServerSettings
@@ -71,13 +70,13 @@ def secure(
 ) -> Secure:
     """A store behind https, and the settings of the shared server before S3, changed to it."""
     assert services, "the secure store is for the users of the plain one"
-    store = servers.secure_store
+    store = servers.secured(MinIO)
     file = tmp_path / AUTHORITY
-    file.write_text(store.authority, encoding="ascii")
+    file.write_text(store.address.authority, encoding="ascii")
     settings = replace(
-        s3_server.settings, name="tls", files=((AUTHORITY, store.authority),)
-    ).with_environment(MLFLOW_S3_ENDPOINT_URL=store.endpoint)
-    return Secure(store, store.client(file), settings, new_stores, launch)
+        s3_server.settings, name="tls", files=((AUTHORITY, store.address.authority),)
+    ).with_environment(MLFLOW_S3_ENDPOINT_URL=store.endpoint_everywhere)
+    return Secure(store.client(file), settings, new_stores, launch)
 
 
 @pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import MagicMock
 
 import pytest
 
 from seatrial import backends
-from seatrial.backends import minio
 from seatrial.backends.base import PASSWORD_PATH, Address, ArtifactStore, Database
+from seatrial.backends.minio import MinIO
 from seatrial.backends.mysql import MySQL
 from seatrial.errors import UserError
 from seatrial.stack import server, services
@@ -49,10 +50,23 @@ def test_services_find_their_password_in_a_file(name: str) -> None:
 
 
 def test_store_behind_https_finds_it_there_too() -> None:
-    service, authority = minio.secure("image", "host", ADDRESSES["s3"])
+    service, authority = MinIO.secured("image", "host", ADDRESSES["s3"])
     assert service.env["MINIO_ROOT_PASSWORD_FILE"] == PASSWORD_PATH
     assert PASSWORD not in _described(service)
     assert authority.startswith("-----BEGIN CERTIFICATE-----")
+
+
+def test_address_of_a_store_behind_https() -> None:
+    plain = MinIO(ADDRESSES["s3"])
+    secured = MinIO(replace(ADDRESSES["s3"], host="store", authority="PEM"))
+    assert plain.endpoint_everywhere == "http://10.0.0.1:9000"
+    assert secured.endpoint_everywhere == "https://store:9000"
+    assert secured.endpoint == plain.endpoint.replace("http", "https")
+
+
+def test_backend_that_is_not_tried_over_tls() -> None:
+    with pytest.raises(NotImplementedError, match="MySQL is not tried over TLS"):
+        MySQL.secured("image", "host", ADDRESSES["mysql"])
 
 
 def test_password_is_no_part_of_what_is_printed() -> None:
@@ -66,6 +80,7 @@ def test_each_backend_is_what_its_promise_says(entry: backends.Entry) -> None:
     kind = Database if entry.promised_by == backends.DATABASES_KEY else ArtifactStore
     assert issubclass(entry.load(), kind)
     entry.load()()
+    assert ("secured" in vars(entry.load())) is entry.tls
 
 
 def test_backend_that_there_is_not() -> None:

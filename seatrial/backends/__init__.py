@@ -36,6 +36,10 @@ class Entry:
     """The service of the catalogue that it runs in; None where files in a volume are all of it."""
     always: bool = False
     """Whether every full trial uses it; others where a contract promises them."""
+    buckets: bool = False
+    """Whether it keeps objects in buckets, which clients reach past the server too."""
+    tls: bool = False
+    """Whether its class describes a service that speaks TLS as well."""
 
     def load(self) -> type[Backend]:
         """Import its class."""
@@ -54,7 +58,16 @@ ENTRIES = (
     ),
     Entry("mysql", "MySQL", ".mysql:MySQL", DATABASES_KEY, service="mysql"),
     Entry("sqlite", "SQLite", ".sqlite:SQLite", DATABASES_KEY),
-    Entry("s3", "MinIO", ".minio:MinIO", STORES_KEY, service="minio", always=True),
+    Entry(
+        "s3",
+        "MinIO",
+        ".minio:MinIO",
+        STORES_KEY,
+        service="minio",
+        always=True,
+        buckets=True,
+        tls=True,
+    ),
     Entry("file", "files", ".files:Files", STORES_KEY),
 )
 """The fullest first."""
@@ -62,6 +75,8 @@ ALWAYS = tuple(each.service for each in ENTRIES if each.service and each.always)
 """The services that every full trial starts."""
 DATABASES = tuple(each.name for each in ENTRIES if each.promised_by == DATABASES_KEY)
 STORES = tuple(each.name for each in ENTRIES if each.promised_by == STORES_KEY)
+BUCKETS = tuple(each.name for each in ENTRIES if each.buckets)
+TLS = tuple(each.name for each in ENTRIES if each.tls)
 
 
 def entry(name: str) -> Entry:

@@ -38,9 +38,11 @@ class Address:
     port: int
     """On loopback."""
     host: str
-    """The container's own address on the network. Its name there is that of the service."""
+    """On the network: the container's own address, or the name that its certificate has."""
     user: str
     password: str = field(repr=False)
+    authority: str = ""
+    """The certificate of the authority that signed its own, as PEM; empty without TLS."""
 
     def as_json(self) -> dict[str, Any]:
         """For a worker; `Address(**value)` reads it."""
@@ -77,6 +79,20 @@ class Backend(ABC):
     def container(cls, image: str, password: str) -> DockerContainer:
         """Describe the container of its service, which answers once it is started."""
         raise NotImplementedError(f"{cls.__name__} has no service")
+
+    @classmethod
+    def secured(cls, image: str, host: str, users: Address) -> tuple[DockerContainer, str]:
+        """Describe the container of a service that speaks TLS alone.
+
+        Args:
+            image: its reference.
+            host: its name on the network, which its certificate has.
+            users: of the plain one; this one has the same.
+
+        Returns:
+            the container, and the certificate of its authority as PEM.
+        """
+        raise NotImplementedError(f"{cls.__name__} is not tried over TLS")
 
     @abstractmethod
     def create(self, name: str) -> None:

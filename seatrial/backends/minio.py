@@ -1,10 +1,9 @@
-"""MinIO: a store that speaks S3."""
+"""MinIO: a store that speaks S3, over http or https."""
 
 from __future__ import annotations
 
 import ssl
 from contextlib import closing
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import HTTPSConnection
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ import boto3
 import trustme
 from botocore.config import Config
 
-from seatrial.backends.base import Address, Answering, ArtifactStore, described
+from seatrial.backends.base import Answering, ArtifactStore, described
 from seatrial.engine.ports import LOOPBACK
 from seatrial.engine.waiting import answers_ok
 
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
     from mypy_boto3_s3 import S3Client
     from testcontainers.core.container import DockerContainer
+
+    from seatrial.backends.base import Address
 
 REGION = "us-east-1"
 _LIVE = "/minio/health/live"
@@ -46,19 +47,58 @@ class MinIO(ArtifactStore):
             .waiting_for(Answering(cls.PORT, answers, f"answer on {_LIVE}"))
         )
 
+    @classmethod
+    def secured(cls, image: str, host: str, users: Address) -> tuple[DockerContainer, str]:
+        """Describe the container of a service that speaks https alone."""
+        authority = trustme.CA()
+        certificate = authority.issue_cert(host, LOOPBACK)
+        pem = authority.cert_pem.bytes().decode()
+        trust = ssl.create_default_context(cadata=pem)
+
+        def answers(port: int) -> bool:
+            with closing(HTTPSConnection(LOOPBACK, port, timeout=10, context=trust)) as connection:
+                try:
+                    connection.request("GET", _LIVE)
+                    return connection.getresponse().status == HTTPStatus.OK
+                except OSError:
+                    return False
+
+        chain = b"".join(each.bytes() for each in certificate.cert_chain_pems)
+        service = (
+            _described(image, users.user, users.password)
+            .with_command(["server", "/data", "--certs-dir", "/certs"])
+            .with_copy_into_container(chain, "/certs/public.crt")
+            .with_copy_into_container(certificate.private_key_pem.bytes(), "/certs/private.key")
+            .waiting_for(Answering(cls.PORT, answers, "answer over https"))
+        )
+        return service, pem
+
     @property
     def endpoint(self) -> str:
         """S3 for clients on this host."""
-        return f"http://{LOOPBACK}:{self.address.port}"
+        return f"{self._scheme}://{LOOPBACK}:{self.address.port}"
 
     @property
     def endpoint_everywhere(self) -> str:
         """S3 under one address for both, where this host routes to the network (Linux engines)."""
-        return f"http://{self.address.host}:{self.PORT}"
+        return f"{self._scheme}://{self.address.host}:{self.PORT}"
 
-    def client(self) -> S3Client:
-        """An S3 client on this host."""
-        return _client(self.endpoint, self.address.user, self.address.password)
+    def client(self, trust: Path | None = None) -> S3Client:
+        """An S3 client on this host.
+
+        Args:
+            trust: a file with the certificates of authorities, where it is to trust others than
+                the public ones.
+        """
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.address.user,
+            aws_secret_access_key=self.address.password,
+            region_name=REGION,
+            config=Config(s3={"addressing_style": "path"}),
+            verify=str(trust) if trust else None,
+        )
 
     def create(self, name: str) -> None:
         """Make a new, empty bucket."""
@@ -93,6 +133,10 @@ class MinIO(ArtifactStore):
             if containing in key
         }
 
+    @property
+    def _scheme(self) -> str:
+        return "https" if self.address.authority else "http"
+
     def _environment(self, endpoint: str) -> dict[str, str]:
         return {
             "MLFLOW_S3_ENDPOINT_URL": endpoint,
@@ -102,62 +146,6 @@ class MinIO(ArtifactStore):
         }
 
 
-@dataclass(frozen=True)
-class SecureStore:
-    """S3 over https, with a certificate of an authority that nobody knows."""
-
-    authority: str
-    """Its certificate, as PEM."""
-    user: str
-    password: str = field(repr=False)
-    host: str
-    """Its name on the network."""
-    port: int
-    """On loopback."""
-
-    @property
-    def endpoint(self) -> str:
-        """For containers on the network."""
-        return f"https://{self.host}:{MinIO.PORT}"
-
-    def client(self, authority: Path) -> S3Client:
-        """An S3 client on this host, which trusts the certificates in the file `authority`."""
-        endpoint = f"https://{LOOPBACK}:{self.port}"
-        return _client(endpoint, self.user, self.password, verify=authority)
-
-
-def secure(image: str, host: str, users: Address) -> tuple[DockerContainer, str]:
-    """Describe another MinIO, which speaks https alone, for the users of the first one.
-
-    Args:
-        image: its reference.
-        host: its name on the network, which its certificate has.
-        users: of the first one.
-
-    Returns:
-        the container, and the certificate of its authority as PEM.
-    """
-    authority = trustme.CA()
-    certificate = authority.issue_cert(host, LOOPBACK)
-    pem = authority.cert_pem.bytes().decode()
-    trust = ssl.create_default_context(cadata=pem)
-
-    def answers(port: int) -> bool:
-        with closing(HTTPSConnection(LOOPBACK, port, timeout=10, context=trust)) as connection:
-            try:
-                connection.request("GET", _LIVE)
-                return connection.getresponse().status == HTTPStatus.OK
-            except OSError:
-                return False
-
-    command = ["server", "/data", "--address", f":{MinIO.PORT}", "--certs-dir", "/certs"]
-    service = _described(image, users.user, users.password).with_command(command)
-    chain = b"".join(each.bytes() for each in certificate.cert_chain_pems)
-    service.with_copy_into_container(chain, "/certs/public.crt")
-    service.with_copy_into_container(certificate.private_key_pem.bytes(), "/certs/private.key")
-    return service.waiting_for(Answering(MinIO.PORT, answers, "answer over https")), pem
-
-
 def _described(image: str, user: str, password: str) -> DockerContainer:
     return described(
         image,
@@ -165,16 +153,4 @@ def _described(image: str, user: str, password: str) -> DockerContainer:
         {"MINIO_ROOT_USER": user},
         variable="MINIO_ROOT_PASSWORD",
         password=password,
-    )
-
-
-def _client(endpoint: str, user: str, password: str, *, verify: Path | None = None) -> S3Client:
-    return boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        aws_access_key_id=user,
-        aws_secret_access_key=password,
-        region_name=REGION,
-        config=Config(s3={"addressing_style": "path"}),
-        verify=str(verify) if verify else None,
     )

@@ -47,9 +47,11 @@ def _specifier(text: str) -> str:
 if TYPE_CHECKING:
     Database = str
     ArtifactStore = str
+    Secured = str
 else:  # Literal takes a tuple of names, which type checkers do not follow
     Database = Literal[backends.DATABASES]
     ArtifactStore = Literal[backends.STORES]
+    Secured = Literal[backends.TLS]
 
 Specifier = Annotated[str, AfterValidator(_specifier)]
 
@@ -284,7 +286,7 @@ class Server(Section):
         list[Literal["database", "bucket"]] | None, Needs(Need.SERVICES, only=("bucket",))
     ] = None
     """What, when it is configured wrongly, gives a failure that names the cause."""
-    tls: Annotated[list[Literal["s3"]] | None, Needs(Need.SERVICES)] = None
+    tls: Annotated[list[Secured] | None, Needs(Need.SERVICES)] = None
     """What is reached over https with a certificate authority given by the environment.
 
     `s3`: a second MinIO, with a certificate of an authority made for the trial. With
@@ -447,10 +449,10 @@ class Contract(Table):
             found.append(
                 "server.artifact_stores is given, but server.capabilities has no 'artifacts'"
             )
-        if "direct" in access and "s3" not in stores:
-            found.append(
-                "server.artifact_access has 'direct', but server.artifact_stores has no 's3'"
-            )
+        buckets = set(stores) & set(backends.BUCKETS)
+        no_bucket = f"server.artifact_stores has no {' or '.join(map(repr, backends.BUCKETS))}"
+        if "direct" in access and not buckets:
+            found.append(f"server.artifact_access has 'direct', but {no_bucket}")
         found += [
             f"server.multipart has '{way}', but server.artifact_access has not"
             for way in server.multipart or []
@@ -462,8 +464,6 @@ class Contract(Table):
             found.append("server.capabilities has 'registry', which needs 'tracking'")
         if "tracking" in capabilities and not server.databases:
             found.append("server.capabilities has 'tracking', but server.databases is empty")
-        if "bucket" in (server.reports_faults or []) and "s3" not in stores:
-            found.append(
-                "server.reports_faults has 'bucket', but server.artifact_stores has no 's3'"
-            )
+        if "bucket" in (server.reports_faults or []) and not buckets:
+            found.append(f"server.reports_faults has 'bucket', but {no_bucket}")
         return found

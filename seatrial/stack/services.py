@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import secrets
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import docker
 
 from seatrial import backends
 from seatrial.backends.base import Address, ArtifactStore, Backend, Database
-from seatrial.backends.minio import SecureStore, secure
 from seatrial.engine.ports import published_port
 
 if TYPE_CHECKING:
@@ -73,6 +72,12 @@ def _backend(name: str, services: Services | None) -> Backend:
     return backends.entry(name).load()(addresses.get(name))
 
 
+def service_of(kind: type[Backend]) -> str:
+    """The service of the catalogue that a backend runs in."""
+    services = (each.service for each in backends.ENTRIES if each.load() is kind)
+    return next(filter(None, services))
+
+
 class ServiceStarter:
     """Starts services on the network of a session."""
 
@@ -100,21 +105,37 @@ class ServiceStarter:
             starts = {each.name: pool.submit(self._started, each, password) for each in used}
             return Services({name: start.result() for name, start in starts.items()})
 
-    def start_secure_store(self, host: str, users: Address) -> SecureStore:
-        """Start another MinIO, which speaks https alone, for the users of the first one.
+    def start_secured(self, kind: type[_Backend], host: str, users: _Backend) -> _Backend:
+        """Start another service of a backend, which speaks TLS alone.
 
         Args:
-            host: its name on the network, which its certificate has: every process that starts a
-                store needs a name of its own.
-            users: of the first one.
+            kind: the class of the backend.
+            host: its name on the network, which its certificate has: every process that starts one
+                needs a name of its own.
+            users: the plain one, whose accounts it has too.
 
         Raises:
             ContainerError: it is not ready in time.
         """
-        service, authority = secure(self._images["minio"], host, users)
-        container = self._run(service, name=host, alias=host)
-        port = published_port(container, 9000)
-        return SecureStore(authority, users.user, users.password, host, port)
+        service, authority = kind.secured(self._image_of(kind), host, users.address)
+        port = published_port(self._run(service, name=host, alias=host), kind.PORT)
+        return kind(replace(users.address, port=port, host=host, authority=authority))
+
+    def start_alone(self, kind: type[Backend], host: str, password: str) -> Container:
+        """Start another service of a backend, for a test that harms it; the test removes it.
+
+        Args:
+            kind: the class of the backend.
+            host: its name on the network.
+            password: of its account.
+
+        Raises:
+            ContainerError: it is not ready in time.
+        """
+        return self._run(kind.container(self._image_of(kind), password), name=host, alias=host)
+
+    def _image_of(self, kind: type[Backend]) -> str:
+        return self._images[service_of(kind)]
 
     def _started(self, entry: backends.Entry, password: str) -> Address:
         assert entry.service

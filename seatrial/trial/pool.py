@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from docker.errors import APIError
 
 from seatrial import backends
-from seatrial.backends.minio import MinIO, SecureStore
+from seatrial.backends.base import Backend
 from seatrial.contract import Promise, promises_of
 from seatrial.engine.waiting import ContainerError
 from seatrial.errors import UserError
@@ -39,11 +39,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from concurrent.futures import Future
 
+    from docker.models.containers import Container
+
     from seatrial.contract.schema import ArtifactStore, Database
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.running import RunningServer
     from seatrial.stack.settings import ServerSettings
     from seatrial.trial.session import TrialSession
+
+_Backend = TypeVar("_Backend", bound=Backend)
 
 
 class StartError(UserError):
@@ -62,6 +66,7 @@ class ServerPool:
             ContainerError, ContainerError.in_one_line
         )
         self._main: dict[str, Server] = {}
+        self._secured: dict[type[Backend], Backend] = {}
         self._first: set[str] = set()
         """Labels of the images whose first server is known in this process."""
 
@@ -133,7 +138,10 @@ class ServerPool:
 
     def direct(self, image: ImageUnderTest) -> ServerSettings:
         """The configuration in which clients reach the store by themselves."""
-        return replace(self.main(image).settings, name="direct", store="s3", access="direct")
+        promised = image.contract.server.artifact_stores or []
+        reached = [store for store in promised if store in backends.BUCKETS]
+        store = next(iter(reached), backends.BUCKETS[0])
+        return replace(self.main(image).settings, name="direct", store=store, access="direct")
 
     def _working(self, image: ImageUnderTest, settings: ServerSettings) -> Server | None:
         try:
@@ -187,17 +195,34 @@ class ServerPool:
             prepare_volume(trial.client, trial.session, image, name)
         return Stores(database=name, bucket=name, volume=name)
 
-    @cached_property
-    def secure_store(self) -> SecureStore:
-        """The store that speaks https, started at the first call.
+    def secured(self, kind: type[_Backend]) -> _Backend:
+        """The backend of that class whose service speaks TLS alone, started at the first call.
 
         Raises:
             ContainerError: it did not start.
         """
-        assert self.services
-        host = self._trial.fresh_name("minio-tls")
-        users = self.services.of(MinIO).address
-        return self._services_of("minio").start_secure_store(host, users)
+        if kind not in self._secured:
+            assert self.services
+            service = services.service_of(kind)
+            host = self._trial.fresh_name(f"{service}-tls")
+            starter, users = self._services_of(service), self.services.of(kind)
+            self._secured[kind] = starter.start_secured(kind, host, users)
+        return cast("_Backend", self._secured[kind])
+
+    def start_alone(self, kind: type[Backend], host: str, password: str) -> Container:
+        """Start another service of a backend, for a test that harms it; the test removes it.
+
+        Args:
+            kind: the class of the backend.
+            host: its name on the network.
+            password: of its account.
+
+        Raises:
+            ContainerError: it is not ready in time.
+            UserError: its image is not there.
+        """
+        starter = self._services_of(services.service_of(kind))
+        return starter.start_alone(kind, host, password)
 
     def touch(self, server: RunningServer) -> None:
         """Note that the running test has to do with a server: its report shows the log."""
@@ -323,16 +348,6 @@ class ServerPool:
         except (ContainerError, APIError) as failure:
             reason = failure.explanation if isinstance(failure, APIError) else failure
             raise UserError(f"a service did not start: {reason}") from None
-
-    def service_image(self, name: str) -> str:
-        """The reference of a service's image, for a test that starts one of its own.
-
-        Raises:
-            UserError: it is not there.
-        """
-        trial = self._trial
-        found = service_images.references(trial.client, [name], trial.options.service_images)
-        return found[name]
 
     def _services_of(self, *names: str) -> ServiceStarter:
         trial = self._trial
