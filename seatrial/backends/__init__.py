@@ -92,6 +92,12 @@ def entry(name: str) -> Entry:
     raise UserError(f"unknown database or store '{printable(name)}': known are {known}")
 
 
+def entry_of(kind: type[Backend]) -> Entry:
+    """The backend of that class, without importing the others."""
+    place = f"{kind.__module__}:{kind.__name__}"
+    return next(each for each in ENTRIES if f"{__name__}{each.place}" == place)
+
+
 def in_services(names: Iterable[str]) -> tuple[str, ...]:
     """Those of the backends that run in a service."""
     return tuple(name for name in names if entry(name).service)

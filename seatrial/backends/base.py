@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.waiting_utils import WaitStrategy
@@ -15,7 +13,7 @@ from seatrial.engine.ports import LOOPBACK, published_port
 from seatrial.engine.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from docker.models.containers import Container
     from testcontainers.core.waiting_utils import WaitStrategyTarget
@@ -44,9 +42,12 @@ class Address:
     authority: str = ""
     """The certificate of the authority that signed its own, as PEM; empty without TLS."""
 
-    def as_json(self) -> dict[str, Any]:
-        """For a worker; `Address(**value)` reads it."""
-        return asdict(self)
+
+class Connection(Protocol):
+    """Of any driver."""
+
+    def close(self) -> None:
+        """End it."""
 
 
 class Backend(ABC):
@@ -178,6 +179,27 @@ class Answering(WaitStrategy):
         )
 
 
+def accepting(
+    port: int, connect: Callable[[int], Connection], refused: type[Exception]
+) -> Answering:
+    """Waits until a database accepts connections.
+
+    Args:
+        port: of the service in its container.
+        connect: opens a connection, given the port on loopback.
+        refused: what that raises until the database is ready.
+    """
+
+    def answers(published: int) -> bool:
+        try:
+            connect(published).close()
+        except refused:
+            return False
+        return True
+
+    return Answering(port, answers, "accept connections")
+
+
 def described(
     image: str, port: int, environment: Mapping[str, str], *, variable: str, password: str
 ) -> DockerContainer:
@@ -196,12 +218,3 @@ def described(
     service.with_copy_into_container(password.encode(), PASSWORD_PATH, 0o444)
     service.ports = {str(port): (LOOPBACK,)}  # type: ignore[dict-item]
     return service
-
-
-def files_in_volume(server: Container) -> Iterator[tuple[str, bytes]]:
-    """Path and content of everything below `DATA_PATH`."""
-    chunks, _ = server.get_archive(DATA_PATH)
-    with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
-        for member in archive:
-            if member.isfile() and (file := archive.extractfile(member)):
-                yield member.name.partition("/")[2], file.read()

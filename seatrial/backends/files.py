@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from seatrial.backends.base import DATA_PATH, ArtifactStore, files_in_volume
+from seatrial.backends.base import DATA_PATH, ArtifactStore
+from seatrial.engine import container_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,6 +48,6 @@ class Files(ArtifactStore):
         prefix = f"{_FOLDER}/"
         return {
             path.removeprefix(prefix): content
-            for path, content in files_in_volume(server)
+            for path, content in container_files.files(server, DATA_PATH)
             if path.startswith(prefix) and containing in path
         }

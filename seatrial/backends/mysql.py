@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pymysql
 
-from seatrial.backends.base import Answering, Database, described
+from seatrial.backends.base import Database, accepting, described
 from seatrial.engine.ports import LOOPBACK
 
 if TYPE_CHECKING:
@@ -28,12 +28,8 @@ class MySQL(Database):
     def container(cls, image: str, password: str) -> DockerContainer:
         """Describe the container of its service, which answers once it is started."""
 
-        def answers(port: int) -> bool:
-            try:
-                _connect(port, password).close()
-            except pymysql.err.MySQLError:
-                return False
-            return True
+        def connect(port: int) -> Connection:
+            return _connect(port, password)
 
         return described(
             image,
@@ -41,7 +37,7 @@ class MySQL(Database):
             {"MYSQL_DATABASE": "seatrial"},
             variable="MYSQL_ROOT_PASSWORD",
             password=password,
-        ).waiting_for(Answering(cls.PORT, answers, "accept connections"))
+        ).waiting_for(accepting(cls.PORT, connect, pymysql.err.MySQLError))
 
     def create(self, name: str) -> None:
         """Make a new, empty database."""

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from seatrial.backends.base import Answering, Database, described
+from seatrial.backends.base import Database, accepting, described
 from seatrial.engine.ports import LOOPBACK
 
 if TYPE_CHECKING:
@@ -32,16 +32,12 @@ class PostgreSQL(Database):
         """Describe the container of its service, which answers once it is started."""
         environment = {"POSTGRES_USER": cls.USER, "POSTGRES_DB": cls.USER}
 
-        def answers(port: int) -> bool:
-            try:
-                _connect(port, cls.USER, password, cls.USER).close()
-            except psycopg.Error:
-                return False
-            return True
+        def connect(port: int) -> psycopg.Connection:
+            return _connect(port, cls.USER, password, cls.USER)
 
         return described(
             image, cls.PORT, environment, variable="POSTGRES_PASSWORD", password=password
-        ).waiting_for(Answering(cls.PORT, answers, "accept connections"))
+        ).waiting_for(accepting(cls.PORT, connect, psycopg.Error))
 
     def connect(self, database: str = _MAINTENANCE) -> psycopg.Connection:
         """Connect to a database from this host, in autocommit mode."""

@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seatrial.backends.base import DATA_PATH, Database, files_in_volume
+from seatrial.backends.base import DATA_PATH, Database
+from seatrial.engine import container_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,7 @@ class SQLite(Database):
     ) -> list[tuple[Any, ...]]:
         """Ask a copy of the file, with its journal."""
         with tempfile.TemporaryDirectory() as folder:
-            for member, content in files_in_volume(server):
+            for member, content in container_files.files(server, DATA_PATH):
                 if member.startswith(_FILE):
                     Path(folder, member).write_bytes(content)
             with sqlite3.connect(Path(folder, _FILE)) as database:

@@ -105,8 +105,8 @@ def read(path: Path) -> Mutant:
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(map(str, fault["loc"])) or "the file"
-        said = fault["msg"].removeprefix("Value error, ")
-        raise UserError(f"{path}: {place}: {said[0].lower()}{said[1:]}") from None
+        message = fault["msg"].removeprefix("Value error, ")
+        raise UserError(f"{path}: {place}: {message[0].lower()}{message[1:]}") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     key, _, name = path.stem.partition(".")

@@ -5,13 +5,12 @@ Text is replaced by text: nothing of the image runs here.
 
 from __future__ import annotations
 
-import io
-import tarfile
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from docker.errors import NotFound
 
+from seatrial.engine import container_files
 from seatrial.engine.connection import connect
 from seatrial.errors import UserError
 from seatrial.stack.ownership import Session
@@ -99,13 +98,9 @@ def _read(client: DockerClient, reference: str, path: str) -> str:
     """Read a file of an image, by a container that is never started."""
     container = client.containers.create(reference, command=["true"], labels=Session.begin().labels)
     try:
-        chunks, _ = container.get_archive(path)
-        content = b"".join(chunks)
+        [(_, content)] = container_files.files(container, path)
     except NotFound:
         raise UserError(f"{reference} has no {path}") from None
     finally:
         container.remove(v=True)
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        file = archive.extractfile(archive.getmembers()[0])
-        assert file, f"{path} is a module"
-        return file.read().decode("utf-8")
+    return content.decode("utf-8")

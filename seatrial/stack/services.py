@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import docker
@@ -43,7 +43,7 @@ class Services:
 
     def as_json(self) -> dict[str, Any]:
         """For a worker."""
-        return {name: address.as_json() for name, address in self.addresses.items()}
+        return {name: asdict(address) for name, address in self.addresses.items()}
 
     def of(self, kind: type[_Backend]) -> _Backend:
         """The backend of that class, for what only it can do.
@@ -51,10 +51,9 @@ class Services:
         Raises:
             ValueError: it was not started.
         """
-        for name, address in self.addresses.items():
-            if backends.entry(name).load() is kind:
-                return kind(address)
-        raise ValueError(f"{kind.__name__} is used, and its service was not started")
+        found = kind(self.addresses.get(backends.entry_of(kind).name))
+        _ = found.address
+        return found
 
 
 def database(name: str, services: Services | None) -> Database:
@@ -74,8 +73,9 @@ def _backend(name: str, services: Services | None) -> Backend:
 
 def service_of(kind: type[Backend]) -> str:
     """The service of the catalogue that a backend runs in."""
-    services = (each.service for each in backends.ENTRIES if each.load() is kind)
-    return next(filter(None, services))
+    service = backends.entry_of(kind).service
+    assert service, f"{kind.__name__} has no service"
+    return service
 
 
 class ServiceStarter:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from docker.errors import APIError
 
 from seatrial.backends.base import DATA_PATH, VOLUME_PATH
+from seatrial.engine import container_files
 from seatrial.stack.confinement import confinement
 from seatrial.stack.oneoff import TIME_LIMIT, Outcome
 from seatrial.stack.server import prepare_volume
@@ -79,16 +80,9 @@ class Workspace:
         """Everything in a folder: content by path below it, the folder's below `DATA_PATH`."""
         container = self._container(["true"])
         try:
-            chunks, _ = container.get_archive(f"{DATA_PATH}/{folder}")
-            content = io.BytesIO(b"".join(chunks))
+            return dict(container_files.files(container, f"{DATA_PATH}/{folder}"))
         finally:
             container.remove(v=True)
-        with tarfile.open(fileobj=content) as archive:
-            return {
-                member.name.partition("/")[2]: file.read()
-                for member in archive
-                if member.isfile() and (file := archive.extractfile(member))
-            }
 
     def _run(self, command: Sequence[str], entrypoint: str | None = None) -> Work:
         try:

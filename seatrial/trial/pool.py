@@ -316,18 +316,13 @@ class ServerPool:
             for source in servers
             for promise in promises_of(source.contract)
         }
-        return tuple(
-            each.service
-            for each in backends.ENTRIES
-            if each.service
-            and (
-                each.always
-                or (
-                    (each.promised_by, each.name) in promised
-                    and is_wanted(Promise(each.promised_by, each.name), options=trial.options)
-                )
-            )
-        )
+
+        def is_used(entry: backends.Entry) -> bool:
+            promise = Promise(entry.promised_by, entry.name)
+            is_tried = (promise.key, promise.item) in promised
+            return entry.always or (is_tried and is_wanted(promise, options=trial.options))
+
+        return tuple(each.service for each in backends.ENTRIES if each.service and is_used(each))
 
     def build_services(self) -> None:
         """Build the services that are missing and that nobody builds beforehand.
