@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from seatrial.build import store
 from seatrial.inspection.layers import read_layers
 from seatrial.inspection.search import of_other_machines
+from seatrial.inspection.secrets import shown
 from seatrial.project import command
 
 if TYPE_CHECKING:
@@ -39,8 +41,10 @@ def test_label_is_there(image: ImageUnderTest, promised: Promise) -> None:
 
 @pytest.mark.promise("image.environment")
 def test_variable_is_set(image: ImageUnderTest, promised: Promise) -> None:
-    found = image.configuration.environment.get(str(promised.item))
-    assert found == promised.value, f"{promised.item} is {found!r}, not {promised.value!r}"
+    environment = image.configuration.environment
+    same = environment.get(str(promised.item)) == promised.value
+    value = shown(repr(environment.get(str(promised.item))))
+    assert same, f"{promised.item} is {value}, not {promised.value!r}"
 
 
 @pytest.mark.promise("image.working_directory")
@@ -60,7 +64,8 @@ def test_port_is_exposed(image: ImageUnderTest, promised: Promise) -> None:
 
 @pytest.mark.promise("image.entrypoint")
 def test_entrypoint(image: ImageUnderTest, promised: Promise) -> None:
-    assert list(image.configuration.entrypoint) == promised.value
+    same = list(image.configuration.entrypoint) == promised.value
+    assert same, f"it is {shown(shlex.join(image.configuration.entrypoint))}"
 
 
 @pytest.mark.promise("image.architectures")

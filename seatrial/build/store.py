@@ -46,12 +46,13 @@ class StoredPlatform:
     """Bytes that a pull transfers: compressed layers and configuration."""
     layers: tuple[str, ...]
     """Digests, the lowest layer's first."""
-    labels: Mapping[str, str]
-    config: Mapping[str, Any]
+    # What may hold secrets is not shown: pytest prints the arguments of a test that fails.
+    labels: Mapping[str, str] = field(repr=False)
+    config: Mapping[str, Any] = field(repr=False)
     """The OCI image configuration's `config`: User, Env, Entrypoint, Cmd, ..."""
-    history: tuple[str, ...] = ()
+    history: tuple[str, ...] = field(default=(), repr=False)
     """The commands that it was built with, as the builder recorded them."""
-    attestations: Mapping[str, Any] = field(default_factory=dict)
+    attestations: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Statements of in-toto by predicate type."""
 
     @property

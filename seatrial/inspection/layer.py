@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Self, cast
 import zstandard
 
 from seatrial.inspection.content import Trait, traits_of
+from seatrial.inspection.unpacking import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +74,7 @@ def read(digest: str, blob: IO[bytes]) -> Layer:
         tarfile.ReadError: it is no tar archive.
     """
     with tarfile.open(fileobj=decompressed(blob), mode="r|") as archive:
-        return Layer(digest, tuple(_entries(archive)))
+        return Layer(digest, tuple(_entries(archive, Budget())))
 
 
 def decompressed(blob: IO[bytes]) -> IO[bytes]:
@@ -87,7 +88,7 @@ def decompressed(blob: IO[bytes]) -> IO[bytes]:
     return buffered
 
 
-def _entries(archive: tarfile.TarFile) -> Iterator[Entry]:
+def _entries(archive: tarfile.TarFile, budget: Budget) -> Iterator[Entry]:
     for member in archive:
         path = posixpath.normpath(f"/{member.name}")
         folder, name = posixpath.split(path)
@@ -96,10 +97,10 @@ def _entries(archive: tarfile.TarFile) -> Iterator[Entry]:
         elif name.startswith(_REMOVAL):
             yield Entry(posixpath.join(folder, name.removeprefix(_REMOVAL)), "removal")
         else:
-            yield _entry(archive, member, path)
+            yield _entry(archive, member, path, budget)
 
 
-def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> Entry:
+def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, budget: Budget) -> Entry:
     if member.isdir():
         return Entry(path, "folder", member.mode)
     if member.issym():
@@ -109,7 +110,7 @@ def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> Entr
     content = archive.extractfile(member)
     if content is None:
         return Entry(path, "device", member.mode)
-    traits = traits_of(path, content)
+    traits = traits_of(path, content, budget)
     if any(member.pax_headers.get(name) for name in _CAPABILITY):
         traits = (*traits, Trait("capability", "carries file capabilities"))
     return Entry(path, "file", member.mode, traits=traits)

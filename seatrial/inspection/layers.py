@@ -29,7 +29,17 @@ if TYPE_CHECKING:
 
     from seatrial.build.store import StoredPlatform
 
-_READERS = ("layer", "content", "programs", "authorities", "secrets")
+_READERS = (
+    "layer",
+    "content",
+    "programs",
+    "authorities",
+    "secrets",
+    "secret_forms",
+    "stand_ins",
+    "key_stores",
+    "unpacking",
+)
 """Modules that determine the kept content of a layer."""
 
 

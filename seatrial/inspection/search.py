@@ -30,6 +30,10 @@ _BY_OTHERS = 0o002
 _STICKY = 0o1000
 _SET_ID = 0o6000
 _SHARED_FOLDERS = ("/tmp", "/var/tmp", "/dev")  # noqa: S108 - world-writable by design
+_INSTRUCTIONS = (
+    *("ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL"),
+    *("MAINTAINER", "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"),
+)
 _BUILD_ARGUMENT = "build-arg:"
 
 
@@ -171,12 +175,22 @@ def _secrets(image: InspectedImage) -> Iterator[Finding]:
     for part in ("Entrypoint", "Cmd"):
         for why in secrets.found_in_command(shlex.join(config.get(part) or ())):
             yield Finding(part, "", why)
-    for step in image.stored.history:
+    for why in secrets.found_in_command(
+        shlex.join((config.get("Healthcheck") or {}).get("Test") or ())
+    ):
+        yield Finding("Healthcheck", "", why)
+    for number, step in enumerate(image.stored.history, start=1):
         for why in secrets.found_in_command(step):
-            yield Finding("the history", "", f"{why}, in a step that begins {step[:60]!r}")
+            of = f"step {number} of {len(image.stored.history)}"
+            yield Finding("the history", "", f"{why}, in {of} ({_instruction(step)})")
     for name, value in _build_arguments(image.stored.provenance):
         for why in secrets.found_in_variable(name, value):
             yield Finding("the provenance", "", f"{why}, in the build argument {name}")
+
+
+def _instruction(step: str) -> str:
+    """Name a step's instruction, and nothing else of it: any word may be a secret."""
+    return next((word for word in step.split()[:2] if word in _INSTRUCTIONS), "a command")
 
 
 def _build_arguments(document: object) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,6 +27,14 @@ On the one of its own choice, whose vectors have 2048 bits, OpenBLAS multiplies 
 (numpy 2.5.5 under QEMU 10.0: `a @ b` is off by 7), and programs take 30 % longer."""
 
 
+class HiddenValues(dict[str, str]):
+    """Texts by name, of which only the names are printed."""
+
+    def __repr__(self) -> str:
+        """The names."""
+        return f"<{', '.join(sorted(self))}>"
+
+
 @dataclass(frozen=True)
 class ImageConfiguration:
     """What the image's own configuration says on the platform under test."""
@@ -35,15 +43,21 @@ class ImageConfiguration:
     """The digest of what the reference names: an index, where it holds several platforms.
 
     Containers are started from it, so that a run tries one image, whatever is built meanwhile."""
-    entrypoint: tuple[str, ...]
+    # What may hold secrets is not shown: pytest prints the arguments of a test that fails.
+    entrypoint: tuple[str, ...] = field(repr=False)
     environment: dict[str, str]
     labels: dict[str, str]
     working_directory: str
     exposed_ports: tuple[int, ...]
     user: str = ""
     """As the image says it: a name or a number, with a group or without; empty for root."""
-    healthcheck: tuple[str, ...] = ()
+    healthcheck: tuple[str, ...] = field(default=(), repr=False)
     """The kind of the check, such as `CMD`, and its words; empty where there is none."""
+
+    def __post_init__(self) -> None:
+        """Hide the values of variables and labels from whoever prints them."""
+        object.__setattr__(self, "environment", HiddenValues(self.environment))
+        object.__setattr__(self, "labels", HiddenValues(self.labels))
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
