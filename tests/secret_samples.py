@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 import urllib.parse
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,7 +109,9 @@ TOKENS: dict[str, Callable[[Maker], str]] = {
     ),
     "an npm token": lambda make: "np" + "m_" + make.text(ALPHANUMERIC, 36),
     "a Hugging Face token": lambda make: "h" + "f_" + make.text(string.ascii_letters, 34),
-    "an OpenAI key": lambda make: "sk-" + "proj-" + make.text(URL_SAFE, 120),
+    "an OpenAI key": lambda make: (
+        "sk-" + f"proj-{make.text(ALPHANUMERIC, 74)}" + "T3Blbk" + f"FJ{make.text(URL_SAFE, 74)}"
+    ),
     "an Anthropic key": lambda make: "sk-" + "ant-api03-" + make.text(URL_SAFE, 93) + "AA",
     "a Databricks token": lambda make: "da" + "pi" + make.text(HEX, 32),
     "a SendGrid key": lambda make: (
@@ -198,6 +201,16 @@ TEXTS: dict[str, tuple[str, str, Callable[[Maker], str]]] = {
     "password in YAML": ("password", "database:\n  user: svc\n  password: SECRET", ANY),
     "password in JSON": ("password", '{"user": "svc", "dbPassword": "SECRET"}', ANY),
     "password in Python": ("password", "DB_PASSWORD = 'SECRET'", ANY),
+    "password in a pod": ("password", "env:\n- name: DB_PASSWORD\n  value: SECRET\nx y", ANY),
+    "password in a task": ("password", '[{"name": "DB_PASSWORD", "value": "SECRET"}]', ANY),
+    "password as an argument": ("password", "define('DB_PASSWORD', 'SECRET');", ANY),
+    "password in a Dockerfile": ("password", "FROM x\nENV DB_PASSWORD SECRET\nRUN y z", ANY),
+    "password in a notebook": (
+        "password",
+        '{"source": ["import os\\n", "os.environ[\\"DB_PASSWORD\\"] = \\"SECRET\\"\\n"]}',
+        ANY,
+    ),
+    "pass": ("pass", "import this\nSMTP_PASS=SECRET", ANY),
     "password in an environment": ("password", "export PGPASSWORD=SECRET", ANY),
     "history of mysql": ("command", "ls -l\nmysql -h db -u svc -pSECRET x", ANY),
     "history of curl": ("command", ": 1700000000:0;curl -u bot:SECRET https://git/r", ANY),
@@ -223,7 +236,7 @@ def samples(source: random.Random) -> list[Sample]:
 def _tokens(make: Maker) -> Iterator[Sample]:
     for form, token in TOKENS.items():
         secret = token(make)
-        yield Sample(form, f"It was {secret}, they say.\n".encode(), (secret,), form)
+        yield Sample(form, f'x = "{secret}"\n'.encode(), (secret,), form)
 
 
 def _texts(make: Maker) -> Iterator[Sample]:
@@ -301,6 +314,7 @@ def _containers(make: Maker) -> Iterator[Sample]:
         "tar archive": lambda content: packed_tar({"a/settings.py": content}),
         "compressed tar archive": lambda content: gzip.compress(packed_tar({"a.py": content})),
         "compressed file": gzip.compress,
+        "object of git": lambda content: zlib.compress(b"blob 99\0" + content),
     }
     for name, pack in packers.items():
         password, content = address()

@@ -173,6 +173,10 @@ def test_stand_in_is_no_secret(text: str, password: str, path: str) -> None:
         "update-passwd utility2. It writes --password files",
         "api_key: sk-...xyz123",
         "token: https://login.host.test/oauth2/v2.0/token",
+        'TOKEN = "access_token"',
+        'bypass = "value-2026"',
+        '["password", "username1"]',
+        "secret: arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-a1b2c3",
         'PASSWORD_HASHERS = ["argon2.PasswordHasher1"]',
     ],
 )

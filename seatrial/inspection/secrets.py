@@ -48,28 +48,25 @@ _NAMES = (
     b"passwd",
     b"passphrase",
     b"passwort",
+    b"passcode",
+    b"pass",
     b"pwd",
     b"secret",
     b"token",
     b"credential",
     b"apikey",
-    b"api_key",
-    b"api-key",
-    b"access_key",
-    b"access-key",
     b"accesskey",
-    b"private_key",
-    b"private-key",
-    b"secret_key",
-    b"secret-key",
     b"secretkey",
-    b"auth_key",
-    b"auth-key",
+    *(
+        key + dash + b"key"
+        for key in (
+            *(b"api", b"access", b"private", b"secret", b"auth", b"account", b"encryption"),
+            *(b"fernet", b"signing", b"master", b"session"),
+        )
+        for dash in (b"_", b"-")
+    ),
 )
-_TELLTALE = (
-    rb"(?:" + b"|".join(re.escape(name) for name in sorted(_NAMES, key=len, reverse=True)) + rb")"
-)
-_BEFORE = re.compile(rb"[\w.-]{0,80}\Z")
+_TELLTALE = rb"(?P<word>" + b"|".join(map(re.escape, sorted(_NAMES, key=len, reverse=True))) + rb")"
 _NAME = re.compile(rb"[\w.-]{0,80}" + _TELLTALE, re.IGNORECASE)
 _QUOTE = rb"(?:\\{0,3}[\"']|&quot;)"
 _ASSIGNED = re.compile(
@@ -79,8 +76,10 @@ _ASSIGNED = re.compile(
     + rb"(?:\\{0,3}[\"']|&quot;)?\]?[ \t]{0,20}(?::=|=>|\\?[:=]|\\u003[dD])[ \t]{0,20}"
     # An element: <password>value</password>, <entry key="password">value</entry>.
     + rb"|(?P<element>[\"']?>)(?=[^<\n]{1,200}</)"
-    # Another attribute: name="password" value="value".
-    + rb"|[\"'][ \t]{1,8}value=(?=[\"'])"
+    # Another attribute or key: name="password" value="x", and name: PASSWORD, value: x.
+    + rb"|(?P<pair>[\"']?[ \t]{0,8},?\s{1,40}[\"']?value[\"']?\s{0,4}[:=]\s{0,4})"
+    # An argument: os.environ.get("PASSWORD", "x"), define('PASSWORD', 'x').
+    + rb"|(?P<argument>\\{0,3}[\"'],[ ]{0,4})(?=\\{0,3}[\"'])"
     + rb")"
     + rb"(?:(?P<quote>"
     + _QUOTE
@@ -95,7 +94,11 @@ _OPTION = re.compile(
     + rb"(?P<secret>[^\s\"'`$<>{}()\[\]|;,-][^\s\"'`;,]{0,200})",
     re.IGNORECASE,
 )
-_OPTION_START = re.compile(rb"(?:^|[\s\"'(\[=])--?[\w-]{0,80}\Z")
+_OPTION_START = re.compile(
+    rb"(?:(?:^|[\s\"'(\[=])--?|(?:^|\n)[ \t]*(?:ENV|ARG)[ \t]{1,8})[\w-]{0,80}\Z"
+)
+"""Of `--db-password x`, and of a Dockerfile's `ENV DB_PASSWORD x`."""
+_ARGUMENT_START = re.compile(rb"\([ ]{0,4}\\{0,3}[\"'][\w.-]{0,80}\Z")
 _PAGES = re.compile(rb"(?:page|next|continuation|resume|sync|cursor|marker)[ _-]?\Z", re.IGNORECASE)
 """Words before `token` that make it a place in a list."""
 _NAME_SERVICES = (b"files", b"compat", b"db", b"sss", b"ldap", b"nis", b"systemd", b"winbind")
@@ -266,17 +269,27 @@ def _setting(content: bytes, start: int, end: int, place: _Place) -> Iterator[st
     before = content[max(0, start - _LONGEST_BEFORE) : start]
     if not place.of_package and _OPTION_START.search(before):
         option = _OPTION.match(content, start)
-        if option and _is_password(option["secret"], place):
+        if option and option["word"].lower() == word and _is_password(option["secret"], place):
             yield described(f"a value of the option '{word.decode()}'", option["secret"])
             return
     match = _ASSIGNED.match(content, start)
-    if not match:
+    if not match or match["word"].lower() != word:
         return
     value = match["quoted"] or match["bare"]
+    if match["argument"] and not _ARGUMENT_START.search(before):
+        return
+    if word == b"pass" and not _is_pass(content, start, value):
+        return
     if value in _NAME_SERVICES or (word == b"token" and _PAGES.search(before)):
         return
     if _is_value(content, before, match, value, place):
         yield described(f"a value of the setting '{word.decode()}'", value)
+
+
+def _is_pass(content: bytes, start: int, value: bytes) -> bool:
+    """Whether the word stands for a password: no end of another word, such as `bypass`."""
+    inner = content[start - 1 : start].isalpha() and content[start : start + 1].islower()
+    return not inner and stand_ins.is_mixed(value)
 
 
 def _is_value(
@@ -291,7 +304,7 @@ def _is_value(
     if place.meant and _LINE_START.search(before):
         prose = match["bare"] and _PROSE.match(content, match.end("bare"))
         return not stand_ins.is_reference(value) and not prose
-    literal = match["quoted"] or match["element"]
+    literal = match["quoted"] or match["element"] or match["pair"]
     if literal or any(start.search(before) for start in (_SHELL_START, _CONNECTION_START)):
         return _is_password(value, place)
     return False

@@ -46,6 +46,7 @@ _PUBLIC = (
 _RUNS = (b"0123456", b"1234567", b"abcdefg", b"xxxxxx", b"000000", b"example", b"placeholder")
 """Parts of made-up tokens, in lower case."""
 _SHORTEST_PASSWORD = 7
+_OF_NAMES = string.ascii_letters.encode() + b"_-. "
 _SHORTEST_GENERATED = 12
 _SHORTEST_PLAIN = 16
 """Of a generated value without both cases: shorter ones are names of things."""
@@ -120,8 +121,8 @@ def looks_generated(value: bytes, *, in_package: bool = False) -> bool:
 
 
 def is_mixed(value: bytes) -> bool:
-    """Whether a value is no plain word: seven characters or more, letters and something else."""
-    others = value.rstrip(b".:!?").translate(None, string.ascii_letters.encode())
+    """Whether a value is no name: seven characters or more, letters and digits or signs."""
+    others = value.rstrip(b".:!?").translate(None, _OF_NAMES)
     return (
         len(value) >= _SHORTEST_PASSWORD and bool(others) and value.isascii() and b" " not in value
     )

@@ -182,6 +182,9 @@ def _compression(head: bytes) -> str | None:
         b"BZh": "bzip2",
         b"\xfd7zXZ\0": "xz",
         b"\x28\xb5\x2f\xfd": "zstd",
+        # Objects of git, and what joblib writes.
+        b"\x78\x01": "zlib",
+        b"\x78\x9c": "zlib",
     }
     return next((name for magic, name in magics.items() if head.startswith(magic)), None)
 
@@ -194,6 +197,8 @@ def _decompressed(file: IO[bytes], compression: str) -> IO[bytes]:
             return cast("IO[bytes]", bz2.BZ2File(file))
         case "xz":
             return cast("IO[bytes]", _Xz(file))
+        case "zlib":
+            return cast("IO[bytes]", _Zlib(file))
         case _:
             reader = zstandard.ZstdDecompressor(max_window_size=_MOST_MEMORY)
             return cast("IO[bytes]", reader.stream_reader(file, read_across_frames=True))
@@ -213,6 +218,23 @@ class _Xz:
             if self._decompressor.needs_input and not more:
                 raise EOFError
             if data := self._decompressor.decompress(more, size):
+                return data
+        return b""
+
+
+class _Zlib:
+    """A stream of zlib, unpacked piece by piece."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._decompressor = zlib.decompressobj()
+
+    def read(self, size: int) -> bytes:
+        """Read some bytes; none at the end."""
+        while not self._decompressor.eof:
+            packed = self._decompressor.unconsumed_tail or self._file.read(_CHUNK)
+            data = self._decompressor.decompress(packed, size)
+            if data or not packed:
                 return data
         return b""
 
