@@ -217,6 +217,12 @@ def test_weak_password_is_one_where_it_is_set() -> None:
     assert details("import this\npassword = winter\n") == []
 
 
+def test_words_without_end_are_a_finding() -> None:
+    (detail,) = details("pwd " * 200_001)
+    assert detail.startswith("more than 200000 words")
+    assert details("pwd " * 1000) == []
+
+
 def test_key_stores_for_trust_alone_are_none() -> None:
     certificate = (
         b"\0\0\0\x02\0\x04mine" + bytes(8) + b"\0\x05X.509" + struct.pack(">I", 5) + b"12345"

@@ -50,7 +50,7 @@ _OF_NAMES = string.ascii_letters.encode() + b"_-. "
 _SHORTEST_GENERATED = 12
 _SHORTEST_PLAIN = 16
 """Of a generated value without both cases: shorter ones are names of things."""
-_LONGEST = 4096
+_LONGEST = 512
 _DOTTED = re.compile(rb"[A-Za-z_]\w*(?:(?:\.|::|->)\w+)+")
 """A name in a program."""
 _UUID = re.compile(rb"(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
