@@ -12,7 +12,6 @@ import io
 import json
 import sqlite3
 import string
-import tarfile
 import tempfile
 import urllib.parse
 import zipfile
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from archives import Member, archive
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import PrivateFormat, pkcs12
@@ -176,8 +176,8 @@ TEXTS: dict[str, tuple[str, str, Callable[[Maker], str]]] = {
     "AWS secret in JSON": ("AWS", '{"SecretAccessKey": "SECRET"}', AWS_SECRET),
     "AWS secret in Python": ("AWS", 'client("s3", aws_secret_access_key="SECRET")', AWS_SECRET),
     "Google's user": ("token", '{"refresh_token": "1//0SECRET", "type": "user"}', ANY),
-    "pip.conf": ("address", "[global]\nindex-url = https://ci:SECRET@pypi/simple", ANY),
-    "uv.toml": ("address", '[[index]]\nurl = "https://ci:SECRET@pypi/simple"', ANY),
+    "pip.conf": ("address", "[global]\nindex-url = https://ci:SECRET@index.test/simple", ANY),
+    "uv.toml": ("address", '[[index]]\nurl = "https://ci:SECRET@index.test/simple"', ANY),
     "pypirc": ("password", "[corp]\nrepository = https://x\nusername = ci\npassword = SECRET", ANY),
     "netrc": ("netrc", "machine git.corp.internal login bot password SECRET", ANY),
     "netrc in lines": ("netrc", "machine git\n  login bot\n  password SECRET", ANY),
@@ -333,21 +333,15 @@ def _containers(make: Maker) -> Iterator[Sample]:
 def packed_zip(files: dict[str, bytes]) -> bytes:
     """A zip archive."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as zipped:
         for name, content in files.items():
-            archive.writestr(name, content)
+            zipped.writestr(name, content)
     return buffer.getvalue()
 
 
 def packed_tar(files: dict[str, bytes]) -> bytes:
     """A tar archive."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
+    return archive(*(Member(name, content) for name, content in files.items()))
 
 
 def _sqlite(value: str) -> bytes:

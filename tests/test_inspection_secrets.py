@@ -333,7 +333,7 @@ def test_locked_member_is_passed_over() -> None:
         "RUN |1 TOKEN=SECRET /bin/sh -c make # buildkit",
         "ARG INDEX_PASSWORD=SECRET",
         "ENV DB_PASSWORD=SECRET",
-        "RUN /bin/sh -c pip install --index-url https://ci:SECRET@pypi/simple x",
+        "RUN /bin/sh -c pip install --index-url https://ci:SECRET@index.test/simple x",
         "RUN /bin/sh -c curl -u bot:SECRET https://git/x",
         "RUN /bin/sh -c echo 'machine git login bot password SECRET' > /root/.netrc",
         "/bin/sh -c #(nop)  ENV API_KEY=SECRET",

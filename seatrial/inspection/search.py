@@ -172,13 +172,14 @@ def _secrets(image: InspectedImage) -> Iterator[Finding]:
     for name, value in (config.get("Labels") or {}).items():
         for why in secrets.found_in_variable(name, value):
             yield Finding(f"the label {name}", "", why)
-    for part in ("Entrypoint", "Cmd"):
-        for why in secrets.found_in_command(shlex.join(config.get(part) or ())):
+    commands = {
+        "Entrypoint": config.get("Entrypoint"),
+        "Cmd": config.get("Cmd"),
+        "Healthcheck": (config.get("Healthcheck") or {}).get("Test"),
+    }
+    for part, words in commands.items():
+        for why in secrets.found_in_command(shlex.join(words or ())):
             yield Finding(part, "", why)
-    for why in secrets.found_in_command(
-        shlex.join((config.get("Healthcheck") or {}).get("Test") or ())
-    ):
-        yield Finding("Healthcheck", "", why)
     for number, step in enumerate(image.stored.history, start=1):
         for why in secrets.found_in_command(step):
             of = f"step {number} of {len(image.stored.history)}"

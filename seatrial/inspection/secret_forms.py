@@ -18,8 +18,6 @@ from seatrial.inspection import stand_ins
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Check = "Callable[[re.Match[bytes]], bool]"
-
 _START = rb"(?:(?<![A-Za-z0-9_])|(?<=\\[nrt]))"
 """No letter before: but for the one of an escaped line break."""
 _END = rb"(?![A-Za-z0-9])"
@@ -84,6 +82,11 @@ def _simple(name: str, begins: str, pattern: bytes) -> Form:
     return _form(name, begins, rb"(?P<secret>" + pattern + rb")")
 
 
+def _setting(name: bytes, sign: bytes, value: bytes) -> bytes:
+    """The pattern of a named value, with quotes around either or without."""
+    return name + _QUOTE + rb"?" + _GAP + sign + _GAP + _QUOTE + rb"?" + value
+
+
 def _is_web_token(match: re.Match[bytes]) -> bool:
     """Whether a token's head says how it is signed, and its claims are no manual's."""
     head, claims = (_decoded(part) for part in match["secret"].split(b".")[:2])
@@ -104,14 +107,9 @@ def _decoded(text: bytes) -> bytes:
     """Decode base64 of either alphabet; empty where it is none."""
     whole = text.rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
     try:
-        return base64.b64decode(whole[: len(whole) // 4 * 4] + _rest(whole), validate=True)
+        return base64.b64decode(whole + b"=" * (-len(whole) % 4), validate=True)
     except binascii.Error:
         return b""
-
-
-def _rest(text: bytes) -> bytes:
-    rest = text[len(text) // 4 * 4 :]
-    return rest + b"=" * (-len(rest) % 4)
 
 
 def _is_key(match: re.Match[bytes]) -> bool:  # noqa: ARG001 - a key has no stand-ins
@@ -126,18 +124,16 @@ def _generated(match: re.Match[bytes]) -> bool:
     return stand_ins.looks_generated(match["secret"])
 
 
-_PRIVATE_KEY = _form(
-    "a private key",
-    "-----begin~",
-    rb"(?P<secret>-----BEGIN (?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?-----"
-    rb"(?:\s|\\+[nr]|[\"'+(),|]|[A-Za-z-]{1,40}: [^\n\\]{0,200}(?:\n|\\+n)){1,40}"
-    rb"[A-Za-z0-9+/=]{40})",
-    _is_key,
-    start=b"",
-)
-
 FORMS = (
-    _PRIVATE_KEY,
+    _form(
+        "a private key",
+        "-----begin~",
+        rb"(?P<secret>-----BEGIN (?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?-----"
+        rb"(?:\s|\\+[nr]|[\"'+(),|]|[A-Za-z-]{1,40}: [^\n\\]{0,200}(?:\n|\\+n)){1,40}"
+        rb"[A-Za-z0-9+/=]{40})",
+        _is_key,
+        start=b"",
+    ),
     _form(
         "a private key in base64",
         "ls0tls1crudjti",
@@ -156,14 +152,11 @@ FORMS = (
     _form(
         "an AWS secret key",
         "secret_access_key secretaccesskey secret-access-key",
-        rb"(?i:secret[_-]?access[_-]?key)"
-        + _QUOTE
-        + rb"?"
-        + _GAP
-        + rb"(?:[:=>]|=>)"
-        + _GAP
-        + _QUOTE
-        + rb"?(?P<secret>[A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])",
+        _setting(
+            rb"(?i:secret[_-]?access[_-]?key)",
+            rb"(?:[:=>]|=>)",
+            rb"(?P<secret>[A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])",
+        ),
         start=b"",
     ),
     _simple(
@@ -236,26 +229,20 @@ FORMS = (
     _form(
         "an Azure account's key",
         "accountkey",
-        rb"AccountKey"
-        + _QUOTE
-        + rb"?"
-        + _GAP
-        + rb"(?:[:=]|\\u003[dD])"
-        + _GAP
-        + _QUOTE
-        + rb"?(?P<secret>(?:[A-Za-z0-9+/]|%2[BbFf]){86})",
+        _setting(
+            rb"AccountKey",
+            rb"(?:[:=]|\\u003[dD])",
+            rb"(?P<secret>(?:[A-Za-z0-9+/]|%2[BbFf]){86})",
+        ),
     ),
     _form(
         "an Azure shared access key",
         "sharedaccesskey",
-        rb"SharedAccessKey"
-        + _QUOTE
-        + rb"?"
-        + _GAP
-        + rb"(?:[:=]|\\u003[dD])"
-        + _GAP
-        + _QUOTE
-        + rb"?(?P<secret>(?:[A-Za-z0-9+/]|%2[BbFf]){43})",
+        _setting(
+            rb"SharedAccessKey",
+            rb"(?:[:=]|\\u003[dD])",
+            rb"(?P<secret>(?:[A-Za-z0-9+/]|%2[BbFf]){43})",
+        ),
     ),
     _form(
         "an Azure shared access signature",
@@ -272,28 +259,22 @@ FORMS = (
     _form(
         "an Authorization header with credentials",
         "authorization",
-        rb"(?i:authorization)"
-        + _QUOTE
-        + rb"?"
-        + _GAP
-        + rb"[:=,]"
-        + _GAP
-        + _QUOTE
-        + rb"?(?i:basic)\s+(?P<secret>[A-Za-z0-9+/]{8,400}={0,2})",
+        _setting(
+            rb"(?i:authorization)",
+            rb"[:=,]",
+            rb"(?i:basic)\s+(?P<secret>[A-Za-z0-9+/]{8,400}={0,2})",
+        ),
         _is_basic,
         in_binary=False,
     ),
     _form(
         "an Authorization header with a token",
         "authorization",
-        rb"(?i:authorization)"
-        + _QUOTE
-        + rb"?"
-        + _GAP
-        + rb"[:=,]"
-        + _GAP
-        + _QUOTE
-        + rb"?(?i:bearer|token)\s+(?P<secret>[A-Za-z0-9+/._~=-]{16,400})",
+        _setting(
+            rb"(?i:authorization)",
+            rb"[:=,]",
+            rb"(?i:bearer|token)\s+(?P<secret>[A-Za-z0-9+/._~=-]{16,400})",
+        ),
         _generated,
         in_binary=False,
     ),

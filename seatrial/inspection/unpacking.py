@@ -11,6 +11,7 @@ import bz2
 import gzip
 import io
 import lzma
+import shutil
 import struct
 import tarfile
 import tempfile
@@ -123,17 +124,12 @@ def files_in(archive: IO[bytes], budget: Budget, depth: int = 1) -> Iterator[tup
                 yield name, buffered
                 continue
             with spooled() as copy:
-                _copy(buffered, copy)
+                shutil.copyfileobj(buffered, copy, _CHUNK)
+                copy.seek(0)
                 for inner, file in files_in(copy, budget, depth + 1):
                     yield f"{name}!{inner}" if name else inner, file
     except _BROKEN:
         return
-
-
-def _copy(source: IO[bytes], target: IO[bytes]) -> None:
-    while chunk := source.read(_CHUNK):
-        target.write(chunk)
-    target.seek(0)
 
 
 class _Counted(io.RawIOBase):
