@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
+from seatrial.engine.machine_speed import MACHINE_SPEED
+
 if TYPE_CHECKING:
     from seatrial.stack.running import RunningServer
 
@@ -45,7 +47,7 @@ def wait_ended(server: RunningServer, cause: str, limit: float) -> int:
     except requests.RequestException:  # the engine's client raises it at the time limit
         code = None
     if code is None:
-        pytest.fail(f"the container still runs after {longest} s: {cause}")
+        pytest.fail(f"the container still runs after {longest} s{MACHINE_SPEED.remark}: {cause}")
     return code
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from seatrial.engine.machine_speed import MACHINE_SPEED
 from seatrial.engine.waiting import until
 
 if TYPE_CHECKING:
@@ -27,6 +28,5 @@ def wait_healthy(container: Container) -> None:
     def healthy() -> bool:
         return bool(container.attrs["State"]["Health"]["Status"] == "healthy")
 
-    until(
-        healthy, container=container, what="become healthy", limit=2 * (interval + timeout), every=1
-    )
+    limit = 2 * (interval + timeout) * MACHINE_SPEED.factor
+    until(healthy, container=container, what="become healthy", limit=limit, every=1)

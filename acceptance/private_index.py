@@ -108,7 +108,7 @@ def start_index(trial: TrialSession) -> Iterator[PrivateIndex]:
             lambda: _asks_for_a_password(host),
             container=container,
             what=f"the private index at {host}",
-            limit=LIMIT,
+            limit=LIMIT * image.scale,
         )
         yield index
 

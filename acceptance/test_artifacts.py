@@ -309,7 +309,8 @@ ESCAPES = [
 def _raw(server: Server, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
     """Send a request as it stands: ordinary clients tidy up a path before they send it."""
     parts = urlsplit(server.url)
-    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=60)
+    limit = 60 * server.image.scale
+    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=limit)
     try:
         connection.request(method, path, body=body)
         answer = connection.getresponse()

@@ -201,7 +201,7 @@ class Builder:
             )
         with builder:
             running = builder.get_wrapped_container()
-            code = running.wait(timeout=BUILD_LIMIT)["StatusCode"]
+            code = running.wait(timeout=BUILD_LIMIT * self.image.scale)["StatusCode"]
             log = running.logs().decode(errors="replace")
         end = f"`mlflow {' '.join(command)}` ended with exit code {code}"
         assert code == 0, f"{end}: {stock.cause(log.splitlines())}\n{log}"

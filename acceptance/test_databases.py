@@ -101,7 +101,7 @@ def test_mysql(
         "the log shows the database password"
     )
 
-    server.container.stop(timeout=30)
+    server.container.stop(timeout=30 * server.image.scale)
     client = client_for(launch_main(name="mysql", database="mysql", stores=server.stores))
 
     run = client.get_run(run_id)

@@ -17,6 +17,7 @@ from seatrial.backends.minio import MinIO
 from seatrial.build import store
 from seatrial.engine import export
 from seatrial.engine.connection import PLATFORMS
+from seatrial.engine.machine_speed import MACHINE_SPEED
 from seatrial.inspection.layer import decompressed
 from seatrial.model import description, fetching, requirements
 from seatrial.model import image as model_image
@@ -328,7 +329,7 @@ def test_guide_leads_from_training_to_an_answer(trial: TrialSession) -> None:
     guide = guides.read(path)
     try:
         for step in guide.steps:
-            done = guides.run(step.commands, limit=STEP_LIMIT)
+            done = guides.run(step.commands, limit=STEP_LIMIT * MACHINE_SPEED.factor)
             assert done.returncode == 0, (
                 f"{step.commands}{done.stdout[-3000:]}{done.stderr[-3000:]}"
             )
@@ -336,7 +337,7 @@ def test_guide_leads_from_training_to_an_answer(trial: TrialSession) -> None:
                 found = json.loads(done.stdout.splitlines()[-1])
                 assert _rounded(found) == json.loads(step.answer), f"{step.commands}: {found}"
     finally:
-        done = guides.run(guide.clean, limit=STEP_LIMIT)
+        done = guides.run(guide.clean, limit=STEP_LIMIT * MACHINE_SPEED.factor)
     assert done.returncode == 0, f"{guide.clean}{done.stderr}"
 
 

@@ -61,7 +61,7 @@ def test_ordinary_work_leaves_no_traceback(
     client.delete_run(run)
     client.delete_experiment(experiment)
     browse(server)
-    server.container.stop(timeout=30)
+    server.container.stop(timeout=30 * server.image.scale)
 
     found = tracebacks(server.container.logs().decode(errors="replace"))
     assert not found, f"{len(found)} tracebacks in the log, the first:\n{found[0]}"

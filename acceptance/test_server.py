@@ -174,7 +174,7 @@ class TestKeepsData:
         name, before = new_name(), launch_main()
         run_id = self._store(client_for(before), name)
 
-        before.container.stop(timeout=30)
+        before.container.stop(timeout=30 * before.image.scale)
         after = come_back(before, launch_main)
 
         self._check(client_for(after), name, run_id)

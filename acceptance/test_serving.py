@@ -65,7 +65,8 @@ def test_models_serve(workspace: Workspace, image: ImageUnderTest, tmp_path: Pat
     """MLflow's own server predicts inside the image, and ends when it is told to."""
     model = put_doubling(workspace, tmp_path)
     start = [*image.configuration.entrypoint, *image.mlflow_command]
-    work = workspace.python(Path(served_inside.__file__).read_text(encoding="utf-8"), model, *start)
+    script = Path(served_inside.__file__).read_text(encoding="utf-8")
+    work = workspace.python(script, str(image.scale), model, *start)
     assert work.code == 0, f"a model can't be served: {work}"
     printed = json.loads(work.printed.splitlines()[-1])
     answers, log = printed["answers"], f"; its log:\n{printed['output'][-3000:]}"
@@ -243,7 +244,7 @@ def _assert_refused(server: ModelServer, fault: str, body: str | bytes, content_
 
 def _settled_log(server: ModelServer) -> str:
     """Read the log a moment later: servers may collect lines, and engines do."""
-    time.sleep(LOGGED_WITHIN)
+    time.sleep(LOGGED_WITHIN * server.image.scale)
     return server.logs(5000)
 
 
@@ -341,11 +342,12 @@ def test_kept_connection_is_no_slower_than_a_new_one(
 ) -> None:
     """TCP may hold small answers back for 40 ms on a kept connection, but not on a new one."""
     url, payload = f"{sample_server.url}/invocations", sample.payload
+    limit = 30 * sample_server.image.scale
     headers = {"Content-Type": payload.content_type}
 
     def seconds(post: Callable[..., requests.Response]) -> float:
         begun = time.perf_counter()
-        post(url, data=payload.body, headers=headers, timeout=30).raise_for_status()
+        post(url, data=payload.body, headers=headers, timeout=limit).raise_for_status()
         return time.perf_counter() - begun
 
     with requests.Session() as session:

@@ -196,7 +196,7 @@ def test_idle_clients_hold_nothing_up(
             f"{server.url}/invocations",
             payload.body,
             headers={"Content-Type": payload.content_type},
-            timeout=60,
+            timeout=60 * image.scale,
         )
         assert_answered(answer, payload.predictions, image)
         stop(server)

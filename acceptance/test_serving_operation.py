@@ -71,7 +71,7 @@ def test_metrics_count_requests(sample_server: ModelServer, sample: Sample) -> N
     for _ in range(rounds):
         for answer in at_once(sample_server, sample.payload):
             answer.raise_for_status()
-    time.sleep(COUNTED_WITHIN)
+    time.sleep(COUNTED_WITHIN * sample_server.image.scale)
     # Whichever process answers /metrics, the numbers are the whole server's.
     with ThreadPoolExecutor(AT_ONCE) as pool:
         seen = list(pool.map(lambda _: _counted(sample_server), range(4 * AT_ONCE)))
@@ -91,7 +91,7 @@ def test_metrics_tell_failures_apart(sample_server: ModelServer) -> None:
     before, times = _counted(sample_server, "4"), 3
     for _ in range(times):
         assert sample_server.ask("{").status_code == HTTPStatus.BAD_REQUEST
-    time.sleep(COUNTED_WITHIN)
+    time.sleep(COUNTED_WITHIN * sample_server.image.scale)
     after = _counted(sample_server, "4")
     grown = [name for name, value in after.items() if value - before.get(name, 0) == times]
     assert grown, f"nothing with a label of 4xx has risen by {times}"
@@ -101,7 +101,7 @@ def test_metrics_tell_failures_apart(sample_server: ModelServer) -> None:
 def test_metrics_measure_seconds(scriptable_server: ModelServer, image: ImageUnderTest) -> None:
     before, pause = _counted(scriptable_server), 0.5 * image.scale
     scriptable_server.ask(with_parameters(pause=pause)).raise_for_status()
-    time.sleep(COUNTED_WITHIN)
+    time.sleep(COUNTED_WITHIN * image.scale)
     grown = {
         name: value - before.get(name, 0)
         for name, value in _counted(scriptable_server).items()

@@ -1,6 +1,7 @@
 """Serve a model by `mlflow models serve`, ask it, stop it, and print the answers as JSON.
 
-The arguments are the path of the model and the command that starts the program.
+The arguments are the factor of the time limits, the path of the model, and the command that starts
+the program.
 """
 
 import json
@@ -16,6 +17,7 @@ import urllib.request
 TIME_LIMIT = 90
 """Seconds until the first answer; the trial ends the container when its own limit is over."""
 STOP_LIMIT = 20
+"""Seconds after SIGTERM."""
 
 
 def free_port() -> int:
@@ -39,7 +41,7 @@ def ask(
         return 0, str(error)
 
 
-def main(model: str, start: "list[str]") -> None:
+def main(scale: int, model: str, start: "list[str]") -> None:
     """Print the answers, the exit code and the output of the server."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -48,7 +50,7 @@ def main(model: str, start: "list[str]") -> None:
         server = subprocess.Popen(
             [*start, "models", "serve", *options], stdout=output, stderr=subprocess.STDOUT
         )
-        deadline = time.monotonic() + TIME_LIMIT
+        deadline = time.monotonic() + TIME_LIMIT * scale
         while (ping := ask(f"{url}/ping"))[0] != 200 and server.poll() is None:
             if time.monotonic() > deadline:
                 break
@@ -66,7 +68,7 @@ def main(model: str, start: "list[str]") -> None:
         if ended is None:
             server.send_signal(signal.SIGTERM)
             try:
-                ended = server.wait(STOP_LIMIT)
+                ended = server.wait(STOP_LIMIT * scale)
             except subprocess.TimeoutExpired:
                 server.kill()
         output.seek(0)
@@ -74,4 +76,4 @@ def main(model: str, start: "list[str]") -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])

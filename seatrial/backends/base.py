@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.waiting_utils import WaitStrategy
 
+from seatrial.engine.machine_speed import MACHINE_SPEED
 from seatrial.engine.ports import LOOPBACK, published_port
 from seatrial.engine.waiting import until
 
@@ -24,7 +25,7 @@ DATA_PATH = f"{VOLUME_PATH}/data"
 PASSWORD_PATH = "/run/seatrial/password"  # noqa: S105
 """Where a service finds its password: its variables are shown by `docker inspect`."""
 START_LIMIT = 90
-"""Seconds; services are always native, so nothing scales it."""
+"""Seconds on an idle machine; services are always native."""
 USER = "seatrial"
 """The account that services are started with, unless they insist on another."""
 
@@ -175,7 +176,7 @@ class Answering(WaitStrategy):
             lambda: self._answers(published_port(found, self._port)),
             container=found,
             what=self._what,
-            limit=START_LIMIT,
+            limit=START_LIMIT * MACHINE_SPEED.factor,
         )
 
 

@@ -19,6 +19,7 @@ from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 from seatrial import process
+from seatrial.engine.machine_speed import MACHINE_SPEED
 from seatrial.errors import UserError
 from seatrial.project import command
 
@@ -92,7 +93,8 @@ def connect() -> DockerClient:
         # busy engine may take that long.
         with closing(docker.from_env(timeout=_PROBE_SECONDS, use_ssh_client=True)) as probe:
             probe.ping()
-        return docker.from_env(timeout=_REQUEST_SECONDS, use_ssh_client=True)
+        limit = _REQUEST_SECONDS * MACHINE_SPEED.factor
+        return docker.from_env(timeout=limit, use_ssh_client=True)
     except (DockerException, RequestException, OSError) as error:
         raise UserError(_unreachable(target)) from error
 

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 import requests
 from docker.errors import NotFound
-from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+from tenacity import RetryError, Retrying, retry_if_result, wait_fixed
+from tenacity.stop import stop_base
+
+from seatrial.engine.machine_speed import MACHINE_SPEED, MachineSpeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from docker.models.containers import Container
+    from tenacity import RetryCallState
 
 LOG_LINES = 25
 
@@ -35,6 +39,28 @@ class ContainerError(Exception):
         """The same failure for whoever meets it later: of the log only the last line."""
         said = f"; it said last: {self.logs.splitlines()[-1].strip()}" if self.logs else ""
         return ContainerError(f"{self.message}{said}", "")
+
+
+class Deadline(stop_base):
+    """Stops retrying after `limit` seconds, or later where the machine has got slower meanwhile."""
+
+    def __init__(self, limit: float, speed: MachineSpeed = MACHINE_SPEED) -> None:
+        """Begin to count.
+
+        Args:
+            limit: seconds, on the machine as it was measured last.
+            speed: measured anew when the limit is over.
+        """
+        self._limit, self._speed, self._factor = limit, speed, speed.factor
+        self.allowed = limit
+        """Seconds that are granted so far."""
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        """Whether the time is over."""
+        passed = retry_state.seconds_since_start or 0.0
+        if passed >= self.allowed:
+            self.allowed = self._limit * self._speed.refresh(fresh=0) / self._factor
+        return passed >= self.allowed
 
 
 def last_lines(container: Container, lines: int = LOG_LINES) -> str:
@@ -60,7 +86,7 @@ def until(
         check: asked every `every` seconds.
         container: the one that is waited for; its end ends the wait.
         what: what is waited for, as in "answer on /health".
-        limit: the longest wait, in seconds.
+        limit: the longest wait, in seconds; longer where the machine gets slower meanwhile.
         every: the pause between two questions, in seconds.
 
     Raises:
@@ -85,13 +111,14 @@ def until(
             )
         return check()
 
+    deadline = Deadline(limit)
     try:
         Retrying(
             retry=retry_if_result(lambda answer: not answer),
-            stop=stop_after_delay(limit),
+            stop=deadline,
             wait=wait_fixed(every),
         )(done)
     except RetryError:
-        raise ContainerError(
-            f"{container.name} did not {what} within {limit:.0f} s", last_lines(container)
-        ) from None
+        passed = f"within {deadline.allowed:.0f} s{MACHINE_SPEED.remark}"
+        message = f"{container.name} did not {what} {passed}"
+        raise ContainerError(message, last_lines(container)) from None

@@ -10,6 +10,7 @@ from docker.errors import APIError, ImageNotFound, NotFound
 
 from seatrial.contract import Contract, load
 from seatrial.engine.connection import native_platform
+from seatrial.engine.machine_speed import MACHINE_SPEED
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
@@ -116,8 +117,8 @@ class ImageUnderTest:
 
     @property
     def scale(self) -> int:
-        """What every time limit is multiplied with."""
-        return 1 if self.native else EMULATION_SCALE
+        """What every time limit is multiplied with, by emulation and by the machine's slowness."""
+        return MACHINE_SPEED.factor * (1 if self.native else EMULATION_SCALE)
 
     @property
     def environment(self) -> dict[str, str]:

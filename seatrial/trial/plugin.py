@@ -208,9 +208,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Forget the servers of the test before: a new test has touched none yet."""
-    if run := item.config.stash.get(RUN_KEY, None):
-        run.servers.touched.clear()
+    """Forget the servers of the test before, and see how fast the machine is now."""
+    run = item.config.stash.get(RUN_KEY, None)
+    if run is None:
+        return
+    run.servers.touched.clear()
+    if _needs_images(item):
+        from seatrial.engine.machine_speed import MACHINE_SPEED
+
+        # Not in the middle of a test: its limits and those of its servers belong together.
+        MACHINE_SPEED.refresh()
 
 
 @pytest.hookimpl(wrapper=True)

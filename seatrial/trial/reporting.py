@@ -10,6 +10,7 @@ import pytest
 import requests
 from docker.errors import NotFound
 
+from seatrial.engine.machine_speed import MACHINE_SPEED
 from seatrial.engine.waiting import ContainerError
 from seatrial.errors import UserError
 from seatrial.trial.parametrize import PROMISE_PROPERTY
@@ -43,6 +44,9 @@ def explain(
             run.failed_start = item.session.shouldstop = str(error).splitlines()[0]
     if case is None:
         return
+    MACHINE_SPEED.refresh()
+    if MACHINE_SPEED.remark:
+        report.sections.append(("machine", MACHINE_SPEED.remark.strip(" ()")))
     trial = run.trial
     promises = "\n".join(str(promise) for promise in case.promises)
     source = case.source
@@ -107,6 +111,8 @@ def summarise(
                 terminal.write_line(f"    {versions}")
             if trial.options.overlay:
                 terminal.write_line(f"    with the files of {trial.options.overlay} over its own")
+        if MACHINE_SPEED.remark:
+            terminal.write_line(MACHINE_SPEED.remark.strip(" ()"))
         if trial.swept:
             terminal.write_line(f"removed what a killed run had left: {', '.join(trial.swept)}")
     for label, promises in broken.items():

@@ -19,6 +19,7 @@ import requests
 from docker.errors import APIError
 
 from seatrial.engine.connection import connect, endpoint, native_platform, require_platform
+from seatrial.engine.machine_speed import MACHINE_SPEED
 from seatrial.errors import UserError
 from seatrial.model import stock
 from seatrial.stack.image_under_test import NOT_BUILT, ImageConfiguration
@@ -116,6 +117,7 @@ class TrialSession:
         Raises:
             UserError: none answers.
         """
+        MACHINE_SPEED.refresh()
         client = connect()
         ryuk.configure(client)
         return client
