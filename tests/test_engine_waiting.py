@@ -31,7 +31,7 @@ class Container:
             raise NotFound("no such container")
         self.attrs = {"State": {"ExitCode": 0, "OOMKilled": False, "Error": "", **state}}
 
-    def logs(self, tail: int) -> bytes:
+    def logs(self, tail: int, since: float | None) -> bytes:  # noqa: ARG002
         """The last `tail` lines."""
         return b"\n".join([b"first", b"last words \xff"][-tail:]) + b"\n"
 

@@ -63,9 +63,15 @@ class Deadline(stop_base):
         return passed >= self.allowed
 
 
-def last_lines(container: Container, lines: int = LOG_LINES) -> str:
-    """The last log lines of `container`, standard output and error in one."""
-    text: bytes = container.logs(tail=lines)
+def last_lines(container: Container, lines: int = LOG_LINES, *, since: float | None = None) -> str:
+    """The last log lines of `container`, standard output and error in one.
+
+    Args:
+        container: running or not.
+        lines: how many at most.
+        since: seconds of the epoch; earlier lines are left out.
+    """
+    text: bytes = container.logs(tail=lines, since=since)
     return text.decode(errors="replace").rstrip()
 
 

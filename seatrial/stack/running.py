@@ -98,9 +98,9 @@ class RunningServer:
         """GET `path` of the server."""
         return requests.get(f"{self.url}{path}", timeout=30 * self.image.scale, **options)
 
-    def logs(self, lines: int = 80) -> str:
-        """The container's last log lines."""
-        return last_lines(self.container, lines)
+    def logs(self, lines: int = 80, *, since: float | None = None) -> str:
+        """The container's last log lines, of those since a time (in seconds of the epoch)."""
+        return last_lines(self.container, lines, since=since)
 
     def remove(self) -> None:
         """Remove the container; its stores stay."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import time
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,6 +214,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if run is None:
         return
     run.servers.touched.clear()
+    run.test_began = time.time()
     if _needs_images(item):
         from seatrial.engine.machine_speed import MACHINE_SPEED
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from seatrial.trial.run import Run
     from seatrial.trial.session import TrialSession
 
+NOT_LOGGED = "(it logged nothing meanwhile)"
 INSTALLED_PROPERTY = "seatrial.installed"
 
 
@@ -54,7 +55,7 @@ def explain(
     image = f"{source.reference} ({source.platform}) {trial.image_id(source)}"
     report.sections.append(("image", image))
     try:
-        report.sections += [_about(server) for server in run.servers.touched]
+        report.sections += [_about(server, run.test_began) for server in run.servers.touched]
     except requests.ConnectionError:
         item.session.shouldstop = "the container engine does not answer any more"
     # xdist adds the test's group to its name; pytest does not know it by that.
@@ -63,7 +64,7 @@ def explain(
     report.sections.append(("run this test again", shlex.join(words)))
 
 
-def _about(server: RunningServer) -> tuple[str, str]:
+def _about(server: RunningServer, since: float) -> tuple[str, str]:
     container = server.container
     try:
         container.reload()
@@ -72,9 +73,9 @@ def _about(server: RunningServer) -> tuple[str, str]:
     state = container.attrs["State"]
     text = (
         f"{container.status}, exit code {state['ExitCode']}, out of memory: {state['OOMKilled']}\n"
-        f"{server.logs()}"
+        f"{server.logs(since=since) or NOT_LOGGED}"
     )
-    return f"container {container.name}: state and last log lines", text
+    return f"container {container.name}: state, and what it logged during this test", text
 
 
 def summarise(

@@ -22,3 +22,5 @@ class Run:
         self.serving = ServingPool(self.trial, self.servers)
         self.failed_start = ""
         """What every test needs and did not start: the run is not to go on without it."""
+        self.test_began = 0.0
+        """When the test that runs now began, in seconds of the epoch."""

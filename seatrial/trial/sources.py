@@ -187,11 +187,13 @@ def plan(options: TrialOptions) -> list[ImageSource]:
     named = options.image or options.model_image or options.variants
     if not named and current().has_services:
         sources += [
-            ModelImage.of(OWN, f"built by the trial: {OWN}", platform, native, OWN_CONTRACT)
+            ModelImage.of(
+                OWN, "images of models, built by `invoke model`", platform, native, OWN_CONTRACT
+            )
             for platform in platforms
         ]
         if STOCK_PLATFORM in platforms and native == STOCK_PLATFORM:
-            reference = f"built by the trial: {STOCK}"
+            reference = "images of models, built by `mlflow models build-docker`"
             sources.append(ModelImage.of(STOCK, reference, native, native, STOCK_CONTRACT))
     require_promised(sources, options)
     return sources
