@@ -86,6 +86,12 @@ OPTIONS = (
     ),
     Option("platform", "NAME", "`native`, `amd64`, `arm64` or `all`", default="native"),
     Option(
+        "endpoints",
+        "FILE",
+        "write to FILE, as JSON, which endpoints and fields of MLflow the tests used and which they"
+        " did not; the summary of a whole run names the endpoints",
+    ),
+    Option(
         "image",
         "REF",
         "an image that is not of the catalogue; it is pulled if the engine does not have it",
@@ -176,6 +182,8 @@ class TrialOptions:
 
     variants: tuple[str, ...] = ()
     platform: str = "native"
+    endpoints: Path | None = None
+    """A JSON file to write, about the endpoints that were used."""
     image: str | None = None
     contract: Path | None = None
     stack: Literal["full", "embedded"] = "full"
@@ -206,6 +214,7 @@ class TrialOptions:
         options = cls(
             variants=tuple(given["variant"]),
             platform=given["platform"],
+            endpoints=Path(given["endpoints"]).resolve() if given["endpoints"] else None,
             image=given["image"] or None,
             contract=Path(given["contract"]) if given["contract"] else None,
             stack=given["stack"],
@@ -230,6 +239,8 @@ class TrialOptions:
             )
         if bool(options.model_image) != bool(options.model_uri):
             raise UserError("--model-image and --model-uri go together: give both")
+        if options.endpoints and not options.endpoints.parent.is_dir():
+            raise UserError(f"--endpoints {given['endpoints']}: its folder does not exist")
         if options.overlay and not options.overlay.is_dir():
             raise UserError(f"--overlay {given['overlay']}: there is no such folder")
         if options.overlay and not any(path.is_file() for path in options.overlay.rglob("*")):
@@ -241,6 +252,7 @@ class TrialOptions:
         values = {
             "variant": list(self.variants),
             "platform": self.platform,
+            "endpoints": str(self.endpoints) if self.endpoints else None,
             "image": self.image,
             "contract": str(self.contract) if self.contract else None,
             "model_image": self.model_image,

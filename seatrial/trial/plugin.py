@@ -33,7 +33,7 @@ PACKAGED = "seatrial.acceptance"
 WORKER_PAYLOAD = "seatrial_run"
 NEEDED, SERVICES = "needed", "services"
 """The signs of a worker whose tests need images, and of one whose tests need services too."""
-LEFT_OUT, FAILED_START = "seatrial_left_out", "seatrial_failed_start"
+LEFT_OUT, FAILED_START, USES = "seatrial_left_out", "seatrial_failed_start", "seatrial_uses"
 """What a worker tells the controller."""
 RUN_KEY = pytest.StashKey["Run"]()
 LEFT_OUT_KEY = pytest.StashKey[list[str]]()
@@ -170,6 +170,7 @@ def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401
     node.config.stash[LEFT_OUT_KEY] += output.get(LEFT_OUT, [])
     if run := node.config.stash.get(RUN_KEY, None):
         run.failed_start = run.failed_start or output.get(FAILED_START, "")
+        run.uses.add(output.get(USES, {}))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -188,7 +189,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     failed_start = run.failed_start if run else ""
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output |= {LEFT_OUT: session.config.stash[LEFT_OUT_KEY], FAILED_START: failed_start}
+        uses = run.uses.as_json() if run else {}
+        left_out = session.config.stash[LEFT_OUT_KEY]
+        output |= {LEFT_OUT: left_out, FAILED_START: failed_start, USES: uses}
     elif failed_start:
         # With `--exitfirst`, pytest would call it a failed test.
         session.exitstatus = pytest.ExitCode.INTERRUPTED
@@ -247,6 +250,8 @@ def pytest_terminal_summary(
     shown = run.trial if run.trial.has_images or config.option.collectonly else None
     left_out: list[str] = config.stash[LEFT_OUT_KEY]
     reporting.summarise(terminalreporter, shown, left_out)
+    if run.trial.has_images and (run.trial.options.endpoints or _is_whole(config, run)):
+        reporting.summarise_endpoints(terminalreporter, run)
 
 
 def _begin(config: pytest.Config) -> None:
@@ -261,6 +266,12 @@ def _begin(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from None
 
 
+def _is_whole(config: pytest.Config, run: Run) -> bool:
+    """Whether all tests of an MLflow server were to run, rather than some that were picked."""
+    picked = config.option.keyword or config.option.markexpr or run.trial.options.promises
+    return not picked and "::" not in "".join(config.args) and bool(run.trial.tracking)
+
+
 def _run(config: pytest.Config) -> Run:
     """The run's parts in this process, put together at the first call.
 
@@ -268,9 +279,13 @@ def _run(config: pytest.Config) -> Run:
         UserError: an option is unknown, or two of them contradict each other.
     """
     if RUN_KEY not in config.stash:
+        from seatrial.trial.endpoint_uses import recording
         from seatrial.trial.run import Run
 
-        config.stash[RUN_KEY] = Run(pytest_options.read(config), _shared(config))
+        run = config.stash[RUN_KEY] = Run(pytest_options.read(config), _shared(config))
+        stack = ExitStack()
+        stack.enter_context(recording(run.uses))
+        config.add_cleanup(stack.close)
     return config.stash[RUN_KEY]
 
 

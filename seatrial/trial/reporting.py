@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections import defaultdict
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import pytest
 import requests
 from docker.errors import NotFound
 
+from seatrial import files
 from seatrial.engine.machine_speed import MACHINE_SPEED
 from seatrial.engine.waiting import ContainerError
 from seatrial.errors import UserError
@@ -76,6 +78,18 @@ def _about(server: RunningServer, since: float) -> tuple[str, str]:
         f"{server.logs(since=since) or NOT_LOGGED}"
     )
     return f"container {container.name}: state, and what it logged during this test", text
+
+
+def summarise_endpoints(terminal: pytest.TerminalReporter, run: Run) -> None:
+    """Name the endpoints of MLflow that no test has used, and write the file that was asked for."""
+    from seatrial.trial.endpoints import coverage
+
+    found = coverage(run.uses.as_json())
+    terminal.section(f"endpoints of MLflow {found.version} that the tests used", sep="-")
+    for line in found.summary():
+        terminal.write_line(line)
+    if file := run.trial.options.endpoints:
+        files.write_atomically(file, json.dumps(found.as_json(), indent=2) + "\n")
 
 
 def summarise(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from seatrial.trial.endpoint_uses import EndpointUses
 from seatrial.trial.model_serving import ServingPool
 from seatrial.trial.pool import ServerPool
 from seatrial.trial.session import TrialSession
@@ -20,6 +21,8 @@ class Run:
         self.trial = TrialSession(options, shared)
         self.servers = ServerPool(self.trial)
         self.serving = ServingPool(self.trial, self.servers)
+        self.uses = EndpointUses()
+        """What the tests of this process asked of servers."""
         self.failed_start = ""
         """What every test needs and did not start: the run is not to go on without it."""
         self.test_began = 0.0
