@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import mlflow
 import pytest
 from mlflow.entities import LoggedModelStatus
-from mlflow.exceptions import MlflowException
 
 from seatrial.trial.clients import pages_of
+
+from .comparisons import assert_equal
+from .refusals import refused
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,16 +36,28 @@ def test_trace_with_its_spans(client: MlflowClient, experiment: str, server: Ser
     trace_id = _trace(experiment, "größe?")
     trace = client.get_trace(trace_id)
     spans = {span.name: span for span in trace.data.spans}
-    assert set(spans) == {"answer", "look-up"}
-    assert spans["look-up"].parent_id == spans["answer"].span_id
-    assert spans["answer"].inputs == {"question": "größe?"}
-    assert spans["answer"].outputs == {"answer": "größe?!"}
-    assert spans["look-up"].attributes.get("documents") == 3
-    assert trace.info.state == "OK"
+    assert_equal(
+        "the set of spans that the client reads of the trace that it sent",
+        set(spans),
+        {"answer", "look-up"},
+    )
+    outer, inner = spans["answer"], spans["look-up"]
+    for field, read, sent in (
+        ("parent of the inner span", inner.parent_id, outer.span_id),
+        ("input of the outer span", outer.inputs, {"question": "größe?"}),
+        ("output of the outer span", outer.outputs, {"answer": "größe?!"}),
+        ("attribute 'documents' of the inner span", inner.attributes.get("documents"), 3),
+        ("state of the trace", trace.info.state, "OK"),
+    ):
+        assert_equal(f"the {field} that the client reads of the trace that it sent", read, sent)
     stored = server.rows(
         "SELECT span_id, parent_span_id, name FROM spans WHERE trace_id = ?", [trace_id]
     )
-    assert set(stored) == {(span.span_id, span.parent_id, span.name) for span in trace.data.spans}
+    assert_equal(
+        "the set of the trace's spans (id, parent, name) in the database, against the client's",
+        set(stored),
+        {(span.span_id, span.parent_id, span.name) for span in trace.data.spans},
+    )
 
 
 def test_traces_are_searched_tagged_and_deleted(
@@ -52,27 +66,57 @@ def test_traces_are_searched_tagged_and_deleted(
     ids = [_trace(experiment, f"question {number}") for number in range(5)]
     client.set_trace_tag(ids[2], "picked", "yes")
     picked = client.search_traces(locations=[experiment], filter_string="tag.picked = 'yes'")
-    assert [trace.info.trace_id for trace in picked] == [ids[2]]
+    assert_equal(
+        "the list of traces that a search for a tag finds, which the client set on one of five,",
+        [trace.info.trace_id for trace in picked],
+        [ids[2]],
+    )
 
     pages = pages_of(
         lambda token: client.search_traces(locations=[experiment], max_results=2, page_token=token)
     )
-    assert [len(page) for page in pages] == [2, 2, 1]
-    assert {trace.info.trace_id for page in pages for trace in page} == set(ids)
+    assert_equal(
+        "the list of the pages' sizes in a search for 5 traces, 2 to a page,",
+        [len(page) for page in pages],
+        [2, 2, 1],
+    )
+    assert_equal(
+        "the set of traces on all pages of a search for the 5 that the client sent",
+        {trace.info.trace_id for page in pages for trace in page},
+        set(ids),
+    )
     stored = server.rows(
         "SELECT request_id FROM trace_info WHERE experiment_id = ?", [int(experiment)]
     )
-    assert sorted(row[0] for row in stored) == sorted(ids)
-    assert server.rows(
+    assert_equal(
+        "the list in the database of the traces that the client sent",
+        sorted(row[0] for row in stored),
+        sorted(ids),
+    )
+    tags = server.rows(
         "SELECT value FROM trace_tags WHERE request_id = ? AND key = 'picked'", [ids[2]]
-    ) == [("yes",)]
+    )
+    assert_equal("the tag in the database that the client set on a trace", tags, [("yes",)])
 
-    assert client.delete_traces(experiment, trace_ids=ids[:4]) == 4
+    assert_equal(
+        "the count of deleted traces in the server's answer to a client that deletes 4",
+        client.delete_traces(experiment, trace_ids=ids[:4]),
+        4,
+    )
     left = client.search_traces(locations=[experiment])
-    assert [trace.info.trace_id for trace in left] == ids[4:]
-    assert server.rows(
+    assert_equal(
+        "the list of traces that a search finds, after the client deleted 4 of 5,",
+        [trace.info.trace_id for trace in left],
+        ids[4:],
+    )
+    stored = server.rows(
         "SELECT request_id FROM trace_info WHERE experiment_id = ?", [int(experiment)]
-    ) == [(ids[4],)]
+    )
+    assert_equal(
+        "the list of traces in the database, after the client deleted 4 of 5,",
+        stored,
+        [(ids[4],)],
+    )
 
 
 def test_logged_models(client: MlflowClient, experiment: str, server: Server) -> None:
@@ -95,21 +139,33 @@ def test_logged_models(client: MlflowClient, experiment: str, server: Server) ->
         filter_string="metrics.accuracy > 0.75",
         order_by=[{"field_name": "metrics.accuracy", "ascending": False}],
     )
-    assert [model.name for model in found] == ["candidate-0", "candidate-1"]
-    best = client.get_logged_model(models[0].model_id)
-    assert (best.status, best.params, best.source_run_id) == (
-        LoggedModelStatus.READY,
-        {"depth": "0"},
-        run_id,
+    assert_equal(
+        "the list of models that a search by accuracy finds, for 0.9, 0.8 and 0.7 above 0.75,",
+        [model.name for model in found],
+        ["candidate-0", "candidate-1"],
     )
-    assert best.tags.get("family") == "tree"
+    best = client.get_logged_model(models[0].model_id)
+    for field, read, logged in (
+        ("status", best.status, LoggedModelStatus.READY),
+        ("set of params", best.params, {"depth": "0"}),
+        ("source run", best.source_run_id, run_id),
+        ("tag 'family'", best.tags.get("family"), "tree"),
+    ):
+        assert_equal(f"the {field} that the client reads of the model it logged", read, logged)
     client.set_logged_model_tags(best.model_id, {"stage": "chosen"})
-    assert client.get_logged_model(best.model_id).tags.get("stage") == "chosen"
-    assert server.rows(
+    assert_equal(
+        "the tag 'stage' that the client reads of the logged model on which it set it",
+        client.get_logged_model(best.model_id).tags.get("stage"),
+        "chosen",
+    )
+    rows = server.rows(
         "SELECT m.name, p.param_value FROM logged_models m JOIN logged_model_params p"
         " ON p.model_id = m.model_id WHERE m.model_id = ?",
         [best.model_id],
-    ) == [(best.name, "0")]
+    )
+    assert_equal(
+        "the list of the logged model's name and param in the database", rows, [(best.name, "0")]
+    )
     client.delete_logged_model(models[2].model_id)
-    with pytest.raises(MlflowException, match="not found"):
+    with refused("a look at a logged model that the client deleted", match="not found"):
         client.get_logged_model(models[2].model_id)
