@@ -22,6 +22,22 @@ def assert_equal(what: str, found: object, expected: object) -> None:
     assert found == expected, f"{what} is {difference(found, expected)}"
 
 
+def assert_hidden(place: str, secret: str, text: str) -> None:
+    """Require a text without a secret, which a failure doesn't show either.
+
+    Args:
+        place: where the text was looked at.
+        secret: that must not stand in the text.
+        text: a log, or what a program prints.
+    """
+    __tracebackhide__ = True
+    lines = [line for line in text.splitlines() if secret in line]
+    first = _shown(lines[0].replace(secret, "***")) if lines else ""
+    # A bare comparison would have pytest print both sides of it.
+    hidden = secret not in text
+    assert hidden, f"{place} shows a password, in {len(lines)} lines, such as {first}"
+
+
 def difference(found: object, expected: object) -> str:
     """Put the difference between two values into words: both, or what differs in long ones."""
     parts: list[str] = []

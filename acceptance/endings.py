@@ -62,7 +62,11 @@ def assert_clear_end(server: RunningServer, cause: str, *named: str, limit: floa
     """
     code = wait_ended(server, cause, limit)
     log = server.logs(1000)
-    assert code not in (0, 143), f"exit code {code} hides the failure: {cause}"
+    assert code not in (0, 143), (
+        f"{cause}, and the container ended with exit code {code}, as if all were well"
+    )
     missing = [word for word in named if word not in log]
-    assert not missing, f"{cause}, and the log doesn't name {missing}"
-    assert "Traceback" not in log, f"{cause}, and the log has a traceback in the place of one line"
+    assert not missing, f"{cause}, and the container's log doesn't name {missing}"
+    assert "Traceback" not in log, (
+        f"{cause}, and the container's log has a traceback in the place of one line"
+    )

@@ -93,8 +93,8 @@ def model_service(server: RunningServer, model: str, serving: Serving) -> HttpSe
 def address_of(server: RunningServer) -> Address:
     """Read the address at which a server answers on this host."""
     parts = urlsplit(server.url)
-    assert parts.hostname
-    assert parts.port
+    assert parts.hostname, f"the trial is at fault: its server's URL {server.url!r} has no host"
+    assert parts.port, f"the trial is at fault: its server's URL {server.url!r} has no port"
     return Address(parts.hostname, parts.port)
 
 

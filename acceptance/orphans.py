@@ -37,4 +37,7 @@ def assert_reaped(container: Container, image: ImageUnderTest) -> None:
     outcome = run_in_container(container, image.contract.start.interpreter, "-c", _LEAVE, wait)
     assert outcome.code == 0, f"orphans can't be made: {outcome}"
     number = len(outcome.output.split())
-    assert not number, f"{number} of 5 ended orphans are still in the table"
+    assert not number, (
+        f"of 5 orphans that have ended in the container, {number} are still in its process table:"
+        " the container's first process does not reap them"
+    )

@@ -36,14 +36,16 @@ def assert_answered(
         case: what the request was about, for the message.
     """
     shown = f"{answer.status_code} {answer.text[:500]}"
-    assert answer.status_code == HTTPStatus.OK, f"{case}: {shown}"
+    assert answer.status_code == HTTPStatus.OK, (
+        f"{case}: predictions are due, and the model's server answers {shown}"
+    )
     try:
         found = answer.json()["predictions"]
     except (ValueError, KeyError, TypeError):
-        pytest.fail(f'{case}: no JSON with "predictions": {shown}')
+        pytest.fail(f'{case}: the model\'s server answers without JSON of "predictions": {shown}')
     tolerance = 0.0 if image.native else ACROSS_ARCHITECTURES
     different = difference(found, expected, tolerance)
-    assert not different, f"{case}: {different}"
+    assert not different, f"{case}: in the server's answer, {different}"
 
 
 def assert_predicts(server: ModelServer, payload: Payload, case: str = "the answer") -> None:

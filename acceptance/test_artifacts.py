@@ -13,10 +13,12 @@ from urllib.parse import urlsplit
 
 import mlflow
 import pytest
-from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from seatrial.backends.minio import MinIO
+
+from .comparisons import assert_equal
+from .refusals import refused
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,10 +43,14 @@ def _checksum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _assert_same(found: bytes, written: bytes) -> None:
+def _assert_same(place: str, found: bytes, written: bytes) -> None:
     """Compare size and checksum: pytest would spell out megabytes that differ."""
-    assert len(found) == len(written), f"{len(found)} of {len(written)} bytes are there"
-    assert _checksum(found) == _checksum(written), "as many bytes, but others"
+    assert len(found) == len(written), (
+        f"{place} has {len(found)} bytes; the client wrote {len(written)}"
+    )
+    assert _checksum(found) == _checksum(written), (
+        f"{place} has as many bytes as the client wrote, {len(written)}, but others"
+    )
 
 
 def _checksums_below(folder: Path) -> dict[str, str]:
@@ -89,6 +95,11 @@ def _stored(server: Server, run_id: str) -> dict[str, bytes]:
     }
 
 
+def _kind(server: Server) -> str:
+    """Name where the server's artifacts lie, for messages."""
+    return {"s3": "bucket", "file": "volume"}.get(server.settings.store, server.settings.store)
+
+
 class ArtifactStore:
     """Tests of both kinds of access to the store, which the classes below choose as `target`."""
 
@@ -106,12 +117,20 @@ class ArtifactStore:
         client.log_artifacts(run_id, str(tree), "tree")
         back = Path(client.download_artifacts(run_id, "tree", str(tmp_path)))
         expected = {name: _checksum(content) for name, content in TREE.items()}
-        assert _checksums_below(back) == expected
+        assert_equal(
+            "the folder (checksum by path) that the client downloads after it logged it",
+            _checksums_below(back),
+            expected,
+        )
         stored = {
             path.removeprefix("tree/"): _checksum(content)
             for path, content in _stored(target, run_id).items()
         }
-        assert stored == expected
+        assert_equal(
+            f"the folder (checksum by path) in the {_kind(target)} that the client logged",
+            stored,
+            expected,
+        )
 
     def test_listing(self, client: MlflowClient, run_id: str, tree: Path) -> None:
         client.log_artifacts(run_id, str(tree))
@@ -122,10 +141,19 @@ class ArtifactStore:
         }
         files = {name: (False, len(content)) for name, content in TREE.items() if "/" not in name}
         folders = {name.partition("/")[0]: (True, 0) for name in TREE if "/" in name}
-        assert top == files | folders
+        assert_equal(
+            "the listing (folder or not, and size, by path) that the client gets of what it logged",
+            top,
+            files | folders,
+        )
         below = client.list_artifacts(run_id, "größe/数値")
-        assert [entry.path for entry in below] == ["größe/数値/🚢 ship.txt"]
-        assert client.list_artifacts(run_id, "not/there") == []
+        assert_equal(
+            "the listing that the client gets of a folder of one file",
+            [entry.path for entry in below],
+            ["größe/数値/🚢 ship.txt"],
+        )
+        nothing = client.list_artifacts(run_id, "not/there")
+        assert nothing == [], f"the client's listing of a folder that isn't there holds {nothing}"
 
     def test_partial_download(
         self, client: MlflowClient, run_id: str, tree: Path, tmp_path: Path
@@ -134,18 +162,35 @@ class ArtifactStore:
         part = tmp_path / "part"
         part.mkdir()
         folder = Path(client.download_artifacts(run_id, "deep/er", str(part)))
-        assert set(_checksums_below(folder)) == {"and/deeper/still/leaf.json"}
-        assert len(_checksums_below(part)) == 1, "more than the folder came down"
+        assert_equal(
+            "the set of files in the folder that the client downloads",
+            set(_checksums_below(folder)),
+            {"and/deeper/still/leaf.json"},
+        )
+        came = sorted(_checksums_below(part))
+        assert len(came) == 1, f"the client asked for a folder of one file, and {came} came down"
         file = client.download_artifacts(run_id, "größe/数値/🚢 ship.txt", str(part))
-        assert Path(file).read_bytes() == TREE["größe/数値/🚢 ship.txt"]
-        with pytest.raises(MlflowException, match=r"not-there\.txt"):
+        assert_equal(
+            "the file that the client downloads alone",
+            Path(file).read_bytes(),
+            TREE["größe/数値/🚢 ship.txt"],
+        )
+        with refused("the download of a file that isn't there", match=r"not-there\.txt"):
             client.download_artifacts(run_id, "not-there.txt", str(part))
 
     def test_overwriting_replaces(self, client: MlflowClient, run_id: str, target: Server) -> None:
         client.log_text(run_id, "a first text, longer than the second", "note.txt")
         client.log_text(run_id, "second", "note.txt")
-        assert mlflow.artifacts.load_text(f"runs:/{run_id}/note.txt") == "second"
-        assert _stored(target, run_id) == {"note.txt": b"second"}
+        assert_equal(
+            "the text that the client reads of a file that it wrote twice",
+            mlflow.artifacts.load_text(f"runs:/{run_id}/note.txt"),
+            "second",
+        )
+        assert_equal(
+            f"the content of the run in the {_kind(target)}, after a file was written twice,",
+            _stored(target, run_id),
+            {"note.txt": b"second"},
+        )
 
     def test_deletion(self, client: MlflowClient, run_id: str, tree: Path, target: Server) -> None:
         client.log_artifacts(run_id, str(tree))
@@ -153,8 +198,13 @@ class ArtifactStore:
         repository.delete_artifacts("deep")
         repository.delete_artifacts("note.txt")
         left = {name for name in TREE if not name.startswith("deep/") and name != "note.txt"}
-        assert set(_stored(target, run_id)) == left
-        assert "deep" not in {entry.path for entry in client.list_artifacts(run_id)}
+        assert_equal(
+            f"the set of files in the {_kind(target)}, after a file and a folder were deleted,",
+            set(_stored(target, run_id)),
+            left,
+        )
+        listed = {entry.path for entry in client.list_artifacts(run_id)}
+        assert "deep" not in listed, f"the client deleted the folder 'deep', and lists {listed}"
 
     def test_large_file(
         self, client: MlflowClient, run_id: str, large_file: Path, target: Server
@@ -162,8 +212,9 @@ class ArtifactStore:
         large, folder = large_file.read_bytes(), large_file.parent / "back"
         client.log_artifact(run_id, str(large_file), "weights")
         back = Path(client.download_artifacts(run_id, f"weights/{LARGE}", str(folder)))
-        _assert_same(back.read_bytes(), large)
-        _assert_same(_stored(target, run_id)[f"weights/{LARGE}"], large)
+        _assert_same("the large file that the client downloads", back.read_bytes(), large)
+        stored = _stored(target, run_id).get(f"weights/{LARGE}", b"")
+        _assert_same(f"the large file in the {_kind(target)}", stored, large)
 
 
 @pytest.mark.promise("server.capabilities", "artifacts")
@@ -177,7 +228,9 @@ class TestProxied(ArtifactStore):
 
     def test_client_needs_no_store(self, client: MlflowClient, run_id: str) -> None:
         uri = client.get_run(run_id).info.artifact_uri
-        assert uri.startswith("mlflow-artifacts:"), f"the client is sent to {uri}"
+        assert uri.startswith("mlflow-artifacts:"), (
+            f"the server sends the client's artifacts to {uri}, and not through itself"
+        )
 
 
 @pytest.mark.promise("server.capabilities", "artifacts")
@@ -193,33 +246,39 @@ class TestDirect(ArtifactStore):
         self, client: MlflowClient, run_id: str, target: Server
     ) -> None:
         uri = client.get_run(run_id).info.artifact_uri
-        assert uri.startswith(f"s3://{target.stores.bucket}/"), f"the client is sent to {uri}"
+        bucket = f"s3://{target.stores.bucket}/"
+        assert uri.startswith(bucket), (
+            f"the server sends the client's artifacts to {uri}, and not straight to {bucket}"
+        )
 
 
 @pytest.mark.promise("server.artifact_stores", "s3")
 def test_store_is_the_bucket(s3_server: Server, client_for: ClientFor, new_run: NewRun) -> None:
-    assert s3_server.settings.store == "s3"
+    assert s3_server.settings.store == "s3", (
+        f"the trial is at fault: the server before S3 has the store {s3_server.settings.store!r}"
+    )
     client = client_for(s3_server)
     run_id = new_run(client)
 
     client.log_text(run_id, "in the bucket", "note.txt")
 
     found = list(s3_server.objects(containing=run_id).values())
-    assert found == [b"in the bucket"], f"the bucket holds {found} of the run"
+    assert found == [b"in the bucket"], f"the client logged one text; the bucket holds {found}"
 
 
 @pytest.mark.promise("server.artifact_stores", "file")
 def test_store_is_the_volume(
     embedded_server: Server, client_for: ClientFor, new_run: NewRun
 ) -> None:
-    assert embedded_server.settings.store == "file"
+    store = embedded_server.settings.store
+    assert store == "file", f"the trial is at fault: the embedded server has the store {store!r}"
     client = client_for(embedded_server)
     run_id = new_run(client)
 
     client.log_text(run_id, "in the volume", "note.txt")
 
     found = list(embedded_server.objects(containing=run_id).values())
-    assert found == [b"in the volume"], f"the volume holds {found} of the run"
+    assert found == [b"in the volume"], f"the client logged one text; the volume holds {found}"
 
 
 PART = 5 * MIB
@@ -246,7 +305,9 @@ def _route_to_minio(services: Services) -> None:
 
 def _parts(server: Server, services: Services, run_id: str) -> tuple[str, int]:
     """Read the key of the run's only object, and the number of its parts, which its ETag holds."""
-    [key] = server.object_keys(containing=run_id)
+    keys = server.object_keys(containing=run_id)
+    assert len(keys) == 1, f"the client logged one file, and the bucket holds {keys} of its run"
+    [key] = keys
     s3 = services.of(MinIO).client()
     etag = s3.head_object(Bucket=server.stores.bucket, Key=key)["ETag"].strip('"')
     return key, int(etag.partition("-")[2] or 1)
@@ -271,8 +332,9 @@ def test_proxied_upload_in_parts(
     key, parts = _parts(s3_server, services, run_id)
     expected = -(-len(large) // PART)
     assert parts == expected, f"{key} was written in {parts} parts, not in the client's {expected}"
-    _assert_same(s3_server.objects(containing=run_id)[key], large)
-    _assert_same(Path(back).read_bytes(), large)
+    stored = s3_server.objects(containing=run_id)[key]
+    _assert_same("the object in the bucket", stored, large)
+    _assert_same("the file that the client downloads", Path(back).read_bytes(), large)
 
 
 @pytest.mark.promise("server.multipart", "direct")
@@ -289,8 +351,9 @@ def test_direct_upload_in_parts(
     direct_client.log_artifact(run_id, str(large_file))
 
     key, parts = _parts(direct_server, services, run_id)
-    assert parts > 1, f"{key} was written in one part"
-    _assert_same(direct_server.objects(containing=run_id)[key], large)
+    assert parts > 1, f"the client wrote {len(large)} bytes to {key} in the bucket in one part"
+    stored = direct_server.objects(containing=run_id)[key]
+    _assert_same("the object in the bucket", stored, large)
 
 
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
@@ -331,22 +394,34 @@ class PathTraversal:
         ):
             status, body = _raw(target, "GET", path)
             assert b"root:" not in body, f"GET {path} gives the container's /etc/passwd away"
-            assert status >= 400, f"GET {path} was answered with {status}: {body[:200]!r}"
+            assert status >= 400, (
+                f"GET {path}, whose path leads out of the {_kind(target)}, was answered with"
+                f" {status} instead of 4xx: {body[:200]!r}"
+            )
 
     @pytest.mark.parametrize("escape", ESCAPES)
     def test_writing(self, target: Server, escape: str) -> None:
         name = f"written-{secrets.token_hex(4)}"
         path = f"{ARTIFACTS}/{escape.replace('passwd', name)}"
         status, body = _raw(target, "PUT", path, b"written outside")
-        assert status >= 400, f"PUT {path} was answered with {status}: {body[:200]!r}"
-        assert not target.object_keys(containing=name), f"PUT {path} was stored"
+        assert status >= 400, (
+            f"PUT {path}, whose path leads out of the {_kind(target)}, was answered with {status}"
+            f" instead of 4xx: {body[:200]!r}"
+        )
+        stored = target.object_keys(containing=name)
+        assert not stored, (
+            f"PUT {path} was answered with {status}, and stored in the {_kind(target)} as {stored}"
+        )
 
     @pytest.mark.parametrize("escape", ESCAPES)
     def test_deleting(self, target: Server, escape: str) -> None:
         path = f"{ARTIFACTS}/{escape.replace('passwd', 'not-there')}"
         status, body = _raw(target, "DELETE", path)
         # Flask answers two slashes in a row with a redirect to one: no success either.
-        assert status >= 300, f"DELETE {path} was answered with {status}: {body[:200]!r}"
+        assert status >= 300, (
+            f"DELETE {path}, whose path leads out of the {_kind(target)}, was answered with"
+            f" {status}, as if it were allowed: {body[:200]!r}"
+        )
 
     def test_from_a_run(self, target: Server, client_for: ClientFor, new_run: NewRun) -> None:
         client = client_for(target)
@@ -356,7 +431,10 @@ class PathTraversal:
             path = f"/get-artifact?run_uuid={run_id}&path={escape}"
             status, body = _raw(target, "GET", path)
             assert b"root:" not in body, f"GET {path} gives the container's /etc/passwd away"
-            assert status >= 400, f"GET {path} was answered with {status}"
+            assert status >= 400, (
+                f"GET {path}, whose path leads out of the {_kind(target)}, was answered with"
+                f" {status} instead of 4xx: {body[:200]!r}"
+            )
 
 
 @pytest.mark.promise("server.refuses_path_traversal")

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import mlflow
 import pytest
-from mlflow.exceptions import MlflowException
 
 from seatrial.backends.base import DATA_PATH
 from seatrial.backends.postgresql import PostgreSQL
 from seatrial.stack.settings import FILES_PATH
+
+from .comparisons import assert_equal, assert_hidden
+from .refusals import refused
 
 if TYPE_CHECKING:
     import psycopg
@@ -51,7 +53,10 @@ class Guarded:
         user = (name, secrets.token_urlsafe(16))
         account = dict(zip(("username", "password"), user, strict=True))
         answer = self.server.post(CREATE_USER, json=account, auth=self.admin)
-        assert answer.status_code == 200, f"no user can be made: {answer.status_code} {answer.text}"
+        assert answer.status_code == 200, (
+            f"the administrator can't make the user {name}: the server answers"
+            f" {answer.status_code} {answer.text[:500]}"
+        )
         return user
 
     def client(self, user: tuple[str, str]) -> MlflowClient:
@@ -98,23 +103,39 @@ authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 def test_only_users_get_in(servers: ServerPool, guarded: Guarded) -> None:
     server, admin = guarded.server, guarded.admin
     health = server.get("/health")
-    assert (health.status_code, health.text) == (200, "OK"), "a probe has no password to give"
+    assert (health.status_code, health.text) == (200, "OK"), (
+        f"GET /health without a password, as probes ask, is answered with {health.status_code}"
+    )
     stranger = server.get(SEARCH)
-    assert stranger.status_code == 401, f"without a password: {stranger.status_code}"
-    assert stranger.headers["WWW-Authenticate"].lower().startswith("basic")
-    assert "experiments" not in stranger.text
-    assert guarded.status((admin[0], "wrong")) == 401, "a wrong password"
-    assert guarded.status(("somebody", admin[1])) == 401, "an unknown user"
-    assert guarded.status(admin) == 200
+    assert stranger.status_code == 401, (
+        f"a search without a password is answered with {stranger.status_code} instead of 401"
+    )
+    challenge = stranger.headers.get("WWW-Authenticate", "")
+    assert challenge.lower().startswith("basic"), (
+        f"the answer 401 asks for {challenge!r}, so that a browser doesn't ask for a password"
+    )
+    assert "experiments" not in stranger.text, "the answer 401 to a stranger shows experiments"
     user = guarded.create_user("mate")
-    assert guarded.status(user) == 200
-    assert guarded.status((user[0], admin[1])) == 401, "somebody else's password"
+    for who, account, expected in (
+        ("the administrator", admin, 200),
+        ("the administrator, with a wrong password,", (admin[0], "wrong"), 401),
+        ("an unknown user, with the administrator's password,", ("somebody", admin[1]), 401),
+        ("a user", user, 200),
+        ("a user, with the administrator's password,", (user[0], admin[1]), 401),
+    ):
+        status = guarded.status(account)
+        assert status == expected, (
+            f"a search by {who} is answered with {status} instead of {expected}"
+        )
     answer = server.post(CREATE_USER, json={"username": "x", "password": "y" * 16}, auth=user)
-    assert answer.status_code == 403, f"who isn't an administrator made a user: {answer.text}"
+    assert answer.status_code == 403, (
+        f"a user who isn't an administrator asks for a new user, and is answered with"
+        f" {answer.status_code} instead of 403: {answer.text[:500]}"
+    )
     for name, password in (admin, user):
-        assert password not in server.logs(10_000), f"the log shows the password of {name}"
+        assert_hidden(f"the server's log, of the user {name!r},", password, server.logs(10_000))
     if guarded.database:
-        assert servers.services
+        assert servers.services, "the trial is at fault: the users' database has no service"
         with servers.services.of(PostgreSQL).connect(guarded.database) as database:
             _require_hashed(database, [admin, user])
 
@@ -122,9 +143,9 @@ def test_only_users_get_in(servers: ServerPool, guarded: Guarded) -> None:
 def _require_hashed(database: psycopg.Connection, users: list[tuple[str, str]]) -> None:
     rows = database.execute("SELECT username, password_hash FROM users").fetchall()
     stored = {str(name): str(hashed) for name, hashed in rows}
-    assert set(stored) == {name for name, _ in users}
+    assert_equal("the set of users in the database", set(stored), {name for name, _ in users})
     for name, password in users:
-        assert password not in stored[name], f"the password of {name} is stored as it is"
+        assert_hidden(f"the database's row of the user {name!r}", password, stored[name])
 
 
 def test_users_have_what_is_theirs(guarded: Guarded, new_experiment: NewExperiment) -> None:
@@ -136,25 +157,39 @@ def test_users_have_what_is_theirs(guarded: Guarded, new_experiment: NewExperime
     run = client.create_run(experiment).info.run_id
     client.log_param(run, "depth", "7")
     client.log_text(run, "for my eyes", "folder/note.txt")
-    assert client.get_run(run).data.params == {"depth": "7"}
-    assert mlflow.artifacts.load_text(f"runs:/{run}/folder/note.txt") == "for my eyes"
+    assert_equal(
+        "the set of params that the owner reads of his run",
+        client.get_run(run).data.params,
+        {"depth": "7"},
+    )
+    assert_equal(
+        "the text that the owner reads of his artifact",
+        mlflow.artifacts.load_text(f"runs:/{run}/folder/note.txt"),
+        "for my eyes",
+    )
 
     client = guarded.client(other)
-    for forbidden in (
-        lambda: client.get_run(run),
-        lambda: client.get_experiment(experiment),
-        lambda: client.log_param(run, "width", "3"),
-        lambda: client.delete_run(run),
-        lambda: client.list_artifacts(run),
-    ):
-        with pytest.raises(MlflowException, match=REFUSED):
+    for request, forbidden in {
+        "a look at a run": lambda: client.get_run(run),
+        "a look at an experiment": lambda: client.get_experiment(experiment),
+        "a new param of a run": lambda: client.log_param(run, "width", "3"),
+        "the deletion of a run": lambda: client.delete_run(run),
+        "a list of artifacts": lambda: client.list_artifacts(run),
+    }.items():
+        with refused(f"{request} of another user, without a permission,", match=REFUSED):
             forbidden()
-    assert not client.search_runs([experiment]), "a search shows what belongs to somebody else"
+    found = client.search_runs([experiment])
+    assert not found, f"a search by one user finds {len(found)} runs of another's experiment"
 
-    for stranger in ((owner[0], "wrong"), ("nobody", owner[1])):
+    for who, stranger in {
+        "the owner with a wrong password": (owner[0], "wrong"),
+        "an unknown user with the owner's password": ("nobody", owner[1]),
+    }.items():
         client = guarded.client(stranger)
-        with pytest.raises(MlflowException, match=UNKNOWN):
+        with refused(f"a look at a run by {who}", match=UNKNOWN):
             client.get_run(run)
 
     data = guarded.client(guarded.admin).get_run(run).data
-    assert data.params == {"depth": "7"}, f"somebody else changed the run: {data.params}"
+    assert data.params == {"depth": "7"}, (
+        f"the owner logged depth 7, others were refused, and the administrator reads {data.params}"
+    )

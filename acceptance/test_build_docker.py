@@ -72,7 +72,7 @@ class Model:
         """Have the image write a Dockerfile; copy it here with what it needs, and return it."""
         command = ("models", "generate-dockerfile", "--output-directory", "out", *options)
         work = self.workspace.mlflow(*command)
-        assert work.code == 0, f"`mlflow {' '.join(command)}` ended with {work}"
+        assert work.code == 0, f"in the image, `mlflow {' '.join(command)}` ended with {work}"
         for name, content in self.workspace.files("out").items():
             path = target / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ class Serve(Protocol):
 def model(workspace: Workspace) -> Model:
     """A model that the image under test has made."""
     work = workspace.python(SAVE_A_MODEL, DOUBLING)
-    assert work.code == 0, f"a model can't be saved: {work}"
+    assert work.code == 0, f"the image's Python can't save a model: {work}"
     return Model(workspace, work.printed.split()[-1])
 
 
@@ -165,10 +165,13 @@ class Builder:
         options = ("--model-uri", MODEL, "--env-manager", manager)
         dockerfile = self.model.generate(self.folder, *(() if manager == AGNOSTIC else options))
         base = re.search(r"^FROM (\S+)", dockerfile, re.MULTILINE)
-        assert base, f"no Dockerfile:\n{dockerfile}"
+        assert base, f"what the image's MLflow wrote as a Dockerfile has no FROM:\n{dockerfile}"
         if manager == "local":
             wanted = f"python:{self.model.python}-slim"
-            assert base[1] == wanted, f"it begins with {base[1]}, the model's Python is in {wanted}"
+            assert base[1] == wanted, (
+                f"the Dockerfile that the image's MLflow wrote begins with {base[1]};"
+                f" the model's Python is in {wanted}"
+            )
         found = require_base(base[1], self.trial)
         require_sources(dockerfile)
         stock.build_generated(self.folder, self.tag, self.trial.session.labels, found)
@@ -176,7 +179,9 @@ class Builder:
     def build_inside(self) -> None:
         """Follow the guide: `docker run ... mlflow models build-docker`, with the socket."""
         endpoint = connection.endpoint()
-        assert endpoint.socket
+        assert endpoint.socket, (
+            "the engine has no socket on this machine, which `mlflow models build-docker` needs"
+        )
         base = require_base(f"python:{self.model.python}-slim", self.trial)
         command = ["models", "build-docker", "-m", MODEL, "-n", self.tag, "--env-manager", "local"]
         builder = (
@@ -203,7 +208,7 @@ class Builder:
             running = builder.get_wrapped_container()
             code = running.wait(timeout=BUILD_LIMIT * self.image.scale)["StatusCode"]
             log = running.logs().decode(errors="replace")
-        end = f"`mlflow {' '.join(command)}` ended with exit code {code}"
+        end = f"in the image, `mlflow {' '.join(command)}` ended with exit code {code}"
         assert code == 0, f"{end}: {stock.cause(log.splitlines())}\n{log}"
         assert self.trial.client.images.list(self.tag), (
             f"{end}, and there is no image {self.tag}:\n{log}"
@@ -241,6 +246,12 @@ def test_image_serves_the_model(promised: Promise, builder: Builder, serve: Serv
         server = serve()
     answer = server.ask(json.dumps({"dataframe_split": frame}))
 
-    assert answer.ok, f"/invocations says {answer.status_code}: {answer.text}"
+    assert answer.ok, (
+        f"the server of the image that MLflow built answers an input with {answer.status_code}:"
+        f" {answer.text[:500]}"
+    )
     predictions = answer.json().get("predictions")
-    assert predictions == [2 * number for number in NUMBERS], f"wrong numbers: {answer.text}"
+    expected = [2 * number for number in NUMBERS]
+    assert predictions == expected, (
+        f"the server of the image that MLflow built predicts {predictions} instead of {expected}"
+    )

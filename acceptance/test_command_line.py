@@ -21,6 +21,7 @@ from sqlalchemy import create_engine
 
 from seatrial.backends.base import DATA_PATH
 
+from .comparisons import assert_equal
 from .inside import explanations
 from .models import DOUBLING, put_doubling
 
@@ -120,11 +121,12 @@ class TestExplanations:
         there = {tuple(words) for words, _, _ in explained["answers"]}
         wanted = {tuple(words) for words in explanations.subcommands(cli, [])}
         missing = sorted(" ".join(words) for words in wanted - there)
-        assert not missing, f"subcommands that are not there: {', '.join(missing)}"
+        assert not missing, f"the image's `mlflow` lacks the subcommands {', '.join(missing)}"
 
     def test_the_program_explains_itself(self, run_mlflow: RunMlflow) -> None:
         """The command goes through the entry point, as a user types it."""
-        assert "Usage:" in run_mlflow("--help")
+        printed = run_mlflow("--help")
+        assert "Usage:" in printed, f"`mlflow --help` prints no usage, but {printed[:500]!r}"
 
 
 def test_version(workspace: Workspace, run_mlflow: RunMlflow) -> None:
@@ -133,14 +135,18 @@ def test_version(workspace: Workspace, run_mlflow: RunMlflow) -> None:
         "from importlib.metadata import version; print(version('mlflow'))"
     ).printed.strip()
     assert installed, "the version of the distribution mlflow can't be read"
-    assert printed.split()[-1] == installed, f"it prints {printed!r}, installed is {installed}"
+    assert printed.split()[-1] == installed, (
+        f"`mlflow --version` prints {printed!r}; the distribution in the image is {installed}"
+    )
 
 
 def test_doctor(workspace: Workspace, run_mlflow: RunMlflow) -> None:
     printed = run_mlflow("doctor")
     for line in ("MLflow version", "Python version", "Tracking URI", "MLflow dependencies"):
         assert line in printed, f"`mlflow doctor` doesn't print the {line}: {printed}"
-    assert workspace.tracking_uri in printed
+    assert workspace.tracking_uri in printed, (
+        f"`mlflow doctor` doesn't print its tracking URI {workspace.tracking_uri}: {printed}"
+    )
 
 
 def test_upgrade_of_a_database(workspace: Workspace, run_mlflow: RunMlflow) -> None:
@@ -162,11 +168,16 @@ def test_upgrade_of_a_database(workspace: Workspace, run_mlflow: RunMlflow) -> N
         with sqlite3.connect(path) as database:
             [(revision,)] = database.execute("SELECT version_num FROM alembic_version").fetchall()
             kept = database.execute("SELECT name FROM experiments WHERE experiment_id = 7")
-            assert kept.fetchall() == [("early",)], "the upgrade lost an experiment"
+            rows = kept.fetchall()
+            assert rows == [("early",)], (
+                f"after `mlflow db upgrade`, the database has {rows} of the experiment 'early'"
+            )
     head = workspace.python(
         "from mlflow.store.db.utils import _get_latest_schema_revision as latest; print(latest())"
     ).printed.strip()
-    assert revision == head, f"upgraded to {revision}, the newest schema is {head}"
+    assert revision == head, (
+        f"`mlflow db upgrade` left the schema at {revision}; the image's newest is {head}"
+    )
 
 
 def test_experiments(run_mlflow: RunMlflow) -> None:
@@ -174,19 +185,26 @@ def test_experiments(run_mlflow: RunMlflow) -> None:
     found = re.search(r"with id (\d+)", printed)
     assert found, f"`mlflow experiments create` doesn't name the id: {printed}"
     listed = run_mlflow("experiments", "search")
-    assert re.search(rf"\b{found[1]}\s+typed\b", listed), f"the experiment is not listed:\n{listed}"
+    assert re.search(rf"\b{found[1]}\s+typed\b", listed), (
+        f"`mlflow experiments search` doesn't list the experiment that was created:\n{listed}"
+    )
 
 
 def test_runs(workspace: Workspace, run_mlflow: RunMlflow, logged: tuple[str, str]) -> None:
     experiment, run = logged
     listed = run_mlflow("runs", "list", "--experiment-id", experiment)
-    assert run in listed, f"the run {run} is not listed:\n{listed}"
+    assert run in listed, f"`mlflow runs list` doesn't list the run {run}:\n{listed}"
     run_mlflow("experiments", "csv", "--experiment-id", experiment, "--filename", "runs.csv")
     table = workspace.files().get("runs.csv")
     assert table, "`mlflow experiments csv` wrote no file"
-    [row] = csv.DictReader(io.StringIO(table.decode()))
-    written = row["run_id"], row["params.depth"], float(row["metrics.loss"])
-    assert written == (run, "7", 0.25)
+    rows = list(csv.DictReader(io.StringIO(table.decode())))
+    assert len(rows) == 1, f"of one run, `mlflow experiments csv` wrote {len(rows)} rows: {rows}"
+    [row] = rows
+    assert_equal(
+        "the run, with its param and its metric, in the file of `mlflow experiments csv`",
+        (row["run_id"], row["params.depth"], float(row["metrics.loss"])),
+        (run, "7", 0.25),
+    )
 
 
 def test_artifacts(workspace: Workspace, run_mlflow: RunMlflow, logged: tuple[str, str]) -> None:
@@ -195,28 +213,48 @@ def test_artifacts(workspace: Workspace, run_mlflow: RunMlflow, logged: tuple[st
     place = ("--run-id", run, "--artifact-path")
     run_mlflow("artifacts", "log-artifact", "--local-file", "data.bin", *place, "folder")
     stored = workspace.files().get(f"artifacts/{run}/artifacts/folder/data.bin")
-    assert stored == CONTENT, "the artifact in the store differs from the file that was logged"
+    assert stored == CONTENT, (
+        "`mlflow artifacts log-artifact` wrote a file of"
+        f" {len(CONTENT)} bytes, and the store holds {_size(stored)} of it"
+    )
     listed = run_mlflow("artifacts", "list", *place, "folder")
-    [entry] = json.loads(listed[listed.index("[") :])
-    assert (entry["path"], int(entry["file_size"])) == ("folder/data.bin", len(CONTENT))
+    entries = json.loads(listed[listed.index("[") :])
+    assert_equal(
+        "the list (path, size) that `mlflow artifacts list` prints of a folder of one file",
+        [(entry["path"], int(entry["file_size"])) for entry in entries],
+        [("folder/data.bin", len(CONTENT))],
+    )
     run_mlflow("artifacts", "download", *place, "folder/data.bin", "--dst-path", "fetched")
     fetched = {
         path: content for path, content in workspace.files().items() if path.startswith("fetched/")
     }
+    sizes = {path: _size(content) for path, content in fetched.items()}
     assert list(fetched.values()) == [CONTENT], (
-        "the artifact that was downloaded differs from the one logged"
+        f"of an artifact of {len(CONTENT)} bytes, `mlflow artifacts download` wrote {sizes}"
     )
+
+
+def _size(content: bytes | None) -> str:
+    """Describe what was written in the place of `CONTENT`, for messages."""
+    if content is None:
+        return "nothing"
+    return f"{len(content)} bytes" if len(content) != len(CONTENT) else "as many, other bytes"
 
 
 def test_gc(workspace: Workspace, run_mlflow: RunMlflow, logged: tuple[str, str]) -> None:
     experiment, run = logged
     kept = f"artifacts/{run}/artifacts/note.txt"
     run_mlflow("runs", "delete", "--run-id", run)
-    assert kept in workspace.files(), "`mlflow runs delete` removes no artifact, `mlflow gc` does"
+    assert kept in workspace.files(), (
+        f"`mlflow runs delete` removed {kept}, which only `mlflow gc` may do"
+    )
     store = ("--backend-store-uri", workspace.tracking_uri)
     run_mlflow("gc", *store, "--run-ids", run)
-    assert kept not in workspace.files(), "`mlflow gc` left the artifact of the run"
-    assert run not in run_mlflow("runs", "list", "--experiment-id", experiment, "--view", "all")
+    assert kept not in workspace.files(), f"`mlflow gc` left {kept}, an artifact of a deleted run"
+    listed = run_mlflow("runs", "list", "--experiment-id", experiment, "--view", "all")
+    assert run not in listed, (
+        f"`mlflow runs list` lists the run that `mlflow gc` removed:\n{listed}"
+    )
 
 
 class TestModels:
@@ -226,7 +264,11 @@ class TestModels:
         workspace.put({"input.csv": b"x\n1\n2.5\n-4\n"})
         files = ("--content-type", "csv", "--input-path", "input.csv", "--output-path", "out.json")
         run_mlflow("models", "predict", "--model-uri", model, "--env-manager", "local", *files)
-        assert json.loads(workspace.files()["out.json"])["predictions"] == [2, 5, -8]
+        assert_equal(
+            "the list of predictions in the file of `mlflow models predict`",
+            json.loads(workspace.files()["out.json"])["predictions"],
+            [2, 5, -8],
+        )
 
     def test_generate_dockerfile(
         self, workspace: Workspace, run_mlflow: RunMlflow, model: str
@@ -235,10 +277,17 @@ class TestModels:
         run_mlflow("models", "generate-dockerfile", *options)
         files = workspace.files()
         dockerfile = files["out/Dockerfile"].decode()
-        assert re.search(r"^FROM \S+", dockerfile, re.MULTILINE), f"no Dockerfile:\n{dockerfile}"
-        assert "ENTRYPOINT" in dockerfile, f"the Dockerfile starts nothing:\n{dockerfile}"
-        [copied] = [path for path in files if re.fullmatch(r"out/.+/code/doubling\.py", path)]
-        assert files[copied] == DOUBLING.encode()
+        case = "`mlflow models generate-dockerfile` wrote a Dockerfile"
+        assert re.search(r"^FROM \S+", dockerfile, re.MULTILINE), (
+            f"{case} without FROM:\n{dockerfile}"
+        )
+        assert "ENTRYPOINT" in dockerfile, f"{case} that starts nothing:\n{dockerfile}"
+        copied = [path for path in files if re.fullmatch(r"out/.+/code/doubling\.py", path)]
+        assert_equal(
+            "the list of copies of the model's code beside the Dockerfile",
+            [files[path] for path in copied],
+            [DOUBLING.encode()],
+        )
 
     def test_update_pip_requirements(
         self, workspace: Workspace, run_mlflow: RunMlflow, model: str
@@ -246,4 +295,7 @@ class TestModels:
         command = ("models", "update-pip-requirements", "--model-uri", model)
         run_mlflow(*command, "add", "tomli==2.2.1")
         listed = workspace.files()["model/requirements.txt"].decode().split()
-        assert "tomli==2.2.1" in listed, f"requirements.txt lists {listed}"
+        assert "tomli==2.2.1" in listed, (
+            "`mlflow models update-pip-requirements` added tomli==2.2.1 to a model, whose"
+            f" requirements.txt lists {listed}"
+        )

@@ -10,7 +10,10 @@ from mlflow.exceptions import MlflowException
 from requests import HTTPError
 
 from seatrial.backends.postgresql import PostgreSQL
-from seatrial.engine.waiting import ContainerError, until
+from seatrial.engine.waiting import LOG_LINES, ContainerError, until
+
+from .comparisons import assert_equal, assert_hidden
+from .refusals import refused
 
 if TYPE_CHECKING:
     from seatrial.stack.server import Server
@@ -26,8 +29,14 @@ SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
 @pytest.mark.parametrize("host", ["mlflow", "mlflow:5000", "localhost:5000"])
 def test_allowed_host_is_served(server: Server, host: str) -> None:
     answer = server.get(SEARCH, headers={"Host": host})
-    assert answer.status_code == 200, f"Host: {host} was answered with {answer.status_code}"
-    assert "experiments" in answer.json()
+    assert answer.status_code == 200, (
+        f"a request with the allowed `Host: {host}` was answered with {answer.status_code}:"
+        f" {answer.text[:200]}"
+    )
+    assert "experiments" in answer.json(), (
+        f"a search with the allowed `Host: {host}` was answered without experiments:"
+        f" {answer.text[:200]}"
+    )
 
 
 @pytest.mark.promise("server.checks_host")
@@ -36,8 +45,13 @@ def test_allowed_host_is_served(server: Server, host: str) -> None:
 )
 def test_other_host_is_refused(server: Server, host: str) -> None:
     answer = server.get(SEARCH, headers={"Host": host})
-    assert answer.status_code == 403, f"Host: {host} was answered with {answer.status_code}"
-    assert "experiments" not in answer.text
+    assert answer.status_code == 403, (
+        f"a request with `Host: {host}`, which is not allowed, was answered with"
+        f" {answer.status_code} instead of 403"
+    )
+    assert "experiments" not in answer.text, (
+        f"the refusal of `Host: {host}` shows experiments: {answer.text[:200]}"
+    )
 
 
 @pytest.mark.promise("server.reports_faults", "database")
@@ -45,11 +59,20 @@ def test_unknown_database_scheme_ends_the_server(launch_main: LaunchMain) -> Non
     """No waiting mends the scheme, so the server must end, with the exit code of a failure."""
     url = "oracle+nothing://user:pw@db/name"
     server = launch_main(name="wrong-scheme", database_url=url, wait=False)
-    with pytest.raises(ContainerError, match="exited with code") as failure:
+    with refused(
+        "a start on a database of an unknown scheme",
+        match="exited with code",
+        errors=(ContainerError,),
+    ):
         server.wait_healthy()
     code = server.container.attrs["State"]["ExitCode"]
-    assert code not in (0, 143), f"exit code {code} hides the failure"
-    assert "oracle" in failure.value.logs, "the log doesn't name the scheme"
+    assert code not in (0, 143), (
+        f"the container ended for its database's unknown scheme with exit code {code}, as if all"
+        " were well"
+    )
+    assert "oracle" in server.logs(LOG_LINES), (
+        "the end of the server's log doesn't name `oracle`, the database's unknown scheme"
+    )
 
 
 @pytest.mark.promise("server.databases", "postgresql")
@@ -70,10 +93,11 @@ def test_missing_database_is_named(services: Services, launch_main: LaunchMain) 
         if reason not in failure.logs:
             raise
         code = server.container.attrs["State"]["ExitCode"]
-        assert code not in (0, 143), f"exit code {code} hides the failure"
-    assert services.of(PostgreSQL).address.password not in server.logs(1000), (
-        "the log shows the database password"
-    )
+        assert code not in (0, 143), (
+            f"the container ended for its missing database with exit code {code}, as if all were"
+            " well"
+        )
+    assert_hidden("the server's log", services.of(PostgreSQL).address.password, server.logs(1000))
 
 
 @pytest.mark.promise("server.reports_faults", "bucket")
@@ -89,7 +113,7 @@ def test_missing_bucket_fails_the_upload_and_spares_the_server(
     client = client_for(server)
     run_id = new_run(client)
 
-    with pytest.raises((MlflowException, HTTPError)):
+    with refused("an upload to a missing bucket", errors=(MlflowException, HTTPError)):
         client.log_text(run_id, "lost", "note.txt")
 
     until(
@@ -98,5 +122,10 @@ def test_missing_bucket_fails_the_upload_and_spares_the_server(
         what="log that the bucket is missing",
         limit=10 * server.image.scale,
     )
-    assert server.get("/health").status_code == 200, "the failed upload ended the server"
-    assert client.get_run(run_id).info.run_id == run_id
+    status = server.get("/health").status_code
+    assert status == 200, f"after an upload to a missing bucket, /health is answered with {status}"
+    assert_equal(
+        "the run that the client reads after its upload to a missing bucket",
+        client.get_run(run_id).info.run_id,
+        run_id,
+    )

@@ -10,6 +10,8 @@ import pytest
 from seatrial.stack.confinement import CONFINED_USER
 from seatrial.trial.sharing import uses_server
 
+from .comparisons import assert_equal
+
 if TYPE_CHECKING:
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import Server
@@ -29,19 +31,31 @@ def confined_server(servers: ServerPool, image: ImageUnderTest) -> Server:
 
 
 def test_serves_confined(confined_server: Server, client_for: ClientFor, new_run: NewRun) -> None:
-    host = confined_server.container.attrs["HostConfig"]
-    assert (host["ReadonlyRootfs"], host["CapDrop"]) == (True, ["ALL"]), "the trial is at fault"
-    assert confined_server.container.attrs["Config"]["User"] == CONFINED_USER
+    attributes = confined_server.container.attrs
+    host = attributes["HostConfig"]
+    assert_equal(
+        "the confinement of the trial's own container (read-only root, dropped capabilities, user)",
+        (host["ReadonlyRootfs"], host["CapDrop"], attributes["Config"]["User"]),
+        (True, ["ALL"], CONFINED_USER),
+    )
     client = client_for(confined_server)
     run_id = new_run(client)
 
     client.log_metric(run_id, "loss", 0.25)
 
-    assert client.get_run(run_id).data.metrics == {"loss": 0.25}
+    assert_equal(
+        "the set of metrics that the client reads of a run of the confined server",
+        client.get_run(run_id).data.metrics,
+        {"loss": 0.25},
+    )
     if "artifacts" in (confined_server.image.contract.server.capabilities or []):
         client.log_text(run_id, "written in confinement", "folder/note.txt")
         back = mlflow.artifacts.load_text(f"runs:/{run_id}/folder/note.txt")
-        assert back == "written in confinement"
+        assert_equal(
+            "the text that the client reads of an artifact of the confined server",
+            back,
+            "written in confinement",
+        )
 
 
 def test_misses_nothing_to_write_to(confined_server: Server) -> None:

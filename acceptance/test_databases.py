@@ -10,6 +10,8 @@ import pytest
 from seatrial.backends.mysql import MySQL
 from seatrial.backends.postgresql import PostgreSQL
 
+from .comparisons import assert_equal, assert_hidden
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -29,13 +31,22 @@ def assert_database_used(client_for: ClientFor, new_name: NewName) -> Callable[[
         client, name = client_for(server), new_name()
         run_id = client.create_run(client.create_experiment(name)).info.run_id
         client.log_param(run_id, "depth", "7")
-        assert client.get_run(run_id).data.params == {"depth": "7"}
+        assert_equal(
+            "the set of params that the client reads of its run",
+            client.get_run(run_id).data.params,
+            {"depth": "7"},
+        )
         stored = server.rows(
             "SELECT e.name, p.key, p.value FROM params p JOIN runs r ON r.run_uuid = p.run_uuid"
             " JOIN experiments e ON e.experiment_id = r.experiment_id WHERE r.run_uuid = ?",
             [run_id],
         )
-        assert stored == [(name, "depth", "7")]
+        database = server.settings.database
+        assert_equal(
+            f"the param that the client logged, with its experiment, in the {database} database",
+            stored,
+            [(name, "depth", "7")],
+        )
 
     return check
 
@@ -46,11 +57,10 @@ def test_postgresql(
     services: Services,
     assert_database_used: Callable[[Server], None],
 ) -> None:
-    assert postgresql_server.settings.database == "postgresql"
+    _assert_kind(postgresql_server, "postgresql")
     assert_database_used(postgresql_server)
-    assert services.of(PostgreSQL).address.password not in postgresql_server.logs(10_000), (
-        "the log shows the database password"
-    )
+    password = services.of(PostgreSQL).address.password
+    assert_hidden("the server's log", password, postgresql_server.logs(10_000))
 
 
 @pytest.mark.promise("server.databases", "postgresql")
@@ -73,7 +83,7 @@ def test_postgresql_without_a_driver_in_the_url(
 
 @pytest.mark.promise("server.databases", "sqlite")
 def test_sqlite(embedded_server: Server, assert_database_used: Callable[[Server], None]) -> None:
-    assert embedded_server.settings.database == "sqlite"
+    _assert_kind(embedded_server, "sqlite")
     assert_database_used(embedded_server)
 
 
@@ -94,19 +104,27 @@ def test_mysql(
     client.set_tag(run_id, "note", "größe 数値 🚢")
     for step in range(5):
         client.log_metric(run_id, "loss", 1 / (1 + step), step=step)
-    assert server.rows(
-        "SELECT step, value FROM metrics WHERE run_uuid = ? ORDER BY step", [run_id]
-    ) == [(step, 1 / (1 + step)) for step in range(5)]
-    assert services.of(MySQL).address.password not in server.logs(10_000), (
-        "the log shows the database password"
+    assert_equal(
+        "the list of steps and values of the metric in the database",
+        server.rows("SELECT step, value FROM metrics WHERE run_uuid = ? ORDER BY step", [run_id]),
+        [(step, 1 / (1 + step)) for step in range(5)],
     )
+    assert_hidden("the server's log", services.of(MySQL).address.password, server.logs(10_000))
 
     server.container.stop(timeout=30 * server.image.scale)
     client = client_for(launch_main(name="mysql", database="mysql", stores=server.stores))
 
     run = client.get_run(run_id)
-    assert run.data.tags["note"] == "größe 数値 🚢"
     history = client.get_metric_history(run_id, "loss")
-    assert [metric.step for metric in history] == [0, 1, 2, 3, 4]
-    [found] = client.search_runs([run.info.experiment_id], "metrics.loss < 0.25")
-    assert found.info.run_id == run_id
+    found = client.search_runs([run.info.experiment_id], "metrics.loss < 0.25")
+    for what, read, written in (
+        ("tag that the client reads", run.data.tags.get("note"), "größe 数値 🚢"),
+        ("history's steps that the client reads", [point.step for point in history], [*range(5)]),
+        ("list of runs that a search finds", [run.info.run_id for run in found], [run_id]),
+    ):
+        assert_equal(f"the {what} of the next container on the same database", read, written)
+
+
+def _assert_kind(server: Server, database: str) -> None:
+    found = server.settings.database
+    assert found == database, f"the trial is at fault: its server for {database} is on {found}"

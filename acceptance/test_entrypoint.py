@@ -19,6 +19,7 @@ from seatrial.stack.oneoff import run_in_container
 from seatrial.stack.settings import FILES_PATH, ServerSettings
 
 from . import postgresql
+from .comparisons import assert_equal, assert_hidden
 from .endings import KILL_SERVER, KILLED, START, WITHIN, assert_clear_end, wait_ended
 from .orphans import assert_reaped
 
@@ -169,13 +170,24 @@ def assert_uses_stores(
         client, name = client_for(server), new_name()
         run_id = client.create_run(client.create_experiment(name)).info.run_id
         client.log_text(run_id, name, "note.txt")
-        assert mlflow.artifacts.load_text(f"runs:/{run_id}/note.txt") == name
-        assert _tables(services, server.stores), "the database that was asked for is empty"
+        assert_equal(
+            "the text that the client reads of the artifact that it logged",
+            mlflow.artifacts.load_text(f"runs:/{run_id}/note.txt"),
+            name,
+        )
+        assert _tables(services, server.stores), (
+            f"the server was told of the database {server.stores.database}, which has no tables:"
+            " the client's run is kept elsewhere"
+        )
         rows = server.rows("SELECT name FROM experiments WHERE name = ?", [name])
-        assert rows == [(name,)], "the experiment is not in the database that was asked for"
+        assert rows == [(name,)], (
+            f"the client created the experiment {name}, and the database that the server was told"
+            f" of has {rows}"
+        )
         objects = server.objects(containing=run_id)
         assert list(objects.values()) == [name.encode()], (
-            "the artifact is not in the bucket that was asked for"
+            f"the client logged one artifact, and the bucket that the server was told of has"
+            f" {objects} of its run"
         )
 
     return check
@@ -193,7 +205,11 @@ def test_first_example_of_the_guide(
 
     client.log_metric(run_id, "loss", 0.5)
 
-    assert client.get_run(run_id).data.metrics == {"loss": 0.5}
+    assert_equal(
+        "the set of metrics that the client reads of the run that it logged",
+        client.get_run(run_id).data.metrics,
+        {"loss": 0.5},
+    )
 
 
 @pytest.mark.promise("entrypoint.forms", "mlflow server")
@@ -312,19 +328,19 @@ def test_secret_file_that_holds_none(image: ImageUnderTest, launch: Launch, path
 def _assert_hidden(server: Server, secret: str) -> None:
     """Require that no process list, health check or log of the container shows `secret`."""
     top = server.container.top(ps_args="-eo pid,args")
-    shown = [line for line in top["Processes"] if secret in " ".join(line)]
-    assert not shown, "the process list shows the database's password"
+    listed = "\n".join(" ".join(line) for line in top["Processes"])
+    assert_hidden("the engine's list of the container's processes", secret, listed)
     inside = run_in_container(
         server.container, server.image.contract.start.interpreter, "-c", SHOW_ARGUMENTS
     )
     assert inside.code == 0, f"the process table can't be read: {inside}"
-    assert secret not in inside.output, "/proc shows the database's password"
+    assert_hidden("the container's /proc/*/cmdline", secret, inside.output)
     server.container.reload()
     health = server.container.attrs["Config"].get("Healthcheck") or {"Test": []}
     if health["Test"][:1] == ["CMD"]:
         asked = run_in_container(server.container, *health["Test"][1:])
-        assert secret not in asked.output, "the health check shows the database's password"
-    assert secret not in server.logs(10_000), "the log shows the database's password"
+        assert_hidden("the health check's output", secret, asked.output)
+    assert_hidden("the server's log", secret, server.logs(10_000))
 
 
 @pytest.mark.promise("entrypoint.hides_secrets")
@@ -379,8 +395,8 @@ def test_password_of_a_server_that_fails(image: ImageUnderTest, launch: Launch, 
     settings = _with_command(PLAIN, *image.server_command, "--backend-store-uri", url)
     server = launch(settings, wait=False)
     code = wait_ended(server, "its database can't be used", WAIT)
-    assert code, "exit code 0 hides the failure"
-    assert WRONG not in server.logs(10_000), "the log shows the password of the database's URL"
+    assert code, "the database can't be used, and the container ended with 0, as if all were well"
+    assert_hidden("the server's log, of the database's URL,", WRONG, server.logs(10_000))
 
 
 class StartOn(Protocol):
@@ -416,7 +432,7 @@ class TestWaitsForDatabase:
         time.sleep(5 * server.image.scale)
         server.container.reload()
         assert server.container.status == "running", (
-            f"it did not wait for its database, but ended:\n{server.logs()}"
+            f"the container did not wait for its database, but ended:\n{server.logs()}"
         )
         private_postgresql.start()
         server.wait_healthy()
@@ -449,7 +465,10 @@ class TestWaitsForDatabase:
         if fault == "database-dies":
             time.sleep(20 * server.image.scale)
             server.container.reload()
-            assert server.container.status == "running", f"it ended:\n{server.logs()}"
+            assert server.container.status == "running", (
+                f"the container did not wait for the one that initialises the database, but ended:"
+                f"\n{server.logs()}"
+            )
             database.kill()
         assert_clear_end(server, f"it waits for another server, and the {fault}", limit=WAIT)
 
@@ -458,7 +477,7 @@ class TestWaitsForDatabase:
         url = f"postgresql+psycopg2://somebody:{WRONG}@nobody-here:5432/missing"
         server = start_on(url, MLFLOW_DATABASE_WAIT="3")
         assert_clear_end(server, "its database never comes", "nobody-here", "missing", limit=WAIT)
-        assert WRONG not in server.logs(1000), "the log shows the database's password"
+        assert_hidden("the server's log", WRONG, server.logs(1000))
 
     @pytest.mark.parametrize(
         ("password", "database", "reason"),
@@ -490,11 +509,21 @@ def test_replicas_start_together_on_an_empty_database(
             server.wait_healthy()
         except ContainerError as failure:
             dead.append(str(failure.in_one_line()))
-    assert not dead, f"{len(dead)} of {len(servers)} did not come up: {dead}"
-    assert servers[0].rows("SELECT name FROM experiments") == [("Default",)]
+    assert not dead, (
+        f"of {len(servers)} servers that start together on an empty database, {len(dead)} did not"
+        f" come up: {dead}"
+    )
+    assert_equal(
+        "the list of experiments in the database that several servers made at the same time",
+        servers[0].rows("SELECT name FROM experiments"),
+        [("Default",)],
+    )
     for server in servers:
         found = server.get("/api/2.0/mlflow/experiments/search?max_results=5")
-        assert found.status_code == 200, f"{server.container.name}: {found.status_code}"
+        assert found.status_code == 200, (
+            f"{server.container.name}, one of {len(servers)} servers on one database, answers a"
+            f" search with {found.status_code}: {found.text[:200]}"
+        )
 
 
 @dataclass(frozen=True)
@@ -513,10 +542,12 @@ class OlderDatabase:
 
     def assert_upgraded(self) -> None:
         """Require another revision, and the experiment."""
-        assert self.current_revision() != self.revision, "the schema is as old as before"
+        assert self.current_revision() != self.revision, (
+            f"the database's schema is {self.revision}, as before its upgrade"
+        )
         with self.services.of(PostgreSQL).connect(self.stores.database) as connection:
             kept = connection.execute("SELECT 1 FROM experiments WHERE name = 'kept'").fetchall()
-        assert kept, "the experiment is gone"
+        assert kept, "the experiment 'kept' has gone from the database with its upgrade"
 
 
 @pytest.fixture
@@ -552,7 +583,10 @@ def test_older_schema_says_what_to_run(
     server = launch_on_stores(*image.server_command, variables=variables | uri, wait=False)
     older = older_database.revision
     assert_clear_end(server, "its database has an older schema", "db upgrade", older)
-    assert older_database.current_revision() == older, "it changed the schema unasked"
+    found = older_database.current_revision()
+    assert found == older, (
+        f"the server was not asked to upgrade the database's schema {older}, which is now {found}"
+    )
 
     program = image.server_command[:-1]
     upgrade = launch_on_stores(*program, "db", "upgrade", account, wait=False)
@@ -569,7 +603,10 @@ def test_older_schema_is_upgraded(
     server = launch(settings, stores=stores)
     older_database.assert_upgraded()
     answer = server.get("/api/2.0/mlflow/experiments/get-by-name?experiment_name=kept")
-    assert answer.status_code == 200, f"the server doesn't find it: {answer.text}"
+    assert answer.status_code == 200, (
+        "asked for the experiment 'kept' of the upgraded database, the server answers"
+        f" {answer.status_code}: {answer.text[:500]}"
+    )
 
 
 @pytest.mark.promise("process.exits_with_server")
@@ -580,9 +617,11 @@ def test_server_that_is_killed_ends_the_container(
     server = launch(embedded_server.settings)
     interpreter = image.contract.start.interpreter
     killed = run_in_container(server.container, interpreter, "-c", KILL_SERVER)
-    assert killed.code in (0, KILLED), f"its server can't be killed: {killed}"
+    assert killed.code in (0, KILLED), f"the container's server can't be killed: {killed}"
     code = wait_ended(server, "its server was killed", WITHIN)
-    assert code not in (0, 143), f"exit code {code} hides that the server was killed"
+    assert code not in (0, 143), (
+        f"its server was killed, and the container ended with exit code {code}, as if all were well"
+    )
 
 
 @pytest.mark.promise("process.reaps_zombies")

@@ -66,10 +66,14 @@ def test_requirements_are_met(image: ImageUnderTest, run_in_image: RunInImage) -
     if omitted and outcome.code == 1:
         left_out = re.compile(rf" requires ({'|'.join(omitted)}), which is not installed")
         broken = [line for line in outcome.output.splitlines() if not left_out.search(line)]
-        assert not broken, f"pip check, what is left out on purpose aside: {broken}"
+        assert not broken, (
+            f"`pip check` in the image, without what is left out on purpose, finds {broken}"
+        )
     else:
-        assert outcome.code == 0, f"pip check: {outcome}"
-        assert "No broken requirements found" in outcome.output
+        assert outcome.code == 0, f"`pip check` in the image ended with {outcome}"
+        assert "No broken requirements found" in outcome.output, (
+            f"`pip check` in the image doesn't say that all requirements are met: {outcome}"
+        )
 
 
 @pytest.mark.promise("python.omits")
@@ -86,7 +90,7 @@ def test_no_distribution_is_there_twice(installed: list[tuple[str, str, str]]) -
     for name, _, place in installed:
         places.setdefault(name, set()).add(place)
     twice = {name: sorted(folders) for name, folders in places.items() if len(folders) > 1}
-    assert not twice, f"installed more than once: {twice}"
+    assert not twice, f"the image has distributions in more than one folder: {twice}"
 
 
 @pytest.mark.promise("python.imports")
@@ -100,7 +104,7 @@ def test_distribution_has_version(
     promised: Promise, version_of: Callable[[str], str | None]
 ) -> None:
     version = version_of(str(promised.item))
-    assert version, f"{promised.item} is not installed"
+    assert version, f"{promised.item} is not installed in the image"
     assert SpecifierSet(str(promised.value)).contains(version, prereleases=True), (
         f"{promised.item} is {version}, the contract wants {promised.value}"
     )
@@ -129,4 +133,4 @@ def test_pins_reach_the_installation(
         for name, version in sorted(wanted.items())
         if version_of(name) != version
     ]
-    assert not wrong, "; ".join(wrong)
+    assert not wrong, f"in the image, {'; '.join(wrong)}"

@@ -13,6 +13,8 @@ from seatrial import catalogue
 from seatrial.project import builtin, command
 from seatrial.stack.image_under_test import configuration_of
 
+from .comparisons import assert_equal
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -75,9 +77,16 @@ def test_plugin_is_added_and_runs(
     site_server: Server, client_for: ClientFor, new_run: NewRun
 ) -> None:
     headers = site_server.get("/health").headers
-    assert headers.get("X-Site") == "harbour", f"the plugin did not run: {headers}"
+    assert headers.get("X-Site") == "harbour", (
+        "the plugin that the example adds did not run: it would add `X-Site: harbour` to the"
+        f" server's answers, which have {dict(headers)}"
+    )
 
     client = client_for(site_server)
     run = new_run(client)
     client.log_metric(run, "loss", 0.5)
-    assert client.get_run(run).data.metrics == {"loss": 0.5}
+    assert_equal(
+        "the set of metrics that the client reads of a run of the extended image's server",
+        client.get_run(run).data.metrics,
+        {"loss": 0.5},
+    )

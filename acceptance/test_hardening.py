@@ -114,14 +114,17 @@ def _listed(faults: list[str]) -> str:
 def _printed(image: ImageUnderTest, run_in_image: RunInImage, program: str) -> dict[str, Any]:
     """Run a Python program in the image, and read the JSON that it prints last."""
     outcome = run_in_image(image.contract.start.interpreter, "-c", program)
-    assert outcome.code == 0, f"the image's Python fails: {outcome}"
+    assert outcome.code == 0, f"the image's Python can't run a program of the trial: {outcome}"
     return cast("dict[str, Any]", json.loads(outcome.output.splitlines()[-1]))
 
 
 @pytest.mark.promise("contents.lacks")
 def test_nothing_is_found(layers: InspectedImage, promised: Promise) -> None:
     findings = [str(found) for found in search(layers, cast("Absence", promised.value))]
-    assert not findings, f"{len(findings)} found for {promised.value}:\n{_listed(findings)}"
+    assert not findings, (
+        f"the image's layers hold {len(findings)} of what the contract says they lack"
+        f" ({promised.value}):\n{_listed(findings)}"
+    )
 
 
 @pytest.mark.promise("contents.lacks", "shell")
@@ -151,7 +154,7 @@ def test_python_has_no_module_that_installs(
     works = run_in_image(interpreter, "-m", "json.tool", "--help")
     assert works.code == 0, f"the image's Python runs no module at all: {works}"
     outcome = run_in_image(interpreter, "-m", module, "--version")
-    assert outcome.code != 0, f"`python -m {module}` runs: {outcome}"
+    assert outcome.code != 0, f"`python -m {module}` runs in the image: {outcome}"
 
 
 @pytest.mark.promise("contents.tools")
@@ -160,13 +163,15 @@ def test_tool_runs(promised: Promise, run_in_image: RunInImage) -> None:
     # A plugin, such as `docker buildx`, takes a command in the place of the option.
     outcome = run_in_image(*command, "version" if len(command) > 1 else "--version")
     assert outcome.code == 0, f"`{promised.value}` doesn't tell its version: {outcome}"
-    assert outcome.output.strip(), f"`{promised.value}` prints nothing"
+    assert outcome.output.strip(), f"`{promised.value}`, asked for its version, prints nothing"
 
 
 @pytest.mark.promise("contents.certificates")
 def test_public_authorities_are_trusted(image: ImageUnderTest, run_in_image: RunInImage) -> None:
     found = _printed(image, run_in_image, LIST_AUTHORITIES)
-    assert not found["missing"], f"variables that name what isn't there: {found['missing']}"
+    assert not found["missing"], (
+        f"variables of the image name certificates that are not in it: {found['missing']}"
+    )
     public = authorities.public().intersection(found["authorities"])
     assert len(public) >= FEWEST_AUTHORITIES, (
         f"the image's OpenSSL finds {len(public)} public authorities where it looks:"
@@ -179,7 +184,10 @@ def test_debian_packages_are_the_declared_ones(
     image: ImageUnderTest, promised: Promise, packages: tuple[Package, ...]
 ) -> None:
     faults = declared.debian_faults(_beside(image, promised), packages)
-    assert not faults, f"{len(faults)} Debian packages differ:\n{_listed(faults)}"
+    assert not faults, (
+        f"{len(faults)} Debian packages in the image differ from {promised.value}:"
+        f"\n{_listed(faults)}"
+    )
 
 
 @pytest.mark.promise("contents.python_packages")
@@ -195,7 +203,10 @@ def test_python_packages_are_the_declared_ones(
         environment=_printed(image, run_in_image, MARKER_ENVIRONMENT),
         omitted=image.contract.python.omits or [],
     )
-    assert not faults, f"{len(faults)} distributions differ:\n{_listed(faults)}"
+    assert not faults, (
+        f"{len(faults)} Python distributions in the image differ from {promised.value}:"
+        f"\n{_listed(faults)}"
+    )
 
 
 def _beside(image: ImageUnderTest, promised: Promise) -> Path:
@@ -208,12 +219,17 @@ def test_user(
 ) -> None:
     """The image names the promised user, and all processes of a server run as that user."""
     configured = image.configuration.user
-    assert configured == promised.value, f"the image names the user {configured!r}"
+    assert configured == promised.value, (
+        f"the image names the user {configured!r}; its contract promises {promised.value!r}"
+    )
     user = _number(configured.partition(":")[0], image, run_in_image)
-    assert user != 0, f"{configured!r} is root"
+    assert user != 0, f"the image's user {configured!r} is root"
     top = embedded_server.container.top(ps_args="-eo pid,uid,args")
     others = [row for row in top["Processes"] if int(row[1]) != user]
-    assert not others, f"not run by {user}: {others}"
+    assert not others, (
+        f"the image's user is {user}, and its server has processes of others (pid, uid, command):"
+        f" {others}"
+    )
 
 
 def _number(user: str, image: ImageUnderTest, run_in_image: RunInImage) -> int:
@@ -227,7 +243,7 @@ def _number(user: str, image: ImageUnderTest, run_in_image: RunInImage) -> int:
 def test_exposed_ports_need_no_privilege(image: ImageUnderTest) -> None:
     ports = image.configuration.exposed_ports
     low = [port for port in ports if port < FIRST_UNPRIVILEGED_PORT]
-    assert not low, f"exposed are {low}"
+    assert not low, f"the image exposes {low}; only root may listen on ports below 1025"
 
 
 @pytest.fixture
@@ -249,29 +265,34 @@ def test_own_port_needs_no_privilege(image: ImageUnderTest, server_without_port:
     def listens() -> bool:
         command = [image.contract.start.interpreter, "-c", LISTENING]
         outcome = run_in_container(server_without_port, *command)
-        assert outcome.code == 0, f"the ports can't be read: {outcome}"
+        assert outcome.code == 0, f"the container's open ports can't be read: {outcome}"
         ports.update(map(int, outcome.output.split()))
         return bool(ports)
 
     limit = image.contract.start.ready_within * image.scale
     until(listens, container=server_without_port, what="listen on a port", limit=limit, every=1)
     low = [port for port in ports if port < FIRST_UNPRIVILEGED_PORT]
-    assert not low, f"without a port in its command, it listens on {low}"
+    assert not low, (
+        f"without a port in its command, the server listens on {low}; only root may do so below"
+        " 1025"
+    )
 
 
 def _health_check(image: ImageUnderTest) -> list[str]:
     """Return the command of the health check; require one that needs no shell."""
     form, *command = image.configuration.healthcheck or ("NONE",)
-    assert form == "CMD", f"the health check is {form}, not a command without a shell"
-    assert command, "the health check is empty"
+    assert form == "CMD", f"the image's health check is {form}, not a command without a shell"
+    assert command, "the image's health check has no command"
     program = PurePosixPath(command[0]).name
-    assert not programs.name_says("shell", program), f"it runs {command[0]}"
+    assert not programs.name_says("shell", program), (
+        f"the image's health check runs {command[0]}, a shell"
+    )
     return command
 
 
 @pytest.mark.promise("image.healthcheck")
 def test_health_check_needs_no_shell(image: ImageUnderTest) -> None:
-    assert _health_check(image)
+    assert _health_check(image), "the image's health check has no command"
 
 
 @pytest.mark.promise("image.healthcheck")
@@ -279,7 +300,7 @@ def test_serving_container_is_healthy(image: ImageUnderTest, embedded_server: Se
     """The check passes when it is run by hand, and the engine reports the container as healthy."""
     container = embedded_server.container
     outcome = run_in_container(container, *_health_check(image))
-    assert outcome.code == 0, f"the check fails on a server that answers: {outcome}"
+    assert outcome.code == 0, f"the health check fails beside a server that answers: {outcome}"
     wait_healthy(container)
 
 
@@ -288,4 +309,6 @@ def test_health_check_fails_where_nothing_serves(
     image: ImageUnderTest, run_in_image: RunInImage
 ) -> None:
     outcome = run_in_image(*_health_check(image))
-    assert outcome.code not in (0, 126, 127), f"the check of an idle container: {outcome}"
+    assert outcome.code not in (0, 126, 127), (
+        f"in a container without a server, the health check can't run or passes: {outcome}"
+    )

@@ -93,9 +93,12 @@ def test_requests_end_where_the_standard_says(service: HttpService) -> None:
 def test_head_within_the_limit_is_answered(service: HttpService, promised_number: int) -> None:
     for name, sent in heads.large(service.target, promised_number * KIB // 2):
         found = converse(service.target.address, [sent], quiet=ANSWERED_WITHIN, scale=service.scale)
-        assert found.answers, f"{name}, half the limit: {found}; sent {shown(sent)}"
+        case = f"a head of half the promised limit ({name})"
+        assert found.answers, f"{case} gets no answer: {found}; sent was {shown(sent)}"
         status = found.answers[0].status
-        assert status == HTTPStatus.OK, f"{name}, half the limit: {found}; sent {shown(sent)}"
+        assert status == HTTPStatus.OK, (
+            f"{case} gets {status} instead of 200: {found}; sent was {shown(sent)}"
+        )
 
 
 @pytest.mark.promise("http.limits_heads")
@@ -105,11 +108,14 @@ def test_head_beyond_the_limit_is_refused(service: HttpService, promised_number:
 
     def fault(name: str, sent: bytes) -> str:
         found = converse(service.target.address, [sent], quiet=ANSWERED_WITHIN, scale=service.scale)
-        return "" if _is_refused(found) else f"{name}: {found}; sent {shown(sent)}"
+        return "" if _is_refused(found) else f"{name}: {found}; sent was {shown(sent)}"
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         faults = list(filter(None, pool.map(lambda head: fault(*head), heads_sent)))
-    assert not faults, "\n".join(faults[:SHOWN])
+    assert not faults, (
+        f"of {len(heads_sent)} heads beyond the promised limit, {len(faults)} are not refused with"
+        " 4xx:\n" + "\n".join(faults[:SHOWN])
+    )
     _assert_answers(service)
 
 
@@ -120,12 +126,15 @@ def test_endless_head_is_cut(service: HttpService) -> None:
     with ThreadPoolExecutor(len(endless)) as pool:
         counts = pool.map(lambda head: heads.taken(service.target.address, head), endless)
         faults = [
-            f"{head.name}: {count} bytes were taken without an end: {shown(head.begin)}, then"
+            f"{head.name}: the server took {count} bytes, and more: {shown(head.begin)}, then"
             f" {shown(head.repeated)} again and again"
             for head, count in zip(endless, counts, strict=True)
             if count is not None
         ]
-    assert not faults, "\n".join(faults)
+    assert not faults, (
+        f"of {len(endless)} endless requests, the server does not end {len(faults)}:\n"
+        + "\n".join(faults)
+    )
     _assert_answers(service)
 
 
@@ -137,11 +146,14 @@ def test_slow_head_ends_the_connection(service: HttpService, promised_number: in
     with ThreadPoolExecutor(len(slow)) as pool:
         ends = list(pool.map(lambda head: heads.lasts(service.target.address, head, late), slow))
     faults = [
-        f"{head.name}: the connection is open after {late:.0f} s; sent {shown(head.begin)}"
+        f"{head.name}: the connection is open after {late:.0f} s; sent was {shown(head.begin)}"
         for head, lasted in zip(slow, ends, strict=True)
         if lasted is None
     ]
-    assert not faults, "\n".join(faults)
+    assert not faults, (
+        f"of {len(slow)} heads that come too slowly, the server does not end {len(faults)} within"
+        f" {promised_number} s:\n" + "\n".join(faults)
+    )
 
 
 @pytest.mark.promise("http.ends_slow_heads")
@@ -158,7 +170,8 @@ def test_head_that_takes_half_as_long_is_answered(
         pause=promised_number / 2,
     )
     assert [answer.status for answer in found.answers] == [HTTPStatus.OK], (
-        f"a head that was sent in {promised_number / 2:.0f} s: {found}"
+        f"a head that the client sent in {promised_number / 2:.0f} s, half of what is allowed, is"
+        f" not answered with 200: {found}"
     )
 
 
@@ -167,7 +180,10 @@ def test_idle_connections_hinder_nobody(start_service: StartService, promised_nu
     service = start_service()
     with IdleConnections(service.direct, service.scale) as idle:
         idle.open(promised_number)
-        assert not idle.refused, f"after {len(idle)} idle connections: {idle.refused}"
+        assert not idle.refused, (
+            f"of {promised_number} connections that do nothing, the server keeps {len(idle)}, and"
+            f" then {idle.refused}"
+        )
         for _ in range(20):
             _assert_answers(service)
         faults = idle.use()
@@ -193,15 +209,25 @@ def test_head_is_answered_as_get_without_the_body(service: HttpService) -> None:
             for method, sent in heads_sent.items()
         }
         got, found = both["GET"], both["HEAD"]
-        assert len(got.answers) == 2, f"GET {path}, then GET {target.health}: {got}"
+        case = f"a client sends HEAD {path} and, on the same connection, GET {target.health}, and"
+        assert len(got.answers) == 2, (
+            f"a client sends GET {path} and, on the same connection, GET {target.health}, and gets"
+            f" {len(got.answers)} answers: {got}"
+        )
         # A body after HEAD's answer would stand where the next answer begins.
-        assert len(found.answers) == 2, f"HEAD {path}, then GET {target.health}: {found}"
-        assert not found.rest, f"HEAD {path}: {found}"
+        assert len(found.answers) == 2, f"{case} gets {len(found.answers)} answers: {found}"
+        assert not found.rest, f"{case} gets bytes that belong to no answer: {found}"
         (get, _), (head, last) = got.answers, found.answers
-        assert head.status == get.status, f"HEAD {path}: {head.status}; GET: {get.status}"
-        assert last.status == HTTPStatus.OK, f"after HEAD {path}: {found}"
-        size = head.headers.get("content-length", get.headers.get("content-length"))
-        assert size == get.headers.get("content-length"), f"HEAD {path}: {found}; GET: {got}"
+        assert head.status == get.status, (
+            f"HEAD {path} is answered with {head.status}, and GET {path} with {get.status}"
+        )
+        assert last.status == HTTPStatus.OK, f"{case} gets {last.status} for the second: {found}"
+        length_of_get = get.headers.get("content-length")
+        size = head.headers.get("content-length", length_of_get)
+        assert size == length_of_get, (
+            f"HEAD {path} is answered with Content-Length {size}, and GET {path} with"
+            f" {length_of_get}"
+        )
 
 
 @pytest.mark.promise("http.answers_head_and_options")
@@ -213,11 +239,16 @@ def test_options_names_the_methods_of_a_path(service: HttpService) -> None:
     ):
         sent = request(f"OPTIONS {path} HTTP/1.1", target.host, "Connection: close")
         found = converse(target.address, [sent], quiet=ANSWERED_WITHIN, scale=service.scale)
-        assert found.answers, f"OPTIONS {path}: {found}"
+        assert found.answers, f"OPTIONS {path} gets no answer: {found}"
         answer = found.answers[0]
-        assert answer.status in (HTTPStatus.OK, HTTPStatus.NO_CONTENT), f"OPTIONS {path}: {found}"
+        assert answer.status in (HTTPStatus.OK, HTTPStatus.NO_CONTENT), (
+            f"OPTIONS {path} is answered with {answer.status} instead of 200 or 204: {found}"
+        )
         allowed = {method.strip() for method in answer.headers.get("allow", "").split(",")}
-        assert allowed >= methods, f"OPTIONS {path}: Allow is {sorted(allowed)}"
+        assert allowed >= methods, (
+            f"OPTIONS {path} is answered with `Allow` of {sorted(allowed)}, without"
+            f" {sorted(methods - allowed)}"
+        )
     _assert_answers(service)
 
 
@@ -234,7 +265,7 @@ def test_descriptions_of_the_interface_are_not_served(service: HttpService) -> N
             )
             if answer.status_code < HTTPStatus.BAD_REQUEST:
                 found[f"{method} {path}"] = f"{answer.status_code} {answer.text[:80]!r}"
-    assert not found, f"served: {found}"
+    assert not found, f"the server describes its interface to anybody: {found}"
 
 
 @pytest.mark.promise("http.bounds_error_logs")
@@ -244,9 +275,12 @@ def test_malformed_requests_leave_few_lines(start_service: StartService) -> None
     seconds = _send_all(service, [sent for _, sent in heads.malformed(service.target, MALFORMED)])
     added = service.log_lines()[len(before) :]
     assert len(added) <= MOST_LINES + seconds, (
-        f"{MALFORMED} malformed requests: {len(added)} lines, such as {added[-1]!r}"
+        f"{MALFORMED} malformed requests in {seconds:.0f} s left {len(added)} lines in the server's"
+        f" log, such as {added[-1]!r}; {MOST_LINES + seconds:.0f} are allowed"
     )
-    assert not any("Traceback" in line for line in added), "\n".join(added[-40:])
+    assert not any("Traceback" in line for line in added), (
+        "malformed requests left a traceback in the server's log:\n" + "\n".join(added[-40:])
+    )
     _assert_answers(service)
 
 
@@ -261,7 +295,8 @@ def test_offers_of_other_protocols_leave_few_lines(start_service: StartService) 
     added = service.log_lines()[len(before) :]
     # The access log may have a line for each offer.
     assert len(added) <= OFFERS + MOST_LINES + seconds, (
-        f"{OFFERS} offers of h2c: {len(added)} lines, such as {added[-1]!r}"
+        f"{OFFERS} offers of h2c in {seconds:.0f} s left {len(added)} lines in the server's log,"
+        f" such as {added[-1]!r}; {OFFERS + MOST_LINES + seconds:.0f} are allowed"
     )
 
 
@@ -285,7 +320,8 @@ def _assert_answers(service: HttpService) -> None:
     found = converse(target.address, [sent], quiet=ANSWERED_WITHIN, scale=service.scale)
     statuses = [answer.status for answer in found.answers]
     assert statuses == [HTTPStatus.OK] * 2, (
-        f"POST {target.action}, then GET {target.health}: {found}"
+        f"an ordinary POST {target.action}, then GET {target.health} on the same connection, are"
+        f" answered with {statuses} instead of twice 200: {found}"
     )
 
 
@@ -293,5 +329,7 @@ def _assert_none(faults: Sequence[Fault], tried: int) -> None:
     desynchronised = sum(fault.desynchronised for fault in faults)
     lines = "\n".join(str(fault) for fault in faults[:SHOWN])
     assert not faults, (
-        f"{len(faults)} of {tried} cases, {desynchronised} of them desynchronised:\n{lines}"
+        f"of {tried} requests that clients send by mistake or on purpose, the server answers"
+        f" {len(faults)} otherwise than HTTP says; with {desynchronised}, it reads part of a body"
+        f" as a request, or goes on where no reading is safe:\n{lines}"
     )

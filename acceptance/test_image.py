@@ -44,28 +44,38 @@ def test_variable_is_set(image: ImageUnderTest, promised: Promise) -> None:
     environment = image.configuration.environment
     same = environment.get(str(promised.item)) == promised.value
     value = shown(repr(environment.get(str(promised.item))))
-    assert same, f"{promised.item} is {value}, not {promised.value!r}"
+    assert same, f"the image's variable {promised.item} is {value}, not {promised.value!r}"
 
 
 @pytest.mark.promise("image.working_directory")
 def test_working_directory(
     image: ImageUnderTest, promised: Promise, run_in_image: RunInImage
 ) -> None:
-    assert image.configuration.working_directory == promised.value
+    configured = image.configuration.working_directory
+    assert configured == promised.value, (
+        f"the image names the working directory {configured!r};"
+        f" its contract promises {promised.value!r}"
+    )
     outcome = run_in_image(image.contract.start.interpreter, "-c", "import os; print(os.getcwd())")
-    assert outcome.output.strip() == promised.value, f"inside the container: {outcome}"
+    assert outcome.output.strip() == promised.value, (
+        f"a program in a container is to start in {promised.value}; asked where, it ended with"
+        f" {outcome}"
+    )
 
 
 @pytest.mark.promise("image.exposed_ports")
 def test_port_is_exposed(image: ImageUnderTest, promised: Promise) -> None:
     ports = image.configuration.exposed_ports
-    assert promised.value in ports, f"exposed are {list(ports)}, without {promised.value}"
+    assert promised.value in ports, f"the image exposes {list(ports)}, without {promised.value}"
 
 
 @pytest.mark.promise("image.entrypoint")
 def test_entrypoint(image: ImageUnderTest, promised: Promise) -> None:
     same = list(image.configuration.entrypoint) == promised.value
-    assert same, f"it is {shown(shlex.join(image.configuration.entrypoint))}"
+    assert same, (
+        f"the image's entry point is {shown(shlex.join(image.configuration.entrypoint))};"
+        f" its contract promises {promised.value}"
+    )
 
 
 @pytest.mark.promise("image.architectures")
@@ -85,13 +95,18 @@ def test_architecture(
         outcome = run_in_image(
             image.contract.start.interpreter, "-c", "import platform; print(platform.machine())"
         )
-        assert outcome.output.strip() == machine, f"it runs as {outcome}"
+        assert outcome.output.strip() == machine, (
+            f"the image's Python is to run on {machine}; asked for its machine, it ended with"
+            f" {outcome}"
+        )
 
 
 @pytest.mark.promise("image.provenance")
 def test_every_platform_has_provenance(stored: StoredImage) -> None:
-    assert stored.index, "the reference names a single manifest: there is no room for attestations"
-    assert stored.platforms, "the index is empty"
+    assert stored.index, (
+        "the image's reference names a single manifest: there is no room for attestations"
+    )
+    assert stored.platforms, "the image's index names no platform"
     for described in stored.platforms:
         provenance = described.provenance
         assert provenance, f"{described.platform} has no provenance attestation"
@@ -103,7 +118,9 @@ def test_every_platform_has_provenance(stored: StoredImage) -> None:
 @pytest.mark.promise("image.compressed_megabytes")
 def test_compressed_size(image: ImageUnderTest, promised: Promise, stored: StoredImage) -> None:
     described = stored.platform(image.platform)
-    assert described is not None
+    assert described is not None, (
+        f"{image.reference} is not there for {image.platform} in the engine's store"
+    )
     megabytes = described.size / 1_000_000
     assert megabytes <= float(str(promised.value)), (
         f"{image.platform} weighs {megabytes:.0f} MB compressed, {promised.value} MB are promised"

@@ -56,15 +56,25 @@ def test_counters_grow_with_requests(launch_main: LaunchMain) -> None:
     missing = {name: family for name, family in FAMILIES.items() if families.get(name) != family}
     assert not missing, f"/metrics lacks {missing}; it has {families}"
     for _ in range(7):
-        assert server.get(FOUND).status_code == 200
+        status = server.get(FOUND).status_code
+        assert status == 200, f"a search, which /metrics is to count, is answered with {status}"
     for _ in range(3):
-        assert server.get(NOT_FOUND).status_code == 404
+        status = server.get(NOT_FOUND).status_code
+        assert status == 404, f"a look at an unknown run is answered with {status} instead of 404"
     _, after = read(server)
     grown = {key: value - before.get(key, 0) for key, value in after.items()}
     counted = {status: value for (name, status), value in grown.items() if name == REQUESTS}
-    assert counted == {"200": 7, "404": 3}, f"7 and 3 requests were counted as {counted}"
+    assert counted == {"200": 7, "404": 3}, (
+        f"the client sent 7 requests that got 200, and 3 that got 404; by {REQUESTS} in /metrics"
+        f" they are {counted}"
+    )
     timed = sum(value for (name, _), value in grown.items() if name == DURATIONS)
-    assert timed == 10, f"of 10 requests, the durations of {timed:.0f} were added"
+    assert timed == 10, (
+        f"the client sent 10 requests; {DURATIONS} in /metrics has the time of {timed:.0f}"
+    )
     if server.image.contract.server.checks_host:
         refused = server.get("/metrics", headers={"Host": "evil.example"})
-        assert refused.status_code == 403, "the host check leaves /metrics open"
+        assert refused.status_code == 403, (
+            f"/metrics is open to every host: `Host: evil.example` is answered with"
+            f" {refused.status_code} instead of 403"
+        )

@@ -27,6 +27,7 @@ from seatrial.stack.model_server import ServedImage, start_model_server
 from seatrial.stack.oneoff import run_in_image
 
 from . import guides
+from .comparisons import assert_equal
 from .predictions import assert_predicts
 from .private_index import CURIOUS, DISTRIBUTION, start_index
 
@@ -61,12 +62,15 @@ def test_one_index_for_both_architectures(trial: TrialSession, serving: Serving)
     for model in ("pipeline", "affine"):
         tag = serving.build(model, "all")
         stored = store.read(tag)
-        assert stored, f"{tag} is not there"
-        assert stored.index, f"{tag} is no index"
-        assert {manifest.platform for manifest in stored.platforms} == set(PLATFORMS)
-        assert all(manifest.provenance for manifest in stored.platforms), (
-            "a platform has no provenance"
+        assert stored, f"{tag}, which was just built, is not in the engine's store"
+        assert stored.index, f"{tag} is a single manifest, no index of two platforms"
+        assert_equal(
+            f"the set of platforms in the index of {tag}",
+            {manifest.platform for manifest in stored.platforms},
+            set(PLATFORMS),
         )
+        bare = [manifest.platform for manifest in stored.platforms if not manifest.provenance]
+        assert not bare, f"in the index of {tag}, {bare} have no provenance"
         for image in images:
             _assert_serves(trial, serving, model, ServedImage(image, tag))
 
@@ -112,9 +116,9 @@ def test_labels_say_which_model_it_is(
     serving: Serving, logged_model: LoggedModel, image: ImageUnderTest
 ) -> None:
     stored = store.read(serving.served_image(logged_model.model).reference)
-    assert stored
+    assert stored, f"the image of the model {logged_model.model} is not in the engine's store"
     described = stored.platform(image.platform)
-    assert described
+    assert described, f"the image of the model {logged_model.model} lacks {image.platform}"
     version = logged_model.version
     expected = {
         "org.opencontainers.image.version": version.version,
@@ -124,11 +128,17 @@ def test_labels_say_which_model_it_is(
         "io.seatrial.model.version": version.version,
     }
     found = {name: described.labels.get(name) for name in expected}
-    assert found == {name: str(value) for name, value in expected.items()}
+    for name, value in expected.items():
+        assert_equal(f"the image's label {name}, against the registry,", found[name], str(value))
     identity = described.labels.get("io.seatrial.model.id", "")
-    assert version.source == f"models:/{identity}", f"the logged model is {version.source}"
+    assert version.source == f"models:/{identity}", (
+        f"the image's label io.seatrial.model.id is {identity!r};"
+        f" the registry's version is of {version.source}"
+    )
     digest = described.labels.get("io.seatrial.model.signature", "")
-    assert digest.startswith("sha256:"), f"the signature's digest is {digest!r}"
+    assert digest.startswith("sha256:"), (
+        f"the image's label io.seatrial.model.signature is {digest!r}, no digest"
+    )
 
 
 @pytest.mark.promise("serving.identifies_model")
@@ -157,9 +167,18 @@ def test_model_is_had_by_every_address(
     folder = fetching.fetch(addresses[scheme], server.url, tmp_path)
 
     model = description.read(folder, addresses[scheme])
-    assert (model.identity, model.run) == (logged_model.identity, version.run_id)
+    address = addresses[scheme]
+    assert_equal(
+        f"the pair of model and run that was fetched from {address}",
+        (model.identity, model.run),
+        (logged_model.identity, version.run_id),
+    )
     registered = (version.name, version.version) if scheme == "models" else ("", "")
-    assert (model.name, model.version) == registered
+    assert_equal(
+        f"the name and version in the registry, as {address} tells them,",
+        (model.name, model.version),
+        registered,
+    )
 
 
 SetEnvironment = Callable[[Mapping[str, str]], None]
@@ -264,10 +283,14 @@ def test_private_index_leaves_its_packages_only(
     model_image.run(model_uri=str(folder), tag=tag)
 
     script = f"import importlib.metadata as m; print(m.version('{DISTRIBUTION}'))"
-    assert run_script(tag, script).split() == [private_index.version]
+    assert_equal(
+        f"the version of {DISTRIBUTION} in the image, against the private index,",
+        run_script(tag, script).split(),
+        [private_index.version],
+    )
     words = {"password": private_index.password, "address": private_index.host}
     leaking = set(_blobs_with(tag, words))
-    assert not leaking, f"of the private index, {', '.join(sorted(leaking))}"
+    assert not leaking, f"the image gives the private index away: {', '.join(sorted(leaking))}"
 
 
 @pytest.mark.promise("serving.keeps_indexes_private")
@@ -286,10 +309,17 @@ def test_build_of_a_source_sees_no_network_no_secret_and_no_root(
 
     written = run_script(tag, "import seatrial_curious; print(seatrial_curious.FOUND)")
     found = json.loads(written)
-    assert found["user"] != 0, "it was built by root"
-    assert found["interfaces"] == ["lo"], f"it was built with a network: {found['interfaces']}"
-    for secret in (private_index.password, private_index.host, secret_of_this_machine):
-        assert secret not in written, "its build has seen a secret of this machine"
+    assert found["user"] != 0, "the source's setup.py ran as root"
+    assert found["interfaces"] == ["lo"], (
+        f"the source's setup.py ran with a network: {found['interfaces']}"
+    )
+    for name, secret in {
+        "the private index's password": private_index.password,
+        "the private index's address": private_index.host,
+        "a secret of this machine's environment": secret_of_this_machine,
+    }.items():
+        hidden = secret not in written
+        assert hidden, f"the source's setup.py has seen {name}"
 
 
 def _blobs_with(reference: str, words: Mapping[str, str]) -> Iterator[str]:
@@ -331,14 +361,21 @@ def test_guide_leads_from_training_to_an_answer(trial: TrialSession) -> None:
         for step in guide.steps:
             done = guides.run(step.commands, limit=STEP_LIMIT * MACHINE_SPEED.factor)
             assert done.returncode == 0, (
-                f"{step.commands}{done.stdout[-3000:]}{done.stderr[-3000:]}"
+                f"of {GUIDE}, these commands ended with exit code {done.returncode}:"
+                f"\n{step.commands}{done.stdout[-3000:]}{done.stderr[-3000:]}"
             )
             if step.answer is not None:
                 found = json.loads(done.stdout.splitlines()[-1])
-                assert _rounded(found) == json.loads(step.answer), f"{step.commands}: {found}"
+                assert _rounded(found) == json.loads(step.answer), (
+                    f"of {GUIDE}, these commands printed {found} instead of {step.answer.strip()}:"
+                    f"\n{step.commands}"
+                )
     finally:
         done = guides.run(guide.clean, limit=STEP_LIMIT * MACHINE_SPEED.factor)
-    assert done.returncode == 0, f"{guide.clean}{done.stderr}"
+    assert done.returncode == 0, (
+        f"of {GUIDE}, the commands that clean up ended with exit code {done.returncode}:"
+        f"\n{guide.clean}{done.stderr}"
+    )
 
 
 def _rounded(answer: dict[str, list[float]]) -> dict[str, list[float]]:

@@ -8,7 +8,9 @@ import mlflow
 import pytest
 import requests
 from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
+
+from .comparisons import assert_equal
+from .refusals import refused
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -64,7 +66,10 @@ def test_ordinary_work_leaves_no_traceback(
     server.container.stop(timeout=30 * server.image.scale)
 
     found = tracebacks(server.container.logs().decode(errors="replace"))
-    assert not found, f"{len(found)} tracebacks in the log, the first:\n{found[0]}"
+    assert not found, (
+        f"ordinary work of one client left {len(found)} tracebacks in the server's log, the first:"
+        f"\n{found[0]}"
+    )
 
 
 def track(client: MlflowClient, experiment: str) -> str:
@@ -76,9 +81,14 @@ def track(client: MlflowClient, experiment: str) -> str:
         params=[Param("depth", "7")],
         tags=[RunTag("note", "größe")],
     )
-    assert len(client.get_metric_history(run, "loss")) == 199
-    assert client.search_runs([experiment], "metrics.loss < 0.5 and params.depth = '7'")
-    assert client.search_experiments(filter_string="name LIKE 'test%'") is not None
+    history = client.get_metric_history(run, "loss")
+    assert len(history) == 199, (
+        f"the client logged 199 points of a metric and reads {len(history)} in its history"
+    )
+    found = client.search_runs([experiment], "metrics.loss < 0.5 and params.depth = '7'")
+    assert found, "a search by metric and param doesn't find the run that the client logged"
+    experiments = client.search_experiments(filter_string="name LIKE 'test%'")
+    assert experiments is not None, "a search for experiments by name gives the client no answer"
     client.set_terminated(run)
     return run
 
@@ -87,10 +97,19 @@ def keep_artifacts(client: MlflowClient, run: str) -> None:
     """Write, list, read and replace artifacts."""
     for text in ("first", "second"):
         client.log_text(run, text, "folder/note.txt")
-        assert mlflow.artifacts.load_text(f"runs:/{run}/folder/note.txt") == text
+        assert_equal(
+            "the text that the client reads of the artifact that it wrote",
+            mlflow.artifacts.load_text(f"runs:/{run}/folder/note.txt"),
+            text,
+        )
     client.log_dict(run, {"leaf": True}, "leaf.json")
-    assert {entry.path for entry in client.list_artifacts(run)} == {"folder", "leaf.json"}
-    assert client.list_artifacts(run, "nothing-here") == []
+    assert_equal(
+        "the listing that the client gets of the artifacts that it wrote",
+        {entry.path for entry in client.list_artifacts(run)},
+        {"folder", "leaf.json"},
+    )
+    nothing = client.list_artifacts(run, "nothing-here")
+    assert nothing == [], f"the client's listing of a folder that isn't there holds {nothing}"
 
 
 def register(client: MlflowClient, name: str, run: str) -> None:
@@ -98,8 +117,13 @@ def register(client: MlflowClient, name: str, run: str) -> None:
     client.create_registered_model(name, tags={"team": "sea"})
     client.create_model_version(name, f"runs:/{run}/folder", run)
     client.set_registered_model_alias(name, "champion", "1")
-    assert client.get_model_version_by_alias(name, "champion").run_id == run
-    assert client.search_model_versions(f"name = '{name}'")
+    assert_equal(
+        "the run of the model's version that the client reads by alias",
+        client.get_model_version_by_alias(name, "champion").run_id,
+        run,
+    )
+    found = client.search_model_versions(f"name = '{name}'")
+    assert found, "a search by name doesn't find the model's version that the client created"
 
 
 def trace(client: MlflowClient, experiment: str) -> None:
@@ -108,26 +132,32 @@ def trace(client: MlflowClient, experiment: str) -> None:
     with mlflow.start_span("outer") as span, mlflow.start_span("inner"):
         pass
     mlflow.flush_trace_async_logging()
-    assert len(client.get_trace(span.trace_id).data.spans) == 2
-    assert client.search_traces(locations=[experiment])
+    spans = client.get_trace(span.trace_id).data.spans
+    assert len(spans) == 2, f"the client sent a trace of 2 spans, and reads {len(spans)}"
+    found = client.search_traces(locations=[experiment])
+    assert found, "a search doesn't find the only trace of the experiment, which the client sent"
 
 
 def misuse(client: MlflowClient, run: str) -> None:
     """Make the mistakes that users make: the client gets an error, the log no traceback."""
-    for mistake in (
-        lambda: client.get_run("0" * 32),
-        lambda: client.get_experiment("987654321"),
-        lambda: client.log_param(run, "depth", "8"),
-        lambda: client.search_runs(["0"], "this is no filter"),
-        lambda: client.get_registered_model("no such model"),
-    ):
-        with pytest.raises(MlflowException):
+    for name, mistake in {
+        "a look at an unknown run": lambda: client.get_run("0" * 32),
+        "a look at an unknown experiment": lambda: client.get_experiment("987654321"),
+        "another value of a param": lambda: client.log_param(run, "depth", "8"),
+        "a filter that is none": lambda: client.search_runs(["0"], "this is no filter"),
+        "a look at an unknown model": lambda: client.get_registered_model("no such model"),
+    }.items():
+        with refused(name):
             mistake()
 
 
 def browse(server: Server) -> None:
     """Ask for pages, also for some that are not there, and hang up on one."""
     for page in PAGES:
-        assert server.get(page).status_code < 500, f"{page} is answered with a server error"
+        answer = server.get(page)
+        assert answer.status_code < 500, (
+            f"GET {page} is answered with {answer.status_code}, a fault of the server:"
+            f" {answer.text[:200]}"
+        )
     with requests.get(f"{server.url}/", stream=True, timeout=30 * server.image.scale):
         pass

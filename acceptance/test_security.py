@@ -15,6 +15,9 @@ from seatrial.backends.minio import MinIO
 from seatrial.engine.waiting import until
 from seatrial.stack.settings import FILES_PATH
 
+from .comparisons import assert_equal
+from .refusals import refused
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
@@ -69,7 +72,7 @@ def secure(
     tmp_path: Path,
 ) -> Secure:
     """A store behind https, and the settings of the shared server before S3, changed to it."""
-    assert services, "the secure store is for the users of the plain one"
+    assert services, "the trial is at fault: a server before S3 is there without a store"
     store = servers.secured(MinIO)
     file = tmp_path / AUTHORITY
     file.write_text(store.address.authority, encoding="ascii")
@@ -100,11 +103,14 @@ def test_artifacts_go_to_s3_over_https(
         run_id=run, artifact_path="folder/data.bin", dst_path=str(tmp_path / "fetched")
     )
 
-    assert Path(fetched).read_bytes() == CONTENT, "what was read back differs from the file"
+    assert_equal("the file that the client reads back", Path(fetched).read_bytes(), CONTENT)
     stored = secure.objects(server)
+    assert len(stored) == 1, f"the client logged one file, and the bucket holds {sorted(stored)}"
     [key] = stored
-    assert key.endswith(f"{run}/artifacts/folder/data.bin")
-    assert stored[key] == CONTENT, "the object in the bucket differs from the file"
+    assert key.endswith(f"{run}/artifacts/folder/data.bin"), (
+        f"the client's file folder/data.bin of the run {run} lies in the bucket under {key}"
+    )
+    assert_equal("the object in the bucket that the client wrote", stored[key], CONTENT)
 
 
 def test_an_unknown_authority_is_refused(
@@ -115,10 +121,16 @@ def test_an_unknown_authority_is_refused(
     client = client_for(server)
     run = new_run(client)
 
-    with pytest.raises((MlflowException, HTTPError)):
+    with refused(
+        "an upload to a store whose certificate's authority is unknown",
+        errors=(MlflowException, HTTPError),
+    ):
         client.log_text(run, "to whom?", "note.txt")
 
-    assert not secure.objects(server), "the store's certificate was not verified"
+    stored = sorted(secure.objects(server))
+    assert not stored, (
+        f"the server did not verify the certificate of its store: the bucket holds {stored}"
+    )
     until(
         lambda: "CERTIFICATE_VERIFY_FAILED" in server.logs(1000),
         container=server.container,

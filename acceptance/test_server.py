@@ -14,6 +14,8 @@ import requests
 
 from seatrial.stack.confinement import OTHER_USER
 
+from .comparisons import assert_equal
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -46,35 +48,53 @@ class _Scripts(HTMLParser):
 @pytest.mark.promise("server.capabilities", "tracking")
 def test_health(server: Server) -> None:
     answer = server.get("/health")
-    assert (answer.status_code, answer.text) == (200, "OK")
+    assert (answer.status_code, answer.text) == (200, "OK"), (
+        f"GET /health is answered with {answer.status_code} {answer.text[:200]!r}, not 200 'OK'"
+    )
 
 
 @pytest.mark.promise("server.version_label")
 def test_version_is_the_labels(server: Server, image: ImageUnderTest) -> None:
     answer = server.get("/version")
-    assert answer.status_code == 200
+    assert answer.status_code == 200, (
+        f"GET /version is answered with {answer.status_code}: {answer.text[:200]}"
+    )
     label = image.configuration.labels.get("org.opencontainers.image.version")
-    assert answer.text == label, "GET /version and org.opencontainers.image.version differ"
+    assert answer.text == label, (
+        f"the server says of itself, at GET /version, that it is {answer.text[:200]!r};"
+        f" the image's label org.opencontainers.image.version says {label!r}"
+    )
 
 
 @pytest.mark.promise("server.capabilities", "ui")
 def test_ui_page_and_its_scripts(server: Server) -> None:
     page = server.get("/")
-    assert page.status_code == 200
-    assert page.headers["content-type"].startswith("text/html")
+    assert page.status_code == 200, (
+        f"the UI's page, GET /, is answered with {page.status_code}: {page.text[:200]}"
+    )
+    content_type = page.headers.get("content-type", "")
+    assert content_type.startswith("text/html"), (
+        f"the UI's page, GET /, is served as {content_type!r}: a browser doesn't show it"
+    )
     scripts = _Scripts()
     scripts.feed(page.text)
-    assert scripts.found, f"the page loads no script: {page.text[:500]}"
+    assert scripts.found, f"the UI's page, GET /, loads no script: {page.text[:500]}"
     for source in scripts.found:
         path = urlsplit(urljoin(f"{server.url}/", source)).path
         answer = server.get(path)
-        assert answer.status_code == 200, f"{path}: {answer.status_code}"
-        content_type = answer.headers["content-type"]
-        assert "javascript" in content_type or "css" in content_type, (
-            f"{path} is served as {content_type}"
+        assert answer.status_code == 200, (
+            f"the UI's page loads {path}, which is answered with {answer.status_code}"
         )
-        assert not answer.text.lstrip().startswith("<"), f"{path} is a page, not a script"
-        assert len(answer.content) > 100, f"{path} is empty"
+        content_type = answer.headers.get("content-type", "")
+        assert "javascript" in content_type or "css" in content_type, (
+            f"the UI's page loads {path}, which is served as {content_type!r}, no script or style"
+        )
+        assert not answer.text.lstrip().startswith("<"), (
+            f"the UI's page loads {path}, which is a page, not a script: {answer.text[:200]}"
+        )
+        assert len(answer.content) > 100, (
+            f"the UI's page loads {path}, which has {len(answer.content)} bytes: it is empty"
+        )
 
 
 @pytest.mark.promise("server.capabilities", "ui")
@@ -86,7 +106,7 @@ def test_ui_scripts_that_are_loaded_later(server: Server) -> None:
     base, _, _ = urljoin(f"{server.url}/", first).partition("static/js/")
     text = server.get(urlsplit(urljoin(f"{server.url}/", first)).path).text
     later = set(LATER_SCRIPT.findall(text))
-    assert later, f"{first} names no other script"
+    assert later, f"the UI's first script, {first}, names none that it would load later"
 
     def fault(path: str) -> str | None:
         answer = requests.head(f"{base}{path}", timeout=60 * server.image.scale)
@@ -96,7 +116,10 @@ def test_ui_scripts_that_are_loaded_later(server: Server) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         faults = [found for found in pool.map(fault, sorted(later)) if found]
-    assert not faults, f"{len(faults)} of {len(later)} are not served, such as {faults[0]}"
+    assert not faults, (
+        f"of {len(later)} scripts and styles that the UI loads later, {len(faults)} are not served"
+        f" as such: {faults[0]}"
+    )
 
 
 @pytest.mark.promise("process.arbitrary_user")
@@ -107,11 +130,17 @@ def test_runs_as_another_user(
     server = launch_main(name="other-user", user=OTHER_USER)
     top = server.container.top()
     users = {row[top["Titles"].index("UID")] for row in top["Processes"]}
-    assert users == {OTHER_USER.partition(":")[0]}, f"its processes run as {users}"
+    assert users == {OTHER_USER.partition(":")[0]}, (
+        f"the container was started as {OTHER_USER}, and its processes run as {users}"
+    )
     client = client_for(server)
     run_id = new_run(client)
     client.log_text(run_id, "written by 12345", "folder/note.txt")
-    assert mlflow.artifacts.load_text(f"runs:/{run_id}/folder/note.txt") == "written by 12345"
+    assert_equal(
+        f"the text that the client reads of an artifact, of a server that runs as {OTHER_USER},",
+        mlflow.artifacts.load_text(f"runs:/{run_id}/folder/note.txt"),
+        "written by 12345",
+    )
 
 
 @pytest.mark.promise("process.stops_within")
@@ -123,7 +152,10 @@ def test_stops_on_sigterm(launch_main: LaunchMain, promised_number: int) -> None
         ended = server.container.wait(timeout=limit)
     except requests.RequestException:  # the engine's client raises it at the time limit
         pytest.fail(f"the container still runs {limit} s after SIGTERM")
-    assert ended["StatusCode"] in (0, 143), f"exit code {ended['StatusCode']} after SIGTERM"
+    code = ended["StatusCode"]
+    assert code in (0, 143), (
+        f"after SIGTERM the container ended with exit code {code}, not 0 or 143"
+    )
 
 
 def _replaced(before: Server, launch_main: LaunchMain) -> Server:
@@ -155,13 +187,32 @@ class TestKeepsData:
 
     def _check(self, client: MlflowClient, name: str, run_id: str) -> None:
         experiment = client.get_experiment_by_name(name)
-        assert experiment is not None, f"the experiment {name} is gone"
-        [run] = client.search_runs([experiment.experiment_id])
-        assert (run.info.run_id, run.data.tags["kept"]) == (run_id, "yes")
-        history = client.get_metric_history(run_id, "loss")
-        assert [(metric.step, metric.value) for metric in history] == [(3, 0.25)]
-        assert client.get_model_version_by_alias(name, "kept").run_id == run_id
-        assert mlflow.artifacts.load_text(f"runs:/{run_id}/folder/note.txt") == f"kept for {name}"
+        assert experiment is not None, (
+            f"the experiment {name}, created before the stop, is not found after the next start"
+        )
+        assert_equal(
+            "the list of runs and their tag that a search finds after the next start",
+            [
+                (run.info.run_id, run.data.tags.get("kept"))
+                for run in client.search_runs([experiment.experiment_id])
+            ],
+            [(run_id, "yes")],
+        )
+        assert_equal(
+            "the history of a metric (step, value) that the client reads after the next start",
+            [(point.step, point.value) for point in client.get_metric_history(run_id, "loss")],
+            [(3, 0.25)],
+        )
+        assert_equal(
+            "the run of the model's version that the client reads by alias after the next start",
+            client.get_model_version_by_alias(name, "kept").run_id,
+            run_id,
+        )
+        assert_equal(
+            "the text of an artifact that the client reads after the next start",
+            mlflow.artifacts.load_text(f"runs:/{run_id}/folder/note.txt"),
+            f"kept for {name}",
+        )
 
     @pytest.mark.parametrize("come_back", [_replaced, _started_again])
     def test_after_a_stop(

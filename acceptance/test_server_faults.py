@@ -95,15 +95,21 @@ def _assert_all_fail(server: Server, limit: float) -> None:
             status = requests.get(f"{server.url}{ASKS_DATABASE}", timeout=limit).status_code
         except requests.Timeout:
             return f"no answer within {limit:.0f} s"
-        return "" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else f"{status}"
+        return "" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else f"answered with {status}"
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         asked = pool.map(ask, range(AT_ONCE))
         time.sleep(1)
         health = [answers_ok(f"{server.url}/health") for _ in range(IN_A_ROW)]
         faults = [fault for fault in asked if fault]
-    assert not faults, f"{len(faults)} of {AT_ONCE} requests did not fail: {faults[0]}"
-    assert all(health), f"/health, which needs no database, failed {health.count(False)} times"
+    assert not faults, (
+        f"the database hangs, and of {AT_ONCE} requests that need it, {len(faults)} did not fail"
+        f" with 5xx in time: {faults[0]}"
+    )
+    assert all(health), (
+        f"the database hangs, and of {IN_A_ROW} requests to /health, which needs none,"
+        f" {health.count(False)} failed"
+    )
 
 
 def _wait_until_served(server: Server, limit: float) -> None:
@@ -129,7 +135,7 @@ def test_processes_that_are_stopped(
         settings = replace(settings, name="one-worker", options=(*settings.options, "--workers=1"))
     server = launch(settings)
     stopped = _run(server, "stop").split()
-    assert stopped, "no process that serves was found"
+    assert stopped, "no process of the container was found that listens on the server's port"
 
     def recovered() -> bool:
         healthy = all(answers_ok(f"{server.url}/health") for _ in range(IN_A_ROW))
@@ -149,5 +155,5 @@ def _run(server: Server, task: str, *pids: str) -> str:
     found = run_in_container(
         server.container, start.interpreter, "-c", WORKERS, task, str(start.port), *pids
     )
-    assert found.code == 0, f"its processes can't be looked at: {found}"
+    assert found.code == 0, f"the processes in the server's container can't be read: {found}"
     return found.output.strip()

@@ -67,20 +67,31 @@ def test_models_serve(workspace: Workspace, image: ImageUnderTest, tmp_path: Pat
     start = [*image.configuration.entrypoint, *image.mlflow_command]
     script = Path(served_inside.__file__).read_text(encoding="utf-8")
     work = workspace.python(script, str(image.scale), model, *start)
-    assert work.code == 0, f"a model can't be served: {work}"
+    assert work.code == 0, f"`mlflow models serve` can't be tried in the image: {work}"
     printed = json.loads(work.printed.splitlines()[-1])
     answers, log = printed["answers"], f"; its log:\n{printed['output'][-3000:]}"
-    assert answers["ping"][0] == HTTPStatus.OK, f"/ping never said 200: {answers['ping']}{log}"
+    assert answers["ping"][0] == HTTPStatus.OK, (
+        f"`mlflow models serve` in the image never said 200 on /ping: {answers['ping']}{log}"
+    )
     for payload in ("dataframe_split", "csv"):
         status, text = answers[payload]
-        assert status == HTTPStatus.OK, f"{payload}: {status} {text}{log}"
-        assert json.loads(text)["predictions"] == [2, 5, -8], f"{payload}: wrong numbers: {text}"
+        assert status == HTTPStatus.OK, (
+            f"`mlflow models serve` in the image answers {payload} with {status} {text}{log}"
+        )
+        assert json.loads(text)["predictions"] == [2, 5, -8], (
+            f"`mlflow models serve` in the image predicts by {payload}: {text}, not [2, 5, -8]"
+        )
     assert HTTPStatus.BAD_REQUEST <= answers["no JSON"][0] < HTTPStatus.INTERNAL_SERVER_ERROR, (
-        f"input that is no JSON: {answers['no JSON']}{log}"
+        f"`mlflow models serve` in the image answers input that is no JSON, where 4xx is due, with"
+        f" {answers['no JSON']}{log}"
     )
-    assert answers["ping at the end"][0] == HTTPStatus.OK, f"bad input ended it{log}"
+    assert answers["ping at the end"][0] == HTTPStatus.OK, (
+        f"after input that is no JSON, /ping is answered with {answers['ping at the end']}{log}"
+    )
     stopped = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
-    assert printed["code"] in stopped, f"after SIGTERM it ended with {printed['code']}{log}"
+    assert printed["code"] in stopped, (
+        f"after SIGTERM, `mlflow models serve` in the image ended with {printed['code']}{log}"
+    )
 
 
 @pytest.mark.promise("serving.inputs")
@@ -176,7 +187,9 @@ def test_charset_may_be_named(
     answer = sample_server.ask(sample.payload.body, content_type)
     assert_answered(answer, sample.payload.predictions, image, content_type)
     found = answer.headers.get("Content-Type", "")
-    assert found.startswith("application/json"), f"the answer's content type is {found!r}"
+    assert found.startswith("application/json"), (
+        f"predictions are answered with the content type {found!r}, not application/json"
+    )
 
 
 @pytest.mark.promise("serving.inputs", "params")
@@ -238,7 +251,8 @@ def _assert_refused(server: ModelServer, fault: str, body: str | bytes, content_
     except requests.RequestException as error:
         pytest.fail(f"{fault}: no answer, where 4xx is due: {error}")
     assert HTTPStatus.BAD_REQUEST <= answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR, (
-        f"{fault}: {answer.status_code}, where 4xx is due: {answer.text[:500]}"
+        f"{fault}: the model's server answers {answer.status_code}, where 4xx is due:"
+        f" {answer.text[:500]}"
     )
 
 
@@ -269,10 +283,14 @@ def test_large_request_is_refused(
         answer = None
     if answer is not None:
         assert answer.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE, (
-            f"{size} bytes: {answer.status_code} {answer.text[:200]}"
+            f"an input of {size} bytes, beyond the limit of {promised_number} MiB, is answered with"
+            f" {answer.status_code} instead of 413: {answer.text[:200]}"
         )
     refused = _settled_log(sample_server).count(" 413 ") > refused_before
-    assert refused or answer is not None, "no answer, and no word of 413 in the log"
+    assert refused or answer is not None, (
+        f"an input of {size} bytes, beyond the limit of {promised_number} MiB, got no answer, and"
+        " the server's log has no 413"
+    )
     assert_predicts(sample_server, sample.payload)
 
 
@@ -324,7 +342,10 @@ def test_input_is_repeated_nowhere(serve_sample: StartServer) -> None:
         for fault, answer in answers.items()
         if secret in (whole := f"{answer.headers} {answer.text}") or str(number) in whole
     ]
-    assert not repeating, f"the answer repeats the input: {repeating[0]}"
+    assert not repeating, (
+        f"{len(repeating)} answers of the server repeat the client's private input, such as that"
+        f" to {repeating[0]}"
+    )
     stop(server)  # a server writes the output that it has kept back at its end
     wait_ended(server, "it was told to stop", WITHIN)
     lines = [
@@ -333,7 +354,7 @@ def test_input_is_repeated_nowhere(serve_sample: StartServer) -> None:
         for text in (secret, str(number), str(2 * number))
         if text in line
     ]
-    assert not lines, f"the log repeats the input: {lines[0][:300]}"
+    assert not lines, f"the server's log repeats the client's private input: {lines[0][:300]}"
 
 
 @pytest.mark.promise("serving.answers_at_once")
@@ -355,5 +376,6 @@ def test_kept_connection_is_no_slower_than_a_new_one(
         kept = statistics.median(seconds(session.post) for _ in range(25))
         new = statistics.median(seconds(requests.post) for _ in range(25))
     assert kept < 2 * new, (
-        f"{kept * 1000:.0f} ms on a kept connection, {new * 1000:.0f} on new ones"
+        f"an answer takes {kept * 1000:.0f} ms on a connection that the client keeps, and"
+        f" {new * 1000:.0f} ms on a new one: the server's socket holds small answers back"
     )

@@ -81,9 +81,11 @@ def _assert_recovers(server: ModelServer, deadline: float, fault: str) -> None:
             pinged = server.get("/ping").status_code
             answered = _is_answered(server)
             if pinged == HTTPStatus.OK:
-                assert answered, f"{fault}: /ping says 200, and no prediction is answered"
+                assert answered, f"{fault}, and /ping says 200 though no prediction is answered"
                 break
-        assert time.monotonic() < deadline, f"{fault}: it doesn't recover"
+        assert time.monotonic() < deadline, (
+            f"{fault}, and the server doesn't answer predictions again within its time"
+        )
         time.sleep(0.2)
     for answer in at_once(server, SCRIPTED):
         assert_answered(answer, SCRIPTED.predictions, server.image, f"{fault}: afterwards")
@@ -115,8 +117,14 @@ def test_hung_prediction_costs_no_other(
         begun = time.monotonic()
         answer = server.ask(with_parameters(pause=FOR_EVER))
         took = time.monotonic() - begun
-        assert answer.status_code == HTTPStatus.GATEWAY_TIMEOUT, f"it hangs: {answer.status_code}"
-        assert took < recovery_limit, f"a prediction hangs for {took:.1f} s"
+        assert answer.status_code == HTTPStatus.GATEWAY_TIMEOUT, (
+            f"a prediction that hangs is answered with {answer.status_code} instead of 504:"
+            f" {answer.text[:200]}"
+        )
+        assert took < recovery_limit, (
+            f"a prediction that hangs is answered after {took:.1f} s; {recovery_limit:.1f} s are"
+            " allowed"
+        )
         time.sleep(max(0.0, begun + recovery_limit - time.monotonic()))
 
 
@@ -142,10 +150,12 @@ def test_worker_that_is_stopped_is_replaced(
     deadline = time.monotonic() + recovery_limit
 
     time.sleep(1.0 * image.scale)
-    fault = f"{workers} of its workers is stopped"
+    fault = "a worker was stopped" if workers == "one" else "all workers were stopped"
     _assert_recovers(server, deadline, fault)
     while any(is_stopped(server, process) for process in stopped):
-        assert time.monotonic() < deadline, f"{fault}: the worker is still there"
+        assert time.monotonic() < deadline, (
+            f"{fault}, and of the processes {', '.join(stopped)} one is still there, stopped"
+        )
         time.sleep(0.2)
 
 
@@ -172,12 +182,15 @@ def test_greedy_prediction_ends_one_worker(
             answer = server.ask(with_parameters(eat=float(8 << 30)))
         except requests.RequestException as error:
             pytest.fail(f"a prediction that takes all memory gets no answer: {error}")
-        assert answer.status_code >= HTTPStatus.BAD_REQUEST, answer.text[:200]
+        assert answer.status_code >= HTTPStatus.BAD_REQUEST, (
+            f"a prediction that takes more memory than there is gets {answer.status_code}:"
+            f" {answer.text[:200]}"
+        )
         over = answer.status_code == HTTPStatus.GATEWAY_TIMEOUT
         assert not over, "a prediction that takes all memory is tried until its time is over"
-    assert_predicts(server, SCRIPTED, "afterwards")
+    assert_predicts(server, SCRIPTED, "after a prediction that took all memory")
     counted = run_in_container(server.container, image.contract.start.interpreter, "-c", COUNT)
-    assert counted.code == 0, f"the marks can't be counted: {counted}"
+    assert counted.code == 0, f"the workers' marks in the container can't be read: {counted}"
     tries = int(counted.output.split()[-1])
     assert tries == 1, f"{tries} workers got the request that takes all memory"
 
@@ -233,12 +246,12 @@ def test_what_unpacks_to_gigabytes_is_refused(
     try:
         answer = server.ask(body, content_type)
     except requests.RequestException as error:
-        pytest.fail(f"{len(body)} bytes of Parquet that unpack to gigabytes: no answer: {error}")
+        pytest.fail(f"{len(body)} bytes that unpack to gigabytes ({name}) get no answer: {error}")
     shown = f"{answer.status_code} {answer.text[:300]}"
     assert HTTPStatus.BAD_REQUEST <= answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR, (
-        f"{name}, {len(body)} bytes: 4xx is due: {shown}"
+        f"{len(body)} bytes that unpack to gigabytes ({name}), where 4xx is due, get {shown}"
     )
-    assert_predicts(server, sample.payload, "afterwards")
+    assert_predicts(server, sample.payload, "after bytes that unpack to gigabytes")
 
 
 CLIENTS, ANSWER, BOUND = 48, 32 * MIB, 768 * MIB
@@ -271,7 +284,8 @@ def test_unread_answers_take_bounded_memory(
                 client.recv(16)
             most = max(most, _memory(server) - before)
         assert most < BOUND, (
-            f"{CLIENTS} clients that don't read {ANSWER} bytes each cost {most} bytes"
+            f"{CLIENTS} clients that don't read their answers of {ANSWER} bytes cost the server"
+            f" {most} bytes of memory; {BOUND} are allowed"
         )
         assert_predicts(server, SCRIPTED, "while others don't read")
 
@@ -331,24 +345,36 @@ def test_too_many_requests_are_turned_away(
         asking = [pool.submit(ask_until_over) for _ in range(CROWD)]
         while time.monotonic() < over:
             begun = time.monotonic()
-            assert server.get("/ping").status_code == HTTPStatus.OK, "/ping says no: it is busy"
+            status = server.get("/ping").status_code
+            assert status == HTTPStatus.OK, (
+                f"/ping is answered with {status} while {CROWD} clients ask for predictions"
+            )
             pings.append(time.monotonic() - begun)
             time.sleep(0.1)
         asked = [answer for client in asking for answer in client.result()]
     accepted = [answer for answer in asked if answer.status == HTTPStatus.OK]
     refused = [answer for answer in asked if answer.status == HTTPStatus.SERVICE_UNAVAILABLE]
     others = {answer.status for answer in asked} - {HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE}
-    assert not others, f"besides 200 and 503, requests get {others}"
-    assert refused, f"{CROWD} clients at a time, and none gets 503"
-    assert all(answer.retry_after for answer in refused), "a 503 comes without Retry-After"
+    assert not others, f"of {CROWD} clients at a time, some get {others}, neither 200 nor 503"
+    assert refused, f"{CROWD} clients ask at a time, and the server turns none away with 503"
+    bare = [answer for answer in refused if not answer.retry_after]
+    assert not bare, f"{len(bare)} of {len(refused)} answers 503 are without Retry-After"
     turned = statistics.median(answer.seconds for answer in refused)
-    assert turned < pause / 2, f"a 503 takes {turned:.2f} s"
+    assert turned < pause / 2, (
+        f"{CROWD} clients ask at a time, and a 503 takes {turned:.2f} s; {pause / 2:.2f} s are"
+        " allowed"
+    )
     # The median, because the clients take their share of the machine as well.
     usual = statistics.median(answer.seconds for answer in accepted)
     assert usual < 2 * alone + pause / 2, (
-        f"requests that are let in take {usual:.2f} s, and {alone:.2f} s alone"
+        f"{CROWD} clients ask at a time, and requests that are let in take {usual:.2f} s;"
+        f" without others they take {alone:.2f} s"
     )
-    assert statistics.median(pings) < pause / 2, f"/ping takes {statistics.median(pings):.2f} s"
+    pinged = statistics.median(pings)
+    assert pinged < pause / 2, (
+        f"{CROWD} clients ask at a time, and /ping takes {pinged:.2f} s; {pause / 2:.2f} s are"
+        " allowed"
+    )
 
 
 @pytest.mark.promise("serving.sheds_load")

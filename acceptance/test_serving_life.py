@@ -93,7 +93,9 @@ def test_ready_means_loaded(serve_scriptable: StartServer, image: ImageUnderTest
     asked = time.monotonic()
     assert_predicts(server, SCRIPTED)
     waited = time.monotonic() - asked
-    assert waited < loading, f"after /ping said 200 an answer took {waited:.1f} s"
+    assert waited < loading, (
+        f"/ping said 200, and the next prediction took {waited:.1f} s: the model was not loaded"
+    )
 
 
 @pytest.mark.promise("serving.ready_when_loaded")
@@ -103,7 +105,7 @@ def test_first_answer_after_ready(serve_sample: StartServer, sample: Sample) -> 
     try:
         answers = at_once(server, sample.payload)
     except requests.RequestException as error:
-        pytest.fail(f"/ping says 200, and a request gets no answer: {error}")
+        pytest.fail(f"/ping says 200, and one of {AT_ONCE} requests gets no answer: {error}")
     for answer in answers:
         case = "one of the first requests after /ping said 200"
         assert_answered(answer, sample.payload.predictions, server.image, case)
@@ -124,7 +126,9 @@ def test_ready_follows_the_workers(serve_scriptable: StartServer, image: ImageUn
     while time.monotonic() < over:
         with suppress(requests.RequestException):  # a refused connection is as good as a 503
             status = server.get("/ping").status_code
-            assert status != HTTPStatus.OK, "/ping says 200, and all workers load their model"
+            assert status != HTTPStatus.OK, (
+                "all workers were killed, and /ping says 200 while new ones load their model"
+            )
         time.sleep(0.2)
     server.wait_ready()
     assert_predicts(server, SCRIPTED, "by new workers")
@@ -219,13 +223,16 @@ def _stopping(seconds: float, image: ImageUnderTest) -> dict[str, str]:
 def _all_answered(asked: Collection[Future[requests.Response]]) -> list[requests.Response]:
     """Require an answer to every request that was in flight, and return the answers."""
     failed = [str(request.exception()) for request in asked if request.exception()]
-    assert not failed, f"{len(failed)} of {len(asked)} requests got no answer: {failed[0]}"
+    assert not failed, (
+        f"of {len(asked)} requests that were in flight when the server was told to stop,"
+        f" {len(failed)} got no answer: {failed[0]}"
+    )
     return [request.result() for request in asked]
 
 
 def _assert_ends_well(server: ModelServer, cause: str) -> None:
     code = wait_ended(server, cause, STOPPED_WITHIN)
-    assert code == 0, f"told to stop, it ends with exit code {code} instead of 0"
+    assert code == 0, f"{cause}, and the container ended with exit code {code} instead of 0"
 
 
 @pytest.mark.promise("serving.survives_workers")
@@ -286,7 +293,7 @@ def test_killed_model_server_ends_the_container(
     """The container may go on where the first process is the server, or starts another one."""
     server, start = serve_sample(), image.contract.start
     killed = run_in_container(server.container, start.interpreter, "-c", script, str(start.port))
-    assert killed.code in (0, KILLED), f"its server can't be killed: {killed}"
+    assert killed.code in (0, KILLED), f"the container's server can't be killed: {killed}"
     if not killed.output.split():
         pytest.skip("the server is the container's first process, with which it always ends")
     try:
@@ -298,7 +305,9 @@ def test_killed_model_server_ends_the_container(
         except requests.RequestException as error:
             pytest.fail(f"{case} without a server: {error}")
         return
-    assert code not in (0, 143), f"exit code {code} hides that the server was killed"
+    assert code not in (0, 143), (
+        f"its server was killed, and the container ended with exit code {code}, as if all were well"
+    )
 
 
 @pytest.mark.promise("serving.reports_unloadable")
@@ -309,7 +318,10 @@ def test_model_that_cannot_be_loaded_is_reported(
     server = serve_scriptable(wait=False, variables={"SEATRIAL_FAIL_TO_LOAD": reason})
     assert_clear_end(server, "its model can't be loaded", reason)
     times = server.logs(1000).count(reason)
-    assert times <= AGAIN * image.workers, f"the log says {times} times that it can't be loaded"
+    assert times <= AGAIN * image.workers, (
+        f"the log says {times} times that the model can't be loaded; {AGAIN} for each of"
+        f" {image.workers} workers are allowed"
+    )
 
 
 @pytest.mark.promise("serving.reports_unloadable")
@@ -349,7 +361,9 @@ def test_model_with_other_requirements_is_refused(
     else:
         python = serving.cases[SCRIPTABLE].python.encode()
         for name in ("MLmodel", "python_env.yaml", "conda.yaml"):
-            assert python in files[name], f"{name} of the trial's model doesn't say its Python"
+            assert python in files[name], (
+                f"the trial is at fault: {name} of its model doesn't name its Python"
+            )
             files[name] = files[name].replace(python, f"{ANOTHER_PYTHON}.18".encode())
     server = serve_image(serving.mounted("unmet", files))
     assert_clear_end(server, f"the model requires {line or named}", named)
@@ -360,7 +374,9 @@ def test_model_server_stops_on_sigterm(serve_sample: StartServer, promised_numbe
     server = serve_sample()
     server.container.kill(signal.SIGTERM)
     code = wait_ended(server, "SIGTERM", promised_number)
-    assert code in (0, 128 + signal.SIGTERM), f"exit code {code} after SIGTERM"
+    assert code in (0, 128 + signal.SIGTERM), (
+        f"after SIGTERM the container ended with exit code {code}, not 0 or 143"
+    )
 
 
 @pytest.mark.promise("process.reaps_zombies")

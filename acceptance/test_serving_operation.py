@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from seatrial.stack.confinement import CONFINED_USER, OTHER_USER
 from seatrial.stack.oneoff import run_in_container
 
+from .comparisons import assert_equal
 from .health import wait_healthy
 from .predictions import assert_predicts
 from .serving import (
@@ -46,7 +47,9 @@ def test_path_is_answered(
     """/version tells the installed MLflow, and /health fails while the model still loads."""
     path = str(promised.item)
     answer = sample_server.get(path)
-    assert answer.status_code == HTTPStatus.OK, f"{path}: {answer.status_code}"
+    assert answer.status_code == HTTPStatus.OK, (
+        f"GET {path} is answered with {answer.status_code}: {answer.text[:200]}"
+    )
     if path == "/version":
         script = "import mlflow; print(mlflow.__version__)"
         outcome = run_in_container(
@@ -78,23 +81,34 @@ def test_metrics_count_requests(sample_server: ModelServer, sample: Sample) -> N
     times = rounds * AT_ONCE
     for after in seen:
         grown = {name for name, value in after.items() if value - before.get(name, 0) == times}
-        assert any(name.endswith("_total") for name in grown), f"no counter has risen by {times}"
-        assert any(name.endswith("_count") for name in grown), f"no histogram has, by {times}"
+        case = f"{times} predictions were asked for, and in /metrics"
+        assert any(name.endswith("_total") for name in grown), (
+            f"{case} no counter has risen by {times}, but only {grown}"
+        )
+        assert any(name.endswith("_count") for name in grown), (
+            f"{case} no histogram has risen by {times}, but only {grown}"
+        )
         assert any(
             name.endswith("_seconds_sum") and value > before.get(name, 0)
             for name, value in after.items()
-        ), "predictions take no time"
+        ), f"{case} no sum of seconds has risen"
 
 
 @pytest.mark.promise("serving.metrics")
 def test_metrics_tell_failures_apart(sample_server: ModelServer) -> None:
     before, times = _counted(sample_server, "4"), 3
     for _ in range(times):
-        assert sample_server.ask("{").status_code == HTTPStatus.BAD_REQUEST
+        status = sample_server.ask("{").status_code
+        assert status == HTTPStatus.BAD_REQUEST, (
+            f"input that is no JSON is answered with {status} instead of 400"
+        )
     time.sleep(COUNTED_WITHIN * sample_server.image.scale)
     after = _counted(sample_server, "4")
     grown = [name for name, value in after.items() if value - before.get(name, 0) == times]
-    assert grown, f"nothing with a label of 4xx has risen by {times}"
+    assert grown, (
+        f"{times} requests got 400, and in /metrics no sample with a label of 4xx has risen by"
+        f" {times}: before {before}, after {after}"
+    )
 
 
 @pytest.mark.promise("serving.metrics")
@@ -108,7 +122,7 @@ def test_metrics_measure_seconds(scriptable_server: ModelServer, image: ImageUnd
         if name.endswith("_seconds_sum")
     }
     assert any(pause <= value < 10 * pause for value in grown.values()), (
-        f"a prediction of {pause} s has raised {grown}"
+        f"a prediction took {pause} s, and in /metrics the sums of seconds have risen by {grown}"
     )
 
 
@@ -120,7 +134,9 @@ def _counted(server: ModelServer, status: str = "") -> dict[str, float]:
         status: the beginning of a label; empty for any.
     """
     answer = server.get("/metrics")
-    assert answer.status_code == HTTPStatus.OK, f"/metrics: {answer.status_code}"
+    assert answer.status_code == HTTPStatus.OK, (
+        f"GET /metrics is answered with {answer.status_code}: {answer.text[:200]}"
+    )
     sums: dict[str, float] = {}
     for family in text_string_to_metric_families(answer.text):
         for sample in family.samples:
@@ -135,9 +151,11 @@ def test_serves_models_confined(sample_server: ModelServer, sample: Sample) -> N
     sample_server.container.reload()
     attributes = sample_server.container.attrs
     configuration, host = attributes["Config"], attributes["HostConfig"]
-    assert configuration["User"] == CONFINED_USER
-    assert host["ReadonlyRootfs"]
-    assert host["CapDrop"] == ["ALL"]
+    assert_equal(
+        "the confinement of the trial's own container (user, read-only root, dropped capabilities)",
+        (configuration["User"], host["ReadonlyRootfs"], host["CapDrop"]),
+        (CONFINED_USER, True, ["ALL"]),
+    )
     assert_predicts(sample_server, sample.payload)
 
 
@@ -145,7 +163,9 @@ def test_serves_models_confined(sample_server: ModelServer, sample: Sample) -> N
 def test_serves_models_as_another_user(serve_sample: StartServer, sample: Sample) -> None:
     server = serve_sample(user=OTHER_USER)
     users = {row[1] for row in server.container.top(ps_args="-eo pid,uid,args")["Processes"]}
-    assert users == {OTHER_USER.partition(":")[0]}, f"its processes run as {users}"
+    assert users == {OTHER_USER.partition(":")[0]}, (
+        f"the container was started as {OTHER_USER}, and its processes run as {users}"
+    )
     assert_predicts(server, sample.payload)
 
 
@@ -154,10 +174,13 @@ def test_model_server_runs_as_its_user(
     image: ImageUnderTest, promised: Promise, sample_server: ModelServer
 ) -> None:
     """The image names the promised user, and no process of a server is root's."""
-    assert image.configuration.user == promised.value
+    configured = image.configuration.user
+    assert configured == promised.value, (
+        f"the image names the user {configured!r}; its contract promises {promised.value!r}"
+    )
     top = sample_server.container.top(ps_args="-eo pid,uid,args")
     roots = [row for row in top["Processes"] if int(row[1]) == 0]
-    assert not roots, f"run by root: {roots}"
+    assert not roots, f"the model's server has processes of root (pid, uid, command): {roots}"
 
 
 @pytest.mark.promise("image.healthcheck")
@@ -166,9 +189,9 @@ def test_model_server_is_healthy(
 ) -> None:
     """The health check passes once the model is loaded, and not before."""
     form, *command = image.configuration.healthcheck or ("NONE",)
-    assert form == "CMD", f"the health check is {form}, not a command without a shell"
+    assert form == "CMD", f"the image's health check is {form}, not a command without a shell"
     checked = run_in_container(sample_server.container, *command)
-    assert checked.code == 0, f"the check fails on a server that answers: {checked}"
+    assert checked.code == 0, f"the health check fails beside a server that answers: {checked}"
     wait_healthy(sample_server.container)
 
     if sample.model != SCRIPTABLE:
@@ -177,4 +200,6 @@ def test_model_server_is_healthy(
     for _ in range(3):
         time.sleep(1 * image.scale)
         checked = run_in_container(loading.container, *command)
-        assert checked.code != 0, f"the check passes while the model still loads: {checked}"
+        assert checked.code != 0, (
+            f"the health check passes while the server still loads its model: {checked}"
+        )

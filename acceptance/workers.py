@@ -73,8 +73,10 @@ def signal_worker(server: ModelServer, number: signal.Signals) -> str:
     """
     interpreter = server.image.contract.start.interpreter
     outcome = run_in_container(server.container, interpreter, "-c", _SIGNAL, str(number.value))
-    assert outcome.code == 0, f"no worker can be sent a signal: {outcome}"
-    assert outcome.output.split(), "no process of the container holds the model"
+    assert outcome.code == 0, f"no worker in the container can be sent {number.name}: {outcome}"
+    assert outcome.output.split(), (
+        f"no process of the container holds a model, so that none can be sent {number.name}"
+    )
     return outcome.output.split()[-1]
 
 
@@ -115,7 +117,9 @@ def clients_asking(
         finally:
             over.set()
         faults = [fault for client in asking for fault in client.result()]
-    assert not faults, f"{len(faults)} other requests failed: {faults[0]}"
+    assert not faults, (
+        f"{len(faults)} requests that other clients sent meanwhile failed, such as: {faults[0]}"
+    )
 
 
 @contextmanager
