@@ -158,12 +158,12 @@ def test_users_have_what_is_theirs(guarded: Guarded, new_experiment: NewExperime
     client.log_param(run, "depth", "7")
     client.log_text(run, "for my eyes", "folder/note.txt")
     assert_equal(
-        "the set of params that the owner reads of his run",
+        "the set of params that the owner reads of their run",
         client.get_run(run).data.params,
         {"depth": "7"},
     )
     assert_equal(
-        "the text that the owner reads of his artifact",
+        "the text that the owner reads of their artifact",
         mlflow.artifacts.load_text(f"runs:/{run}/folder/note.txt"),
         "for my eyes",
     )

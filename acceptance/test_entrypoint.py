@@ -325,7 +325,7 @@ def test_secret_file_that_holds_none(image: ImageUnderTest, launch: Launch, path
     assert_clear_end(server, f"{variable} names what is no small text", variable, path)
 
 
-def _assert_hidden(server: Server, secret: str) -> None:
+def _assert_hidden_everywhere(server: Server, secret: str) -> None:
     """Require that no process list, health check or log of the container shows `secret`."""
     top = server.container.top(ps_args="-eo pid,args")
     listed = "\n".join(" ".join(line) for line in top["Processes"])
@@ -369,7 +369,7 @@ def test_password_of_a_running_server(
     server = launch_on_stores(*command, proxied=True)
 
     assert_uses_stores(server)
-    _assert_hidden(server, secret)
+    _assert_hidden_everywhere(server, secret)
 
 
 @pytest.mark.promise("entrypoint.hides_secrets")
@@ -537,8 +537,9 @@ class OlderDatabase:
     def current_revision(self) -> str:
         """Read the revision of its schema."""
         with self.services.of(PostgreSQL).connect(self.stores.database) as connection:
-            [row] = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-        return str(row[0])
+            rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+        assert len(rows) == 1, f"the database's table alembic_version holds {rows}, not one row"
+        return str(rows[0][0])
 
     def assert_upgraded(self) -> None:
         """Require another revision, and the experiment."""

@@ -102,7 +102,8 @@ def test_ui_scripts_that_are_loaded_later(server: Server) -> None:
     """The page's script names the later ones; a missing script breaks a view, not the page."""
     scripts = _Scripts()
     scripts.feed(server.get("/").text)
-    first = next(source for source in scripts.found if source.endswith(".js"))
+    first = next((source for source in scripts.found if source.endswith(".js")), "")
+    assert first, f"the UI's page, GET /, loads no script, but only {scripts.found}"
     base, _, _ = urljoin(f"{server.url}/", first).partition("static/js/")
     text = server.get(urlsplit(urljoin(f"{server.url}/", first)).path).text
     later = set(LATER_SCRIPT.findall(text))

@@ -6,7 +6,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
-from acceptance.comparisons import assert_equal, difference
+from acceptance.comparisons import assert_equal, assert_hidden, difference
 from acceptance.refusals import refused
 
 MANY = {f"param/{number}": str(number) for number in range(90)}
@@ -44,6 +44,17 @@ def test_equal_values_pass() -> None:
 def test_other_value_is_told() -> None:
     with pytest.raises(AssertionError, match="the status is 'FINISHED' instead of 'FAILED'"):
         assert_equal("the status", "FINISHED", "FAILED")
+
+
+def test_text_without_the_secret_passes() -> None:
+    assert_hidden("the server's log", "hunter2", "connecting as seatrial:***@postgres\n")
+
+
+def test_secret_is_told_and_not_shown() -> None:
+    with pytest.raises(AssertionError) as failure:
+        assert_hidden("the server's log", "hunter2", "begin\nas me:hunter2@postgres\nhunter2")
+    words = "the server's log shows a password, in 2 lines, such as 'as me:***@postgres'"
+    assert str(failure.value) == words
 
 
 def no_such_run() -> None:
