@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def stored(image: ImageUnderTest) -> StoredImage:
     """The image in the engine's store, with all its platforms."""
-    found = store.read(image.reference)
+    found = store.read(image.configuration.image_id)
     assert found is not None, f"{image.reference} has gone from the engine's store"
     return found
 

@@ -150,6 +150,9 @@ class TrialSession:
 
         def find() -> list[dict[str, Any]]:
             found = [source.find(self.client, self.session) for source in self.sources]
+            for number, image in enumerate(dict.fromkeys(each.image_id for each in found)):
+                if image:
+                    self._hold(image, number)
             return [asdict(configuration) for configuration in found]
 
         found = [ImageConfiguration.from_json(each) for each in self.shared.get("images", find)]
@@ -197,6 +200,15 @@ class TrialSession:
         """A name for a container, a database, a bucket or a volume: all of them take it."""
         plain = re.sub(r"[^a-z0-9]+", "-", purpose.lower()).strip("-")[:24]
         return f"seatrial-{self.session.id}-{plain}-{_worker()}-{next(self._numbers)}"
+
+    def _hold(self, image: str, number: int) -> None:
+        """Give an image a name of the session's.
+
+        The engine drops an image with its last name, and a build that runs meanwhile takes the
+        catalogue's name away from it.
+        """
+        repository, _, tag = self.session.image_name("tried", str(number)).rpartition(":")
+        self.client.api.tag(image, repository, tag)
 
     def _require_platforms(self) -> None:
         """Refuse a platform that the engine does not run, or a wrong guess of its own."""
