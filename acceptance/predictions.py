@@ -89,9 +89,10 @@ def _same(found: object, expected: object, tolerance: float) -> bool:
     # Integers must be equal: as doubles, neighbours beyond 2**53 are the same number.
     if not isinstance(expected, float):
         return False
-    if math.isnan(expected):
-        # JSON has no NaN: MLflow writes NaN nevertheless, other servers write null.
-        return found is None or (isinstance(found, float) and math.isnan(found))
+    if not math.isfinite(expected):
+        # JSON has neither NaN nor infinities: MLflow writes them nevertheless, others write null.
+        missing = isinstance(found, float) and math.isnan(found) and math.isnan(expected)
+        return found is None or missing
     try:
         near = isinstance(found, int | float) and math.isclose(found, expected, rel_tol=tolerance)
     except OverflowError:  # an integer that no double reaches

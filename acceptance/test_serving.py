@@ -179,6 +179,42 @@ def test_values_are_kept(
     assert_answered(answer, expected, image, f"integers, dates and text by {payload}")
 
 
+NUMBERS = {"columns": ["x"], "data": [[0.0], [1e200], [-1e200], [None]]}
+BY_FORM: dict[str, object] = {
+    "array": [0.5, None, None, None],
+    "single precision": [0.5, None, None, None],
+    "objects": [0.5, None, None, None],
+    "series": [{"x": 0.5}, {"x": None}, {"x": None}, {"x": None}],
+    "frame": [{"x": 0.5}, {"x": None}, {"x": None}, {"x": None}],
+    "list": [0.5, None, None, None],
+    "scalars": [0.5, None, None, None],
+    "dictionary": {"x": [0.5, None, None, None], "NaN": "Infinity, NaN"},
+    "nested": {"rows": [{"x": [[0.5, None, None, None], None]}]},
+    "number": None,
+}
+"""What is answered where the model predicts 0.5, infinity, minus infinity and NaN; by the form of
+the scriptable model's predictions."""
+
+
+@pytest.mark.promise("serving.valid_json")
+@pytest.mark.parametrize("form", BY_FORM)
+def test_predictions_that_json_has_no_number_for(scriptable_server: ModelServer, form: str) -> None:
+    """The answer is JSON as other languages parse it, or a refusal in one line."""
+    parameters = {"scale": 1e200, "shift": 0.5, "form": form}
+    answer = scriptable_server.ask(json.dumps({"dataframe_split": NUMBERS, "params": parameters}))
+    if answer.status_code >= HTTPStatus.BAD_REQUEST:
+        lines = answer.text.strip().splitlines()
+        assert len(lines) == 1, f"{form}: refused in {len(lines)} lines: {answer.text[:500]}"
+        return
+
+    def refuse(word: str) -> None:
+        pytest.fail(f"{form}: {word} is no JSON, and most parsers refuse it: {answer.text[:500]}")
+
+    found = json.loads(answer.text, parse_constant=refuse)["predictions"]
+    different = difference(found, BY_FORM[form], 0.0)
+    assert not different, f"{form}: {different}"
+
+
 @pytest.mark.promise("serving.inputs", "dataframe_split")
 def test_charset_may_be_named(
     sample_server: ModelServer, sample: Sample, image: ImageUnderTest

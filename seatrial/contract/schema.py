@@ -329,6 +329,13 @@ class Serving(Section):
     inputs: list[InputForm] | None = None
     """Forms of input that are answered with what the model predicts in Python, to the last bit on
     the architecture that the model was made on."""
+    valid_json: Literal[True] | None = None
+    """Predictions that JSON has no number for (NaN, infinities) are answered with null, or refused
+    in one line: the answer is JSON by RFC 8259, which any client can parse.
+
+    Arrays, Series, DataFrames, lists, dictionaries and nested values with a NaN and both
+    infinities; other numbers beside them, and texts that hold these words, come back as they
+    were."""
     refuses_bad_input: Literal[True] | None = None
     """What is no input of the model gets a 4xx, and the next request its answer."""
     refuses_bad_bytes: Literal[True] | None = None

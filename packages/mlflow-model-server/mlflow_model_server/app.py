@@ -215,7 +215,8 @@ class App:
 
     async def _dispatch(self, frame: list[bytes], receive: Receive, exchange: _Exchange) -> Answer:
         task = self.dispatcher.submit(frame)
-        limit = asyncio.get_running_loop().call_later(self.settings.request_timeout, _expire, task)
+        seconds = self.settings.request_timeout
+        limit = asyncio.get_running_loop().call_later(seconds, _expire, task, seconds)
         try:
             if task.worker == 0 and not task.answer.done():
                 await _wait(task, receive)
@@ -300,10 +301,14 @@ async def _wait(task: Task, receive: Receive) -> None:
         gone.cancel()
 
 
-def _expire(task: Task) -> None:
-    """Answer as MLflow's app does; the worker goes on, for a prediction can't be interrupted."""
+def _expire(task: Task, seconds: int) -> None:
+    """Answer in the worker's place, which goes on, for a prediction can't be interrupted.
+
+    MLflow's app answers with words that it calls JSON, and that are none.
+    """
     if not task.answer.done():
-        task.answer.set_result(Answer(504, [_JSON], b"Request processing time exceeded limit"))
+        message = f"the prediction took longer than {seconds} s"
+        task.answer.set_result(answers.error(504, "DEADLINE_EXCEEDED", message))
 
 
 def _unavailable(why: str) -> Answer:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_entrypoint.errors import say
 
-from mlflow_model_server import answers, frames, memory, unpacking
+from mlflow_model_server import answers, frames, memory, strict_json, unpacking
 from mlflow_model_server.frames import Answer, Request
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ class Application:
             answer = self._run_app(request, body)
         if answer.status >= 400:
             return self._refused(request, answer, body)
+        if data is not None:
+            answer = answer._replace(body=strict_json.strict(answer.body))
         if len(answer.body) > self._longest:
             say(f"request {request.identity}: its answer has {len(answer.body)} bytes")
             return answers.error(

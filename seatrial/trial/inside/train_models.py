@@ -37,6 +37,20 @@ import ctypes, os, signal, time
 from pathlib import Path
 
 import mlflow
+import numpy as np
+
+FORMS = {
+    "array": lambda x: x.to_numpy(),
+    "single precision": lambda x: x.to_numpy("float32"),
+    "objects": lambda x: x.to_numpy(object),
+    "series": lambda x: x,
+    "frame": lambda x: x.to_frame(),
+    "list": lambda x: x.tolist(),
+    "scalars": lambda x: [np.float32(number) for number in x],
+    "dictionary": lambda x: {"x": x.to_numpy(), "NaN": "Infinity, NaN"},
+    "nested": lambda x: {"rows": [{"x": (x.to_numpy(), x.iloc[1])}]},
+    "number": lambda x: x.iloc[1],
+}
 
 class Affine(mlflow.pyfunc.PythonModel):
     def load_context(self, context):
@@ -66,6 +80,8 @@ class Affine(mlflow.pyfunc.PythonModel):
         if length := params.get("length"):
             return ["x" * int(length)]
         answer = model_input["x"] * params.get("scale", 2.0) + params.get("shift", 0.0)
+        if form := params.get("form"):
+            return FORMS[form](answer)
         kept = model_input.drop(columns="x")
         return answer if kept.empty else kept.assign(x=answer)
 """
@@ -73,7 +89,8 @@ class Affine(mlflow.pyfunc.PythonModel):
 by parameters of a request. Columns beside `x` come back unchanged.
 
 `pause` waits for so many seconds, `hold` keeps Python's lock for so many, `eat` takes so many bytes
-of memory and counts its calls in /tmp, `length` answers a text of that length instead."""
+of memory and counts its calls in /tmp, `length` answers a text of that length instead, `form` has
+the predictions of `x` in a form of its name."""
 
 
 def requirements(*names: str) -> "list[str]":
@@ -122,7 +139,7 @@ def affine(folder: Path) -> "dict[str, Any]":
     parameters = ParamSchema(
         [ParamSpec(name, "double", value) for name, value in numbers.items()]
         + [ParamSpec(name, "double", 0.0) for name in ("hold", "eat", "length")]
-        + [ParamSpec("die_once", "string", "")]
+        + [ParamSpec(name, "string", "") for name in ("die_once", "form")]
     )
     columns = infer_signature(frame, frame["x"])
     kept = [
