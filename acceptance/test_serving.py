@@ -260,6 +260,8 @@ NO_INPUTS: dict[str, tuple[str | bytes, str]] = {
     "another content type": ("<x>1</x>", "application/xml"),
 }
 NO_TEXT = (b"\xff\xfe\x00", "text/csv")
+CONTENT_TYPES = (JSON, "text/csv", "application/vnd.apache.parquet")
+"""What MLflow's scoring protocol knows."""
 OF_COLUMN_X = ("text for a number", "a missing column")
 """Faults for a model whose signature has this column of numbers."""
 
@@ -272,6 +274,30 @@ def test_bad_input_is_refused(sample_server: ModelServer, sample: Sample, fault:
         pytest.skip("the model that was given may take this")
     _assert_refused(sample_server, fault, *NO_INPUTS[fault])
     assert_predicts(sample_server, sample.payload, f"after {fault}")
+
+
+@pytest.mark.promise("serving.names_content_types")
+@pytest.mark.parametrize("sent", ["application/xml", "text/html; charset=utf-8", None])
+def test_refused_content_type_is_told_what_is_taken(
+    sample_server: ModelServer, sample: Sample, sent: str | None
+) -> None:
+    """What the server takes, it has to name; whatever else the client must not be shown again."""
+    unsupported = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    taken = [
+        kind for kind in CONTENT_TYPES if sample_server.ask("{", kind).status_code != unsupported
+    ]
+    answer = requests.post(
+        f"{sample_server.url}/invocations",
+        sample.payload.body.encode(),
+        headers={"Content-Type": sent} if sent else {},
+        timeout=60 * sample_server.image.scale,
+    )
+    shown = f"{sent or 'no content type'}: {answer.status_code} {answer.text[:500]}"
+    assert HTTPStatus.BAD_REQUEST <= answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR, (
+        f"4xx is due for {shown}"
+    )
+    unnamed = [kind for kind in taken if kind not in answer.text]
+    assert not unnamed, f"the server takes {', '.join(unnamed)}, and does not say so for {shown}"
 
 
 @pytest.mark.promise("serving.refuses_bad_bytes")

@@ -340,6 +340,8 @@ class Serving(Section):
     """What is no input of the model gets a 4xx, and the next request its answer."""
     refuses_bad_bytes: Literal[True] | None = None
     """Bytes that are no text get a 4xx as well; MLflow's own server answered them with 500."""
+    names_content_types: Literal[True] | None = None
+    """The answer to a Content-Type that is not taken, or to none, names those that are."""
     paths: list[ServedPath] | None = None
     """What is answered beside /ping and /invocations: /health as /ping is, and on /version that of
     the MLflow that is installed."""

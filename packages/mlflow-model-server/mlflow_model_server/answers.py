@@ -1,7 +1,8 @@
 """Errors as MLflow words them, without what the client sent.
 
 MLflow's messages quote the request, some of them all of it, and come with a stack trace. A client
-has its request already; whoever else sees the answer, or a log of it, isn't meant to.
+has its request already; whoever else sees the answer, or a log of it, isn't meant to. What MLflow
+and the model's signature say is left in: without it nobody could mend the request.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _QUOTED = re.compile(r"(?<!\w)(?P<mark>[`'\"])(?P<text>.*?)(?:(?P=mark)(?!\w)|\Z
 """What isn't closed, for the message was cut, is quoted all the same."""
 _WORD = re.compile(r"[^\s,;:()\[\]{}<>'\"`]{3,}")
 _PLAIN = re.compile(r"[A-Z]?[a-z]+\.?")
+_OCCURRENCES = 100
+"""Places in a request at which a word is looked at."""
 _TYPE = re.compile(r"(<class ')?[A-Za-z_][\w.]*('>)?")
 _TYPES = {
     *("str", "int", "float", "bool", "list", "dict", "tuple", "bytes", "object", "NoneType"),
@@ -36,7 +39,10 @@ _TYPES = {
     *("records", "split", "data", "columns", "index", "signature_name", "application/json"),
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32"),
     *("float64", "datetime64[ns]", "<U0", "mlflow", "1.30.0", "mlflow==1.30.0"),
+    *("text/csv", "application/vnd.apache.parquet", "utf-8", "<Buffer>", "column", "input"),
+    *("pandas.DataFrame.to_csv()", "pandas.DataFrame.to_parquet()", "mlflow.pyfunc.spark_udf()"),
 }
+"""Words of MLflow's own, and of its protocol, which tell nothing of a request that has them too."""
 _MARKS = "'\""
 _LEFT_OUT = "…"
 _PLACE = re.compile(r'^  File "(.+?)", line (\d+), in (.+)$', re.MULTILINE)
@@ -57,13 +63,14 @@ def out_of_memory() -> Answer:
     return error(507, "RESOURCE_EXHAUSTED", "the prediction takes more memory than there is")
 
 
-def without_data(answer: Answer, request: bytes, names: set[str]) -> Answer:
+def without_data(answer: Answer, request: bytes, names: set[str], hint: str = "") -> Answer:
     """An error as it may leave the server.
 
     Args:
         answer: of MLflow's app, or of the model.
-        request: the body that it answers.
-        names: of the model's inputs and parameters, which may be named.
+        request: the content type and the body that it answers.
+        names: what may be named: the model's inputs and parameters, and their types.
+        hint: is added to the message: where to find what has been left out.
     """
     if answer.status < 400:
         return answer
@@ -76,7 +83,7 @@ def without_data(answer: Answer, request: bytes, names: set[str]) -> Answer:
         # FastAPI's own, such as {"detail": "Not Found"}.
         return answer
     kept = {name: said[name] for name in _KEPT if name in said}
-    kept["message"] = _shorten(clean(str(said["message"]), request, names))
+    kept["message"] = _shorten(clean(str(said["message"]), request, names), hint)
     return answer._replace(body=json.dumps(kept).encode())
 
 
@@ -93,8 +100,9 @@ def clean(message: str, request: bytes, names: set[str]) -> str:
 
     def quoted(match: re.Match[str]) -> str:
         inner = match["text"]
-        shown = inner if inner in known or (inner not in text and _TYPE.fullmatch(inner)) else ""
-        return f"{match['mark']}{shown or _LEFT_OUT}{match['mark']}"
+        harmless = inner in known or (inner not in text and _TYPE.fullmatch(inner))
+        shown = inner if harmless else _of_signature(inner, names)
+        return f"{match['mark']}{shown}{match['mark']}"
 
     def word(match: re.Match[str]) -> str:
         found = match[0]
@@ -102,6 +110,12 @@ def clean(message: str, request: bytes, names: set[str]) -> str:
         return found if harmless else _LEFT_OUT
 
     return _WORD.sub(word, _QUOTED.sub(quoted, message))
+
+
+def _of_signature(quoted: str, names: set[str]) -> str:
+    """What a text that is left out says of the model's signature, such as `size: double`."""
+    said = [name for name in names if " " in name and name in quoted]
+    return f"{_LEFT_OUT} {max(said, key=len)} {_LEFT_OUT}" if said else _LEFT_OUT
 
 
 def _without_schema(message: str) -> str:
@@ -130,15 +144,33 @@ def _cause(match: re.Match[str], text: str) -> str:
     if match["type"] == "JSONDecodeError":
         return f"JSONDecodeError: {match['said'].strip(_MARKS)}"
     said = (match["said"] if match["type"] else match["repr"])[:_LOOKED_AT]
-    if match["type"] != "UnicodeDecodeError" and not any(
-        word in text for word in _WORD.findall(said)
+    if match["type"] == "UnicodeDecodeError" or any(
+        _is_sent(word, text) for word in _WORD.findall(said)
     ):
-        return said
-    return match["type"] or "what was sent can't be converted"
+        return match["type"] or "what was sent can't be converted"
+    return f"{match['type']}: {said.strip(_MARKS)}" if match["type"] else said
 
 
-def _shorten(message: str) -> str:
-    return message if len(message) <= LONGEST else f"{message[: LONGEST - 1]}{_LEFT_OUT}"
+def _is_sent(word: str, text: str) -> bool:
+    """Whether a word is the request's; a plain one, which is no part of one of its words."""
+    if word in _TYPES:
+        return False
+    start = -1
+    for _ in range(_OCCURRENCES):
+        start = text.find(word, start + 1)
+        end = start + len(word)
+        if start < 0:
+            return False
+        beside = text[max(0, start - 1) : start] + text[end : end + 1]
+        if not (_PLAIN.fullmatch(word) and any(map(str.isalpha, beside))):
+            return True
+    return True
+
+
+def _shorten(message: str, hint: str = "") -> str:
+    room = LONGEST - len(hint)
+    cut = message if len(message) <= room else f"{message[: room - 1]}{_LEFT_OUT}"
+    return f"{cut}{hint}"
 
 
 def origin(stack_trace: str) -> str:

@@ -63,10 +63,7 @@ class Application:
         known = ["data", "content_type", "model", "input_schema"]
         self._takes_json = _takes_json(scoring_server)
         self._direct = list(inspect.signature(self._invocations).parameters) == known
-        parameters = model.metadata.get_params_schema()
-        self.names = set(self._schema.input_names() if self._schema else []) | {
-            one.name for one in (parameters.params if parameters else [])
-        }
+        self.names = _signature(self._schema, model.metadata.get_params_schema())
         self._thread = threading.local()
         self._limits = unpacking.Limits(settings.max_unpacked_bytes)
         self._longest = settings.max_unsent_bytes
@@ -111,7 +108,9 @@ class Application:
             say(f"request {request.identity}: {where}")
         if where.partition(" ")[0].endswith("MemoryError"):
             return answers.out_of_memory()
-        return answers.without_data(answer, body, self.names)
+        content_type = dict(request.headers).get("content-type", "")
+        hint = f" (the server's log says where, for request {request.identity})" if where else ""
+        return answers.without_data(answer, f"{content_type}\n".encode() + body, self.names, hint)
 
     def _invoke(self, request: Request, data: Any) -> Answer:  # noqa: ANN401 - bytes, or a dict
         """As the app does it; the time limit is the front's."""
@@ -132,6 +131,25 @@ class Application:
             self._thread.runner = asyncio.Runner()
         answer: Answer = self._thread.runner.run(_call(self.app, request, body))
         return answer
+
+
+def _signature(inputs: Any, parameters: Any) -> set[str]:  # noqa: ANN401 - MLflow's schemas
+    """The names and types of a model's inputs and parameters, as MLflow's messages say them."""
+    said: set[str] = set()
+    for one in inputs.inputs if inputs else []:
+        said |= {str(one.name), repr(one), str(one.type), *_properties(one.type)}
+    for one in parameters.params if parameters else []:
+        said |= {one.name, repr(one)}
+    return said
+
+
+def _properties(data_type: Any) -> set[str]:  # noqa: ANN401 - MLflow's
+    """The names in a type that is an object, or a list of such."""
+    inner = getattr(data_type, "dtype", None)
+    said: set[str] = _properties(inner) if inner is not None else set()
+    for one in getattr(data_type, "properties", ()):
+        said |= {one.name, *_properties(one.dtype)}
+    return said
 
 
 def _takes_json(scoring_server: Any) -> bool:  # noqa: ANN401 - MLflow's module

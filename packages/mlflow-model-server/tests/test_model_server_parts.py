@@ -283,10 +283,41 @@ BODY = json.dumps({"dataframe_split": {"columns": ["size"], "data": [["hidden-1"
         ("Can not safely convert `815.25` to `long`", "Can not safely convert `…` to `long`"),
         ("it was hidden-1, and 815.25", "it was …, and …"),
         ("4 columns passed, passed data had 3 columns",) * 2,
+        (
+            "Types: ['text/csv', 'application/vnd.apache.parquet']. Got 'text/hidden-1'.",
+            "Types: ['text/csv', 'application/vnd.apache.parquet']. Got '…'.",
+        ),
+        (
+            "not a valid representation. Error: '1 columns passed, passed data had 2 columns'",
+            "not a valid representation. Error: 1 columns passed, passed data had 2 columns",
+        ),
+        (
+            (
+                "Failed to convert column n to type 'Array(double)'. Error: 'ValueError(\"invalid"
+                " literal for int() with base 10: 'x'\")'"
+            ),
+            (
+                "Failed to convert column n to type 'Array(double)'. Error: ValueError: invalid"
+                " literal for int() with base 10: 'x'"
+            ),
+        ),
+        (
+            "Invalid parameters found: {('speed', \"for 'speed': double (default: 1), not `0`\")}",
+            "Invalid parameters found: {('speed', \"… 'speed': double (default: 1) …\")}",
+        ),
+        (
+            "Error: 'Column ize: hidden is out of bounds'",
+            "Error: what was sent can't be converted",
+        ),
+        (
+            "Error: 'Column ize: the data is out of bounds'",
+            "Error: Column ize: the data is out of bounds",
+        ),
     ],
 )
 def test_messages_without_data(message: str, cleaned: str) -> None:
-    assert answers.clean(message, BODY.encode(), {"size", "height"}) == cleaned
+    names = {"size", "height", "Array(double)", "'speed': double (default: 1)"}
+    assert answers.clean(message, BODY.encode(), names) == cleaned
 
 
 def test_a_message_that_is_cut_in_a_quote() -> None:
@@ -361,6 +392,9 @@ def test_errors_keep_their_code_and_are_short() -> None:
     assert len(left["message"]) == answers.LONGEST
     other = answer._replace(status=404, body=b'{"detail": "Not Found"}')
     assert answers.without_data(other, b"", set()) == other
+    hinted = json.loads(answers.without_data(answer, b"", set(), " (see the log)").body)
+    assert hinted["message"].endswith("… (see the log)")
+    assert len(hinted["message"]) == answers.LONGEST
     fine = answer._replace(status=200)
     assert answers.without_data(fine, b"", set()) is fine
 

@@ -24,7 +24,9 @@ import psutil
 import pytest
 import requests
 from anyio.pytest_plugin import FreePortFactory
-from mlflow.models import infer_signature
+from mlflow.models import ModelSignature, infer_signature
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array
 from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
@@ -242,7 +244,7 @@ def _saved(folder: Path, script: str = SCRIPTED, **options: Any) -> Path:
         folder / "model",
         python_model=folder / "scripted.py",
         pip_requirements=options.pop("pip_requirements", ["mlflow==1.2.3", "pandas>=1 # why"]),
-        signature=infer_signature(pd.DataFrame({"do": ["x"]}), ["x"]),
+        signature=options.pop("signature", infer_signature(pd.DataFrame({"do": ["x"]}), ["x"])),
         **options,
     )
     return folder / "model"
@@ -361,7 +363,10 @@ SHAPES: dict[str, object] = {
 @pytest.fixture(scope="module")
 def numbers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("numbers")
-    path = _saved(folder, NUMBERS)
+    columns = [ColSpec("string", "do"), ColSpec(Array("double"), "list", required=False)]
+    parameters = ParamSchema([ParamSpec("speed", "double", 0.5)])
+    signature = ModelSignature(Schema(columns), params=parameters)
+    path = _saved(folder, NUMBERS, signature=signature)
     with ready(path, folder / "log", MLFLOW_MODELS_WORKERS="1") as one:
         yield one
 
@@ -377,6 +382,40 @@ def test_numbers_that_json_has_not(numbers: Server, shape: str) -> None:
     assert got.headers["content-type"] == "application/json"
     found = json.loads(got.text, parse_constant=_no_constant)
     assert found == {"predictions": SHAPES[shape]}
+
+
+TYPES = ["application/json", "text/csv", "application/vnd.apache.parquet"]
+REFUSED: dict[str, tuple[str | None, dict[str, Any], list[str]]] = {
+    "another content type": (f"text/{MARKER}", {}, [*TYPES, "Got '…'"]),
+    "no content type": (None, {}, TYPES),
+    "a type of a list": (
+        "application/json",
+        {"dataframe_records": [{"do": "list", "list": [MARKER]}]},
+        ["column list", "Array(double)", "MlflowException"],
+    ),
+    "a parameter": (
+        "application/json",
+        {"dataframe_records": [{"do": "list"}], "params": {"speed": MARKER}},
+        ["'speed': double (default: 0.5)"],
+    ),
+    "the model's own fault": (
+        "application/json",
+        {"dataframe_records": [{"do": MARKER}]},
+        ["unexpected error", "the server's log says where, for request "],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_refusals_say_what_would_be_right(numbers: Server, what: str) -> None:
+    """Without what the client has sent."""
+    content_type, body, said = REFUSED[what]
+    headers = {"content-type": content_type} if content_type else {}
+    got = requests.post(numbers.url(), json.dumps(body).encode(), headers=headers, timeout=30)
+    assert 400 <= got.status_code < 500
+    missing = [words for words in said if words not in got.text]
+    assert not missing, got.text
+    assert MARKER not in got.text
 
 
 def test_protocol(server: Server) -> None:
