@@ -111,6 +111,37 @@ def test_first_answer_after_ready(serve_sample: StartServer, sample: Sample) -> 
         assert_answered(answer, sample.payload.predictions, server.image, case)
 
 
+def _service_links(port: int) -> dict[str, str]:
+    """Make what Kubernetes puts into containers for services of unlucky names, and for another."""
+    links: dict[str, str] = {}
+    for service in ("MLFLOW", "MLFLOW_MODEL", "MLFLOW_MODELS", "MLFLOW_MODELS_WORKERS", "MODEL"):
+        address = f"tcp://10.0.0.1:{port}"
+        links |= {
+            f"{service}_SERVICE_HOST": "10.0.0.1",
+            f"{service}_SERVICE_PORT": str(port),
+            f"{service}_SERVICE_PORT_HTTP": str(port),
+            f"{service}_PORT": address,
+            f"{service}_PORT_{port}_TCP": address,
+            f"{service}_PORT_{port}_TCP_ADDR": "10.0.0.1",
+            f"{service}_PORT_{port}_TCP_PORT": str(port),
+            f"{service}_PORT_{port}_TCP_PROTO": "tcp",
+        }
+    return links
+
+
+@pytest.mark.promise("serving.ignores_service_links")
+def test_starts_among_service_links(
+    serve_sample: StartServer, sample: Sample, image: ImageUnderTest
+) -> None:
+    """It listens where it would without them, and its health check asks there."""
+    server = serve_sample(variables=_service_links(9))
+    assert_predicts(server, sample.payload, "with Kubernetes' service links in the environment")
+    form, *command = image.configuration.healthcheck or ("NONE",)
+    if form == "CMD":
+        checked = run_in_container(server.container, *command)
+        assert checked.code == 0, f"the health check follows a service link: {checked}"
+
+
 @pytest.mark.promise("serving.survives_workers")
 def test_ready_follows_the_workers(serve_scriptable: StartServer, image: ImageUnderTest) -> None:
     """/ping fails while all workers are dead, and says 200 when others have loaded the model."""

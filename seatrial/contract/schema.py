@@ -347,6 +347,9 @@ class Serving(Section):
     the MLflow that is installed."""
     ready_when_loaded: Literal[True] | None = None
     """/ping says 200 once a request would be answered, and not before."""
+    ignores_service_links: Literal[True] | None = None
+    """Kubernetes' service links, such as `MLFLOW_MODELS_PORT=tcp://10.0.0.1:80` for a service that
+    is called `mlflow-models`, change neither where the server listens nor its health check."""
     finishes_requests: Literal[True] | None = None
     """Told to stop, it answers the requests that it has taken, and ends with exit code 0."""
     survives_workers: Literal[True] | None = None

@@ -7,9 +7,12 @@ import sys
 
 from mlflow_entrypoint.health import Address, ask
 
+from mlflow_model_server import service_links
+
 
 def main() -> int:
     """Print one line, and give back 0 for a healthy server and 1 for anything else."""
+    service_links.drop(os.environ)
     port = os.environ.get("MLFLOW_MODELS_PORT") or "8080"
     try:
         status = ask(Address("127.0.0.1", int(port), "/ping", encrypted=False))

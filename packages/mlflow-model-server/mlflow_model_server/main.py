@@ -9,7 +9,7 @@ from functools import partial
 from mlflow_entrypoint.errors import EntrypointError, say
 from mlflow_entrypoint.supervisor import supervise
 
-from mlflow_model_server import check, ending, manager, settings
+from mlflow_model_server import check, ending, manager, service_links, settings
 
 
 def main() -> int:
@@ -27,6 +27,7 @@ def main() -> int:
             f"'{' '.join(arguments)}' is no argument of this image: it takes serve, check or --help"
         )
         return 2
+    service_links.drop(os.environ)
     try:
         settled = settings.read(os.environ)
     except EntrypointError as error:

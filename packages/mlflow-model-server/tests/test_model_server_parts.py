@@ -29,6 +29,7 @@ from mlflow_model_server import (
     front,
     listening,
     memory,
+    service_links,
     settings,
 )
 from mlflow_model_server.dispatcher import Dispatcher, Limits, Worker
@@ -104,6 +105,27 @@ def test_settings_by_default() -> None:
 def test_settings_that_cannot_be(name: str, value: str) -> None:
     with pytest.raises(EntrypointError, match=f"{name} is '{value}': it takes"):
         settings.read({name: value})
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "[fd00::1]"])
+def test_service_links_are_no_settings(host: str) -> None:
+    links = {
+        "MLFLOW_PORT": f"tcp://{host}:80",
+        "MLFLOW_MODELS_PORT": f"tcp://{host}:8080",
+        "MLFLOW_MODELS_PORT_8080_TCP": f"tcp://{host}:8080",
+        "MLFLOW_MODELS_WORKERS_PORT": f"udp://{host}:8080",
+    }
+    others = {
+        "MLFLOW_MODELS_SERVICE_HOST": host,
+        "MLFLOW_TRACKING_URI": f"tcp://{host}:80",
+        "REDIS_PORT": f"tcp://{host}:6379",
+        "MLFLOW_STOP_PORT": "7",
+    }
+    environment = {**links, **others}
+    service_links.drop(environment)
+    assert environment == others
+    with pytest.raises(EntrypointError, match="MLFLOW_MODELS_PORT is 'http://"):
+        settings.read({"MLFLOW_MODELS_PORT": f"http://{host}:80"})
 
 
 def test_accepted_sockets_do_not_delay() -> None:

@@ -363,9 +363,9 @@ SHAPES: dict[str, object] = {
 @pytest.fixture(scope="module")
 def numbers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("numbers")
-    columns = [ColSpec("string", "do"), ColSpec(Array("double"), "list", required=False)]
+    listed = ColSpec(Array("double"), "list", required=False)
     parameters = ParamSchema([ParamSpec("speed", "double", 0.5)])
-    signature = ModelSignature(Schema(columns), params=parameters)
+    signature = ModelSignature(Schema([ColSpec("string", "do"), listed]), params=parameters)
     path = _saved(folder, NUMBERS, signature=signature)
     with ready(path, folder / "log", MLFLOW_MODELS_WORKERS="1") as one:
         yield one
@@ -509,6 +509,27 @@ def test_health_program(server: Server) -> None:
             [sys.executable, program], env=environment, capture_output=True, text=True, check=False
         )
         assert (asked.returncode, asked.stdout.startswith(said)) == (code, True), asked
+
+
+def test_service_links_of_kubernetes(model: Path, tmp_path: Path) -> None:
+    """The port that counts is the one that is set where no link is."""
+    links = {"MLFLOW_PORT": "tcp://10.0.0.1:80", "MLFLOW_MODELS_WORKERS_PORT": "tcp://10.0.0.1:8"}
+    with ready(model, tmp_path, **links) as server:
+        assert server.invoke("a").json() == {"predictions": ["a"]}
+    program = PACKAGE / "bin" / "mlflow-model-health"
+    environment = _environment(MLFLOW_MODELS_PORT="tcp://10.0.0.1:80")
+    asked = subprocess.run(
+        [sys.executable, program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert "port 8080, /ping: " in asked.stdout
+    settled = subprocess.run(
+        [sys.executable, PACKAGE / "bin" / "mlflow-model-server"],
+        env={**environment, "MLFLOW_MODEL_PATH": str(tmp_path / "none")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "there is no model at" in settled.stderr
 
 
 MALFORMED: dict[str, tuple[dict[str, str], bytes, int]] = {
