@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from .serving import Sample, StartServer
 
+HOST = "MLFLOW_MODELS_HOST"
 COUNTED_WITHIN = 0.5
 """Seconds after its answer in which a request may still be counted."""
 
@@ -144,6 +145,60 @@ def _counted(server: ModelServer, status: str = "") -> dict[str, float]:
             if "/invocations" in values and any(label.startswith(status) for label in values):
                 sums[sample.name] = sums.get(sample.name, 0) + sample.value
     return sums
+
+
+PING = """
+import http.client, socket, sys, time
+
+try:
+    with socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+except OSError as error:
+    sys.exit(f"no IPv6: {error}")
+port, seconds, *hosts = sys.argv[1:]
+deadline = time.monotonic() + float(seconds)
+for host in hosts:
+    said = None
+    while said != 200 and time.monotonic() < deadline:
+        connection = http.client.HTTPConnection(host, int(port), timeout=10)
+        try:
+            connection.request("GET", "/ping")
+            said = connection.getresponse().status
+        except OSError as error:
+            said = error
+        connection.close()
+        time.sleep(0 if said == 200 else 0.2)
+    print(f"{host} says {said}")
+    if said != 200:
+        sys.exit(1)
+"""
+"""Ask /ping inside the container, where the loopback has IPv6 though its network may have none."""
+
+
+def _assert_answers_at(server: ModelServer, seconds: float, *hosts: str) -> None:
+    """Require that /ping says 200 at each of these addresses of the container within seconds."""
+    start = server.image.contract.start
+    arguments = (str(start.port), str(seconds * server.image.scale), *hosts)
+    asked = run_in_container(server.container, start.interpreter, "-c", PING, *arguments)
+    if "no IPv6" in asked.output:
+        pytest.skip(f"this engine's containers have no IPv6 on their loopback: {asked.output}")
+    assert asked.code == 0, f"/ping is not answered: {asked}; its log:\n{server.logs(20)}"
+
+
+@pytest.mark.promise("serving.listens_on_ipv6")
+def test_ipv6_beside_ipv4(sample_server: ModelServer) -> None:
+    _assert_answers_at(sample_server, 10, "127.0.0.1", "::1")
+
+
+@pytest.mark.promise("serving.listens_on_ipv6")
+def test_ipv6_alone(serve_sample: StartServer, image: ImageUnderTest) -> None:
+    """The health check asks by IPv6 as well."""
+    server = serve_sample(wait=False, variables={HOST: "::"})
+    _assert_answers_at(server, image.contract.start.ready_within, "::1")
+    form, *command = image.configuration.healthcheck or ("NONE",)
+    if form == "CMD":
+        checked = run_in_container(server.container, *command)
+        assert checked.code == 0, f"the health check fails on a server of IPv6 alone: {checked}"
 
 
 @pytest.mark.promise("process.confined")

@@ -350,6 +350,11 @@ class Serving(Section):
     ignores_service_links: Literal[True] | None = None
     """Kubernetes' service links, such as `MLFLOW_MODELS_PORT=tcp://10.0.0.1:80` for a service that
     is called `mlflow-models`, change neither where the server listens nor its health check."""
+    listens_on_ipv6: Literal[True] | None = None
+    """/ping is answered by IPv6 beside IPv4; with `MLFLOW_MODELS_HOST=::` by IPv6 alone, and the
+    health check asks there.
+
+    Asked inside the container, on its loopback: its network needs no IPv6."""
     finishes_requests: Literal[True] | None = None
     """Told to stop, it answers the requests that it has taken, and ends with exit code 0."""
     survives_workers: Literal[True] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import errno
 import fcntl
 import socket
 import struct
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_entrypoint.errors import EntrypointError
+
+from mlflow_model_server import addresses
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,8 +29,10 @@ _TICK = 0.002
 _INFO_SIZE = 104
 _INFO_UNACKED = 24
 """Where tcp_info (linux/tcp.h) has, for a socket that listens, the length of its queue."""
-_TABLE = Path("/proc/net/tcp")
+_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 """The sockets of the network namespace: number, local and remote address, state, and more."""
+_ABSENT = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+"""What a machine without IPv6 says of it."""
 _SYN_RECEIVED = "03"
 
 
@@ -35,7 +40,7 @@ def listen(host: str, port: int, user_timeout: int) -> socket.socket:
     """Listen on a port.
 
     Args:
-        host: an address of this machine.
+        host: an address of this machine; empty for IPv6 and IPv4, as far as there are both.
         port: TCP's.
         user_timeout: seconds after which the kernel ends a connection whose client acknowledges
             nothing, or makes no room for more (TCP_USER_TIMEOUT; RFC 5482): the event loop would
@@ -47,19 +52,43 @@ def listen(host: str, port: int, user_timeout: int) -> socket.socket:
     Raises:
         EntrypointError: it can't be had.
     """
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # Milliseconds; connections have it from the socket that accepts them.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, user_timeout * 1000)
     try:
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
+        if host != addresses.EVERYWHERE:
+            return _bound(host, port, user_timeout, alone=True)
+        try:
+            # IPv4's clients come to it by addresses that are mapped (RFC 4291, 2.5.5.2).
+            return _bound(addresses.IPV6, port, user_timeout, alone=False)
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise
+        return _bound(addresses.IPV4, port, user_timeout, alone=True)
     except OSError as error:
-        listener.close()
+        where = f"port {port}{f' of {host}' if host else ''}"
         raise EntrypointError(
-            f"port {port} can't be listened on: {error.strerror}; MLFLOW_MODELS_PORT sets another"
+            f"{where} can't be listened on: {error.strerror}; MLFLOW_MODELS_PORT sets another port,"
+            f" and {addresses.HOST} another address"
         ) from error
+
+
+def _bound(host: str, port: int, user_timeout: int, *, alone: bool) -> socket.socket:
+    """A socket that listens; of IPv6 with IPv4's clients, unless `alone`."""
+    numeric = socket.AI_NUMERICHOST | socket.AI_PASSIVE
+    [(family, kind, protocol, _, address)] = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=numeric
+    )
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Milliseconds; connections have it from the socket that accepts them.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, user_timeout * 1000)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, alone)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 
@@ -94,7 +123,7 @@ async def shut(listener: socket.socket, admit: Callable[[socket.socket], Awaitab
 async def _plugged(listener: socket.socket) -> bool:
     """Close it, if nobody but a connection of our own is in its queue; whether it is closed."""
     listener.listen(0)
-    with socket.socket() as plug:
+    with socket.socket(listener.family) as plug:
         plug.settimeout(0)
         if await _fills(listener, plug) and not _handshakes(listener):
             listener.close()
@@ -106,7 +135,7 @@ async def _plugged(listener: socket.socket) -> bool:
 async def _fills(listener: socket.socket, plug: socket.socket) -> bool:
     """Connect, and see whether it is the one connection that waits to be accepted."""
     with contextlib.suppress(OSError):  # it doesn't wait; and there may be no loopback
-        plug.connect(("127.0.0.1", listener.getsockname()[1]))
+        plug.connect(_reached(listener))
     await asyncio.sleep(_TICK)
     try:
         plug.send(b"\n")
@@ -122,6 +151,14 @@ async def _fills(listener: socket.socket, plug: socket.socket) -> bool:
     return False
 
 
+def _reached(listener: socket.socket) -> tuple[str | int, ...]:
+    """Where a connection of our own gets to a socket that listens."""
+    host, *rest = listener.getsockname()
+    if host == addresses.IPV6 and not listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+        return ("::ffff:127.0.0.1", *rest)
+    return (addresses.asked(host)[0], *rest)
+
+
 def _waiting(listener: socket.socket) -> int | None:
     """How many connections wait to be accepted; None under QEMU, which tells less of tcp_info."""
     info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
@@ -134,5 +171,6 @@ def _waiting(listener: socket.socket) -> int | None:
 def _handshakes(listener: socket.socket) -> bool:
     """Whether clients of this port are between SYN and the queue."""
     port = f":{listener.getsockname()[1]:04X}"
-    sockets = (line.split(maxsplit=4) for line in _TABLE.read_text("ascii").splitlines())
+    tables = [table.read_text("ascii") for table in _TABLES if table.exists()]
+    sockets = (line.split(maxsplit=4) for table in tables for line in table.splitlines())
     return any(local.endswith(port) and state == _SYN_RECEIVED for _, local, _, state, _ in sockets)

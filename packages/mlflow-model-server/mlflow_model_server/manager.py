@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from mlflow_model_server.control import Kind
     from mlflow_model_server.settings import Settings
 
-_HOST = "0.0.0.0"  # noqa: S104 - loopback inside a container reaches nobody
 _MODULES = ("mlflow.pyfunc.scoring_server", "fastapi", "pandas", "yaml")
 """What every worker needs, whatever its model is."""
 _FLAVOR_MODULES = {"mlflow.sklearn": ("mlflow.sklearn", "sklearn.linear_model", "sklearn.ensemble")}
@@ -65,7 +64,7 @@ def run(settings: Settings) -> int:
         signal.signal(number, lambda *_: os._exit(0))
     children: list[int] = []
     try:
-        listener = listening.listen(_HOST, settings.port, settings.send_timeout)
+        listener = listening.listen(settings.host, settings.port, settings.send_timeout)
         own, theirs = control.pair()
 
         def answer() -> int:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from mlflow_entrypoint.errors import EntrypointError
 from mlflow_entrypoint.settings import ALWAYS, STOP_WAIT, seconds, switch
 
-from mlflow_model_server import cpus
+from mlflow_model_server import addresses, cpus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
 MODEL_PATH = "MLFLOW_MODEL_PATH"
 PORT = "MLFLOW_MODELS_PORT"
+HOST = addresses.HOST
 WORKERS = "MLFLOW_MODELS_WORKERS"
 CONCURRENCY = "MLFLOW_MODELS_CONCURRENCY"
 THREADS = "MLFLOW_MODELS_THREADS"
@@ -64,6 +65,8 @@ its input example. Environment variables:
                                   (what the container's limit leaves)
   {ACCESS_LOG}         a line for each request: true or false (true)
   {PORT}               (8080)
+  {HOST}               the address to listen on: 0.0.0.0 for IPv4 alone, :: for IPv6
+                                  alone (both)
   {MODEL_PATH}               the model's folder (/opt/ml/model)
   {REQUIREMENTS}       whether a model whose requirements.txt or Python version
                                   isn't met is refused: enforce or warn (enforce)
@@ -93,6 +96,7 @@ class Settings:
     """All of it, as it counts."""
 
     model: Path
+    host: str
     port: int
     workers: int
     concurrency: int
@@ -130,6 +134,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         raise EntrypointError(f"{REQUIREMENTS} is '{policy}': it takes enforce or warn")
     return Settings(
         model=Path(environment.get(MODEL_PATH) or "/opt/ml/model"),
+        host=addresses.read(environment.get(HOST, "")),
         port=_integer(environment, PORT, 8080, 1, 65535),
         workers=workers,
         # As many as asyncio.to_thread() has threads, by which MLflow's app runs predictions.

@@ -9,6 +9,7 @@ import io
 import json
 import mmap
 import os
+import re
 import resource
 import socket
 import subprocess
@@ -22,6 +23,7 @@ import pytest
 from mlflow_entrypoint.errors import EntrypointError
 from mlflow_model_server import (
     access_log,
+    addresses,
     answers,
     cpus,
     fitness,
@@ -93,6 +95,8 @@ def test_settings_by_default() -> None:
         ("MLFLOW_MODELS_WORKERS", "²"),
         ("MLFLOW_MODELS_WORKERS", "1.5"),
         ("MLFLOW_MODELS_PORT", "65536"),
+        ("MLFLOW_MODELS_HOST", "localhost"),
+        ("MLFLOW_MODELS_HOST", "[::1"),
         ("MLFLOW_MODELS_QUEUE", "-1"),
         ("MLFLOW_MODELS_LOAD_TIMEOUT", "0"),
         ("MLFLOW_MODELS_MAX_UNSENT_BYTES", "0"),
@@ -103,7 +107,7 @@ def test_settings_by_default() -> None:
     ],
 )
 def test_settings_that_cannot_be(name: str, value: str) -> None:
-    with pytest.raises(EntrypointError, match=f"{name} is '{value}': it takes"):
+    with pytest.raises(EntrypointError, match=re.escape(f"{name} is '{value}': it takes")):
         settings.read({name: value})
 
 
@@ -128,14 +132,78 @@ def test_service_links_are_no_settings(host: str) -> None:
         settings.read({"MLFLOW_MODELS_PORT": f"http://{host}:80"})
 
 
-def test_accepted_sockets_do_not_delay() -> None:
+def _has_ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
+
+
+by_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6 on its loopback")
+HOSTS = [
+    pytest.param("127.0.0.1", "127.0.0.1", id="an address"),
+    pytest.param("0.0.0.0", "127.0.0.1", id="IPv4"),
+    pytest.param("::", "::1", id="IPv6", marks=by_ipv6),
+    pytest.param("", "127.0.0.1", id="IPv4 beside IPv6"),
+    pytest.param("", "::1", id="IPv6 beside IPv4", marks=by_ipv6),
+]
+"""Where a server listens, and where its clients come to."""
+
+
+@pytest.mark.parametrize(("host", "reached"), HOSTS)
+def test_accepted_sockets_do_not_delay(host: str, reached: str) -> None:
     """Neither by the listening socket's own option, nor by what asyncio does for TCP."""
-    listener = listening.listen("127.0.0.1", 0, 60)
+    listener = listening.listen(host, 0, 60)
     assert listener.proto == socket.IPPROTO_TCP
-    with listener, socket.create_connection(listener.getsockname()):
+    port = listener.getsockname()[1]
+    with listener, socket.create_connection((reached, port)):
         accepted, _ = listener.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.parametrize(
+    ("host", "other"), [("0.0.0.0", "::1"), pytest.param("::", "127.0.0.1", marks=by_ipv6)]
+)
+def test_one_protocol_alone(host: str, other: str) -> None:
+    with (
+        listening.listen(host, 0, 60) as listener,
+        pytest.raises(OSError, match=r"refused|assign|unreachable|not supported"),
+    ):
+        socket.create_connection((other, listener.getsockname()[1]))
+
+
+def test_a_machine_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its clients come by IPv4. The kernel's own refusal takes a boot with ipv6.disable=1."""
+
+    class Socket(socket.socket):
+        def __init__(self, family: int = -1, *rest: int) -> None:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+            super().__init__(family, *rest)
+
+    monkeypatch.setattr("socket.socket", Socket)
+    with listening.listen("", 0, 60) as listener:
+        assert listener.getsockname()[0] == "0.0.0.0"
+    with pytest.raises(EntrypointError, match="port 80 of ::1 can't be listened on: Address fam"):
+        listening.listen("::1", 80, 60)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "asked"),
+    [
+        ("", "", ("127.0.0.1", "::1")),
+        ("0.0.0.0", "0.0.0.0", ("127.0.0.1",)),
+        ("::", "::", ("::1",)),
+        ("[::]", "::", ("::1",)),
+        ("0:0::0", "::", ("::1",)),
+        ("[FD00::1]", "fd00::1", ("fd00::1",)),
+        ("10.0.0.1", "10.0.0.1", ("10.0.0.1",)),
+    ],
+)
+def test_addresses(text: str, host: str, asked: tuple[str, ...]) -> None:
+    assert settings.read({"MLFLOW_MODELS_HOST": text}).host == host
+    assert addresses.asked(host) == asked
 
 
 class _Stream(io.StringIO):
@@ -195,14 +263,15 @@ def many_files() -> Iterator[None]:
 
 # Where 64 fill the queue, one more may be let in who finds no place for the end of its handshake.
 @pytest.mark.parametrize("waiting", [8, 64])
+@pytest.mark.parametrize(("host", "reached"), HOSTS)
 @pytest.mark.usefixtures("many_files")
 def test_nobody_is_lost_when_the_listener_closes(
-    waiting: int, monkeypatch: pytest.MonkeyPatch
+    host: str, reached: str, waiting: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Clients come all the time: each of them is let in, or finds nobody listening."""
     monkeypatch.setattr(listening, "_BACKLOG", 63)
-    listener = listening.listen("127.0.0.1", 0, 60)
-    address = listener.getsockname()
+    listener = listening.listen(host, 0, 60)
+    address = (reached, listener.getsockname()[1])
     admitted: list[socket.socket] = []
     connected: list[socket.socket] = []
 
@@ -223,10 +292,10 @@ def test_nobody_is_lost_when_the_listener_closes(
     for client in clients:
         client.join()
     assert listener.fileno() == -1
-    reached = {one.getpeername() for one in admitted if _is_open(one)}
-    there = {one.getsockname() for one in connected}
-    assert there == reached, f"of {len(there)} clients {len(there - reached)} are lost"
-    assert len(reached) >= waiting
+    let_in = {one.getpeername()[1] for one in admitted if _is_open(one)}
+    there = {one.getsockname()[1] for one in connected}
+    assert there == let_in, f"of {len(there)} clients {len(there - let_in)} are lost"
+    assert len(let_in) >= waiting
     for one in (*admitted, *connected):
         one.close()
 

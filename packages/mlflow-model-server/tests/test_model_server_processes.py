@@ -532,6 +532,47 @@ def test_service_links_of_kubernetes(model: Path, tmp_path: Path) -> None:
     assert "there is no model at" in settled.stderr
 
 
+def _ping(host: str, port: int) -> int | None:
+    connection = http.client.HTTPConnection(host, port, timeout=10)
+    with contextlib.closing(connection), contextlib.suppress(ConnectionRefusedError):
+        connection.request("GET", "/ping")
+        return connection.getresponse().status
+    return None
+
+
+def _has_ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
+
+
+@pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6 on its loopback")
+@pytest.mark.parametrize(
+    ("host", "there"), [("", (200, 200)), ("::", (None, 200)), ("0.0.0.0", (200, None))]
+)
+def test_ipv4_and_ipv6(
+    model: Path, tmp_path: Path, host: str, there: tuple[int | None, int | None]
+) -> None:
+    """Its health check asks where it listens, and its end loses nobody."""
+    variables = {"MLFLOW_MODELS_HOST": host, "MLFLOW_MODELS_WORKERS": "1"}
+    with started(model, tmp_path, **variables) as server:
+        asked = "::1" if host == "::" else "127.0.0.1"
+        _until(lambda: _ping(asked, server.port) == 200, "it never was ready")
+        assert (_ping("127.0.0.1", server.port), _ping("::1", server.port)) == there
+        checked = subprocess.run(
+            [sys.executable, PACKAGE / "bin" / "mlflow-model-health"],
+            env=_environment(MLFLOW_MODELS_HOST=host, MLFLOW_MODELS_PORT=str(server.port)),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (checked.returncode, checked.stdout[:8]) == (0, "healthy:"), checked
+        server.process.terminate()
+        assert server.process.wait(20) == 0
+        assert server.errors.read_text() == ""
+
+
 MALFORMED: dict[str, tuple[dict[str, str], bytes, int]] = {
     "no content type": ({}, b'{"inputs": ["a"]}', 415),
     "unknown content type": ({"content-type": "text/html"}, b"a", 415),
