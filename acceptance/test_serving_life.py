@@ -7,12 +7,11 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 import requests
@@ -39,6 +38,7 @@ from .serving import (
     SCRIPTABLE,
     SCRIPTED,
     at_once,
+    require_scriptable,
     scripted,
     stop,
     with_parameters,
@@ -46,7 +46,7 @@ from .serving import (
 from .workers import clients_asking, clients_shifting, let_workers_load, signal_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from seatrial.stack.image_under_test import ImageUnderTest
@@ -63,7 +63,16 @@ DEATHS = 5
 """Workers that are killed one after the other: more than there are at a time."""
 
 
-ServeImage = Callable[[ServedImage], ModelServer]
+class ServeImage(Protocol):
+    """Start a server of an image, for one test alone."""
+
+    def __call__(
+        self,
+        served: ServedImage,
+        variables: Mapping[str, str] | None = None,
+        command: Sequence[str] = (),
+    ) -> ModelServer:
+        """Start it; it is not waited for."""
 
 
 @pytest.fixture
@@ -71,8 +80,19 @@ def serve_image(serving: Serving) -> Iterator[ServeImage]:
     """Start servers of images that aren't among those of the models; they are not waited for."""
     trial, started = serving.trial, []
 
-    def start(served: ServedImage) -> ModelServer:
-        server = start_model_server(served, trial.session, trial.fresh_name("alone"), workers=1)
+    def start(
+        served: ServedImage,
+        variables: Mapping[str, str] | None = None,
+        command: Sequence[str] = (),
+    ) -> ModelServer:
+        server = start_model_server(
+            served,
+            trial.session,
+            trial.fresh_name("alone"),
+            workers=1,
+            environment=variables,
+            command=command,
+        )
         started.append(server)
         serving.pool.touch(server)
         return server
@@ -140,6 +160,39 @@ def test_starts_among_service_links(
     if form == "CMD":
         checked = run_in_container(server.container, *command)
         assert checked.code == 0, f"the health check follows a service link: {checked}"
+
+
+WORK = ("trace", "log", "cache", "ask")
+"""What the scriptable model does beside predicting: it traces a function, logs to files, draws and
+keeps a cache, and asks for its home and its user."""
+
+
+@pytest.mark.promise("serving.works_confined")
+@pytest.mark.parametrize("work", WORK)
+def test_model_works_confined(
+    scriptable_server: ModelServer, work: str, image: ImageUnderTest
+) -> None:
+    """The working folder and the home of a model may be on a read-only root, its user unknown."""
+    answer = scriptable_server.ask(with_parameters(work=work))
+    assert_answered(answer, SCRIPTED.predictions, image, f"a model that does this first: {work}")
+
+
+@pytest.mark.promise("serving.works_confined")
+@pytest.mark.parametrize("command", [(), ("check",)], ids=["serve", "check"])
+def test_model_is_loaded_confined(
+    serving: Serving, serve_image: ServeImage, sample: Sample, command: tuple[str, ...]
+) -> None:
+    """A model may do all of this while it is loaded, by the server and by its check."""
+    require_scriptable(serving)
+    server = serve_image(
+        serving.served_image(sample.model), {"SEATRIAL_WORK_AT_LOAD": " ".join(WORK)}, command
+    )
+    if not command:
+        server.wait_ready()
+        assert_predicts(server, SCRIPTED, "by a model that writes while it is loaded")
+        return
+    code = wait_ended(server, "it has checked its model", WITHIN)
+    assert code == 0, f"`check` ends with exit code {code}; its log:\n{server.logs(20)}"
 
 
 @pytest.mark.promise("serving.survives_workers")

@@ -355,6 +355,13 @@ class Serving(Section):
     health check asks there.
 
     Asked inside the container, on its loopback: its network needs no IPv6."""
+    works_confined: Literal[True] | None = None
+    """Models that trace, log to files, keep caches or ask for their home and user answer, run as
+    `process.confined` says; `check` loads them so too.
+
+    Files in the working folder and in the home, a figure of matplotlib's, a function under
+    `mlflow.trace` with no tracking server set, and `getpass.getuser()`: at a prediction, and
+    while the model is loaded."""
     finishes_requests: Literal[True] | None = None
     """Told to stop, it answers the requests that it has taken, and ends with exit code 0."""
     survives_workers: Literal[True] | None = None

@@ -11,7 +11,7 @@ from seatrial.stack.confinement import confinement
 from seatrial.stack.running import ImageContainer, RunningServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from docker.models.containers import Container
 
@@ -70,6 +70,7 @@ def start_model_server(
     environment: Mapping[str, str] | None = None,
     user: str | None = None,
     memory: int | None = None,
+    command: Sequence[str] = (),
 ) -> ModelServer:
     """Start a server; it is not waited for.
 
@@ -81,13 +82,14 @@ def start_model_server(
         environment: variables beside the contract's own.
         user: as whom it runs; without one, as the image or its confinement says.
         memory: bytes that its processes may take together, without swap.
+        command: arguments in place of the contract's.
     """
     image = served.image
     container = ImageContainer(
         image,
         session,
         name,
-        image.contract.start.command or (),
+        command or image.contract.start.command or (),
         reference=served.reference,
         network=session.network,
         **(confinement(image) | ({"user": user} if user else {})),

@@ -133,7 +133,8 @@ def read(environment: Mapping[str, str]) -> Settings:
     if policy not in ("enforce", "warn"):
         raise EntrypointError(f"{REQUIREMENTS} is '{policy}': it takes enforce or warn")
     return Settings(
-        model=Path(environment.get(MODEL_PATH) or "/opt/ml/model"),
+        # Absolute, for the server may change to another folder.
+        model=Path(environment.get(MODEL_PATH) or "/opt/ml/model").absolute(),
         host=addresses.read(environment.get(HOST, "")),
         port=_integer(environment, PORT, 8080, 1, 65535),
         workers=workers,

@@ -40,6 +40,12 @@ _END_WAIT = 1.0
 _PARSERS = {"_parse_json_data", "parse_csv_input", "parse_parquet_input"}
 """Functions of MLflow's that read the request: what goes wrong in them is the client's fault."""
 _MESSAGE = 300
+_TRACES = (
+    "MLFLOW_TRACING_DESTINATION",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+)
+"""Variables that say where traces go, beside the tracking server's."""
 
 
 class Failure(NamedTuple):
@@ -265,9 +271,14 @@ def load(settings: Settings) -> Application | Failure:
     # through all that is installed, a third of the time that loading a small model takes.
     logging.getLogger("mlflow.utils.requirements_utils").setLevel(logging.ERROR)
     pyfunc.warn_dependency_requirement_mismatches = _say_nothing  # type: ignore[attr-defined]
+    traces = _has_place_for_traces()
+    if not traces:
+        mlflow.tracing.disable()
     try:
         model = scoring_server.load_model_with_mlflow_config(str(settings.model))  # type: ignore[no-untyped-call]
         application = Application(model, settings)
+        if not traces and _has_place_for_traces():
+            mlflow.tracing.enable()  # the model has named it while it was loaded
     # The model's own code runs here: whatever it raises, the model can't be loaded.
     except BaseException as error:  # noqa: BLE001
         return Failure(f"the model at {settings.model} can't be loaded: {_describe(error)}")
@@ -276,6 +287,18 @@ def load(settings: Settings) -> Application | Failure:
             f"MLflow {mlflow.__version__} serves models without ASGI: the image needs MLflow 3"
         )
     return application
+
+
+def _has_place_for_traces() -> bool:
+    """Whether somebody has said where traces go.
+
+    Elsewhere MLflow keeps them in a database in the working folder. Where that can't be written, it
+    tries to for longer than a prediction may take; where it can, it is often memory.
+    """
+    import mlflow
+
+    is_set = bool(mlflow.is_tracking_uri_set())  # type: ignore[no-untyped-call]
+    return is_set or any(map(os.environ.get, _TRACES))
 
 
 def _say_nothing(_: object) -> None:

@@ -194,8 +194,10 @@ def _environment(**variables: str) -> dict[str, str]:
 
 
 @contextmanager
-def started(model: Path, folder: Path, **variables: str) -> Iterator[Server]:
-    """A server, not ready yet."""
+def started(
+    model: Path, folder: Path, prefix: tuple[str, ...] = (), /, **variables: str
+) -> Iterator[Server]:
+    """A server, not ready yet; its command line begins with `prefix`."""
     port = free_port()
     variables = {
         "MLFLOW_MODEL_PATH": str(model),
@@ -207,7 +209,7 @@ def started(model: Path, folder: Path, **variables: str) -> Iterator[Server]:
     output, errors = folder / "output", folder / "errors"
     with output.open("wb") as out, errors.open("wb") as err:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow_model_server.main", "serve"],
+            [*prefix, sys.executable, "-m", "mlflow_model_server.main", "serve"],
             env=_environment(**variables),
             stdout=out,
             stderr=err,
@@ -220,8 +222,10 @@ def started(model: Path, folder: Path, **variables: str) -> Iterator[Server]:
 
 
 @contextmanager
-def ready(model: Path, folder: Path, **variables: str) -> Iterator[Server]:
-    with started(model, folder, **variables) as server:
+def ready(
+    model: Path, folder: Path, prefix: tuple[str, ...] = (), /, **variables: str
+) -> Iterator[Server]:
+    with started(model, folder, prefix, **variables) as server:
         _until(lambda: _is_ready(server), "it never was ready")
         yield server
 
@@ -382,6 +386,90 @@ def test_numbers_that_json_has_not(numbers: Server, shape: str) -> None:
     assert got.headers["content-type"] == "application/json"
     found = json.loads(got.text, parse_constant=_no_constant)
     assert found == {"predictions": SHAPES[shape]}
+
+
+WORKS = """
+import getpass, logging, os
+from pathlib import Path
+import mlflow
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+@mlflow.trace
+def traced():
+    return str(mlflow.get_current_active_span() is not None)
+
+def logged(path):
+    handler = logging.FileHandler(path)
+    handler.emit(logging.makeLogRecord({"msg": "logged"}))
+    handler.close()
+    return Path(path).read_text()
+
+WORKS = {
+    "folder": os.getcwd,
+    "log": lambda: logged("predictions.log"),
+    "log at home": lambda: logged(Path.home() / "home.log"),
+    "home": lambda: str(Path("~").expanduser()),
+    "user": getpass.getuser,
+    "trace": traced,
+}
+
+class Works(PythonModel):
+    def load_context(self, context):
+        if os.environ.get("TEST_URI"):
+            mlflow.set_tracking_uri(os.environ["TEST_URI"])
+        for work in WORKS.values():
+            work()
+
+    def predict(self, context, model_input, params=None):
+        return [WORKS[word]() for word in model_input["do"]]
+
+set_model(Works())
+"""
+
+
+@pytest.fixture(scope="module")
+def works(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _saved(tmp_path_factory.mktemp("works"), WORKS, pip_requirements=["mlflow"])
+
+
+@pytest.fixture(scope="module")
+def confined() -> tuple[str, ...]:
+    """Begins a command line that runs as a uid which nobody knows, where nothing can be written."""
+    unset = [f"--unset={name}" for name in ("LOGNAME", "USER", "LNAME", "USERNAME")]
+    begin = ("env", *unset, "--chdir=/proc", "unshare", "--user", "--map-user=12345")
+    tried = subprocess.run([*begin, "true"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"this machine makes no user namespace: {tried.stderr}")
+    return begin
+
+
+def test_models_that_write_where_nothing_can_be_written(
+    works: Path, tmp_path: Path, confined: tuple[str, ...]
+) -> None:
+    """They get a folder, a home and a name; traces that nobody asked for aren't kept."""
+    place = str(tmp_path / "tmp")
+    Path(place).mkdir()
+    variables = {"TMPDIR": place, "HOME": "/none", "MLFLOW_MODELS_WORKERS": "1"}
+    with ready(works, tmp_path / "log", confined, **variables) as server:
+        words = ("folder", "log", "log at home", "home", "user", "trace")
+        # Once each while the model was loaded.
+        expected = [place, "logged\nlogged\n", "logged\nlogged\n", place, "12345", "False"]
+        assert server.invoke(*words).json() == {"predictions": expected}
+    assert {path.name for path in Path(place).iterdir()} == {"predictions.log", "home.log"}
+
+
+@pytest.mark.parametrize("name", ["MLFLOW_TRACKING_URI", "TEST_URI"])
+def test_models_trace_where_somebody_says_where_to(works: Path, tmp_path: Path, name: str) -> None:
+    """By a variable, or in the model's own code."""
+    variables = {
+        name: f"sqlite:///{tmp_path}/traces.db",
+        "MLFLOW_MODELS_WORKERS": "1",
+        "HOME": str(tmp_path),
+    }
+    prefix = ("env", f"--chdir={tmp_path}")
+    with ready(works, tmp_path / "log", prefix, **variables) as server:
+        assert server.invoke("trace").json() == {"predictions": ["True"]}
 
 
 TYPES = ["application/json", "text/csv", "application/vnd.apache.parquet"]

@@ -33,12 +33,44 @@ LARGEST = 300_000
 """Most characters of a long frame in JSON: every payload of it is printed."""
 
 AFFINE = """
-import ctypes, os, signal, time
+import ctypes, getpass, logging, os, signal, time
 from pathlib import Path
 
 import mlflow
 import numpy as np
 
+def trace():
+    @mlflow.trace
+    def step(number):
+        return number + 1
+
+    step(1)
+
+def log():
+    for place in (Path("seatrial.log"), Path.home() / "seatrial-home.log"):
+        handler = logging.FileHandler(place)
+        handler.emit(logging.makeLogRecord({"msg": "predicted"}))
+        handler.close()
+        if "predicted" not in place.read_text():
+            raise RuntimeError(f"{place} has not kept what was logged")
+
+def cache():
+    import matplotlib
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    plt.figure()
+    plt.savefig("seatrial.png")
+    plt.close()
+    for folder in (Path("seatrial-cache"), Path.home() / ".cache" / "seatrial"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "entry").write_text("kept")
+
+def ask():
+    if not (Path.home().is_dir() and Path("~").expanduser() == Path.home() and getpass.getuser()):
+        raise RuntimeError("there is no home")
+
+WORK = {"trace": trace, "log": log, "cache": cache, "ask": ask}
 FORMS = {
     "array": lambda x: x.to_numpy(),
     "single precision": lambda x: x.to_numpy("float32"),
@@ -57,6 +89,8 @@ class Affine(mlflow.pyfunc.PythonModel):
         time.sleep(float(os.environ.get("SEATRIAL_LOAD_SECONDS", "0")))
         if reason := os.environ.get("SEATRIAL_FAIL_TO_LOAD"):
             raise RuntimeError(reason)
+        for work in os.environ.get("SEATRIAL_WORK_AT_LOAD", "").split():
+            WORK[work]()
 
     def predict(self, context, model_input, params=None):
         params = params or {}
@@ -77,6 +111,8 @@ class Affine(mlflow.pyfunc.PythonModel):
             for _ in range(int(size) >> 24):
                 eaten.append(b"x" * (1 << 24))
                 time.sleep(0.005)
+        if work := params.get("work"):
+            WORK[work]()
         if length := params.get("length"):
             return ["x" * int(length)]
         answer = model_input["x"] * params.get("scale", 2.0) + params.get("shift", 0.0)
@@ -90,7 +126,8 @@ by parameters of a request. Columns beside `x` come back unchanged.
 
 `pause` waits for so many seconds, `hold` keeps Python's lock for so many, `eat` takes so many bytes
 of memory and counts its calls in /tmp, `length` answers a text of that length instead, `form` has
-the predictions of `x` in a form of its name."""
+the predictions of `x` in a form of its name, and `work` traces a function, logs to files, keeps a
+cache or asks for its home and user before it answers."""
 
 
 def requirements(*names: str) -> "list[str]":
@@ -139,7 +176,7 @@ def affine(folder: Path) -> "dict[str, Any]":
     parameters = ParamSchema(
         [ParamSpec(name, "double", value) for name, value in numbers.items()]
         + [ParamSpec(name, "double", 0.0) for name in ("hold", "eat", "length")]
-        + [ParamSpec(name, "string", "") for name in ("die_once", "form")]
+        + [ParamSpec(name, "string", "") for name in ("die_once", "form", "work")]
     )
     columns = infer_signature(frame, frame["x"])
     kept = [
