@@ -201,7 +201,11 @@ REQUIREMENTS = (
     _requirement("a folder to install in place", "-e {package}", "would run its setup.py"),
     _requirement("the same in long", "--editable={package}", "would run its setup.py"),
     _requirement("a folder", "{package}", _NO_REQUIREMENT),
-    _requirement("a folder beside the model", "./code", _NO_REQUIREMENT),
+    _requirement("a folder beside the model", "./code", "the model has not got"),
+    _requirement("a wheel out of the model", "code/../../evil-1-py3-none-any.whl", _OUTSIDE),
+    _requirement(
+        "a wheel beside an address", "own/file://evil-1-py3-none-any.whl", _NO_REQUIREMENT
+    ),
     _requirement("a folder by its address", "evil @ file://{package}", "is no plain http(s)"),
     _requirement("an archive by its address alone", "{url}/evil-1.tar.gz", _NO_REQUIREMENT),
     _requirement("a wheel elsewhere", "evil @ {url}/evil-1-py3-none-any.whl", _NOT_OURS),

@@ -347,6 +347,21 @@ def test_image_is_refused_to_a_model_without_a_signature(signed: bool, tmp_path:
         image.run(model_uri=str(folder), tag="wine", platform="amd64")
 
 
+def test_what_conda_would_have_brought_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save(tmp_path / "m", signed=False)
+    described = folder / "conda.yaml"
+    text = described.read_text().replace("- pip:", "- open[red]jdk=11\n- pip:")
+    described.write_text(text)
+
+    with pytest.raises(UserError, match="has no signature"):
+        image.run(model_uri=str(folder), tag="own:1")
+
+    said = " ".join(capsys.readouterr().out.split())
+    assert "not in the image: conda.yaml names 'open[red]jdk=11', a package of conda's" in said
+
+
 def test_same_signature_has_the_same_digest(tmp_path: Path) -> None:
     one, other = (description.read(save(tmp_path / name), name) for name in "ab")
     assert one.signature == other.signature

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import zipfile
 from typing import TYPE_CHECKING
 
 import mlflow
@@ -87,6 +88,42 @@ def test_lock_holds_the_requirements_and_the_server_for_each_platform(tmp_path: 
         assert "--hash=sha256:" in text
         assert "://" not in text, "an address is recorded"
         assert (target / architecture / "sources.txt").read_text(encoding="utf-8") == ""
+
+
+def wheel(folder: Path, *requires: str) -> Path:
+    """Make a wheel that requires something."""
+    path = folder / "own_tool-1.0-py3-none-any.whl"
+    described = "own_tool-1.0.dist-info"
+    needs = "".join(f"Requires-Dist: {each}\n" for each in requires)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("own_tool.py", "VALUE = 7\n")
+        metadata = f"Metadata-Version: 2.1\nName: own_tool\nVersion: 1.0\n{needs}"
+        archive.writestr(f"{described}/METADATA", metadata)
+        archive.writestr(f"{described}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr(f"{described}/RECORD", "")
+    return path
+
+
+def test_lock_holds_the_wheels_of_the_model_and_what_they_require(tmp_path: Path) -> None:
+    """They are locked by their hash, and again when their content is another one."""
+    folder, target = tmp_path / "m", tmp_path / "lists"
+    folder.mkdir()
+    made = wheel(folder, "six==1.16.0")
+    lines = ("mlflow==3.17.2", f"./{made.name}")
+
+    assert lock(folder, target, *lines) is False
+    first = locked(target)
+    wheel(folder, "six==1.17.0")
+    lock(folder, target, *lines)
+
+    second = locked(target)
+    assert f"\n${{LISTS}}/own/{made.name} \\\n    --hash=sha256:" in first
+    assert "\nsix==1.16.0" in first
+    assert "\nsix==1.17.0" in second
+    assert (target / "own" / made.name).read_bytes() == made.read_bytes()
+    lock(folder, target, "mlflow==3.17.2")
+    assert not (target / "own").exists()
+    assert "own" not in locked(target)
 
 
 def test_lock_keeps_what_the_one_before_said(tmp_path: Path) -> None:

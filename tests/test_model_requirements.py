@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from seatrial.errors import UserError
-from seatrial.model import requirements
+from seatrial.model import requirements, wheels
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +42,113 @@ def test_requirement_is_written_anew(line: str, parsed: str | None, tmp_path: Pa
             read(tmp_path, line)
     else:
         assert read(tmp_path, line).wanted == (parsed,)
+
+
+@pytest.mark.parametrize(
+    ("line", "written"),
+    [
+        ("code/own_tool-1.0-py3-none-any.whl", "own-tool @ file://${LISTS}/own/{wheel}"),
+        ("./code/own_tool-1.0-py3-none-any.whl", "own-tool @ file://${LISTS}/own/{wheel}"),
+        ("code/own_tool-1.0-py3-none-any.whl[a,b]", "own-tool[a,b] @ file://${LISTS}/own/{wheel}"),
+    ],
+)
+def test_wheel_of_the_model_is_taken(line: str, written: str, tmp_path: Path) -> None:
+    wheel = tmp_path / "code" / "own_tool-1.0-py3-none-any.whl"
+    wheel.parent.mkdir()
+    wheel.touch()
+
+    found = read(tmp_path, "six", line)
+
+    assert found.wanted == ("six", written.replace("{wheel}", wheel.name))
+    assert found.wheels == (wheel,)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("code/own-1.0.tar.gz", "is a source, which an image is not made of; build a wheel"),
+        ("code/own-1.0.zip", "is a source"),
+        ("code/own", "is a source"),
+        ("./code/own/", "is a source"),
+        ("code/missing-1.0-py3-none-any.whl", "names a file that the model has not got"),
+        ("missing-1.0-py3-none-any.whl", "names a file that the model has not got"),
+        ("code/own.txt", "is no wheel"),
+        ("code/wrong.whl", "is no wheel"),
+        ("../own-1.0-py3-none-any.whl", "names something outside the model's folder"),
+        ("/etc/own-1.0-py3-none-any.whl", "is no requirement"),
+        ("file:code/own-1.0-py3-none-any.whl", "is no requirement"),
+        ("own @ file:code/own-1.0-py3-none-any.whl", "is no plain http"),
+    ],
+)
+def test_other_file_of_the_model_is_refused_by_its_line(
+    line: str, why: str, tmp_path: Path
+) -> None:
+    (tmp_path / "code" / "own").mkdir(parents=True)
+    for name in ("own-1.0.tar.gz", "own-1.0.zip", "own.txt", "wrong.whl"):
+        (tmp_path / "code" / name).touch()
+    with pytest.raises(UserError, match=re.escape(why)) as caught:
+        read(tmp_path, line)
+    assert line in str(caught.value)
+
+
+def test_two_wheels_of_one_name_are_refused(tmp_path: Path) -> None:
+    lines = [f"{folder}/own-1.0-py3-none-any.whl" for folder in ("code", "more")]
+    for line in lines:
+        (tmp_path / line).parent.mkdir()
+        (tmp_path / line).touch()
+    with pytest.raises(UserError, match="names a second wheel of this file name"):
+        read(tmp_path, *lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "fits"),
+    [
+        ("own-1-py3-none-any.whl", "arm64", True),
+        ("own-1-py2.py3-none-any.whl", "amd64", True),
+        ("own-1-py2-none-any.whl", "amd64", False),
+        ("own-1-cp313-cp313-manylinux_2_28_x86_64.whl", "amd64", True),
+        ("own-1-cp313-cp313-manylinux_2_28_x86_64.whl", "arm64", False),
+        ("own-1-cp313-cp313-linux_aarch64.whl", "arm64", True),
+        ("own-1-cp312-cp312-linux_x86_64.whl", "amd64", False),
+        ("own-1-cp39-abi3-manylinux2014_x86_64.whl", "amd64", True),
+        ("own-1-cp314-abi3-manylinux2014_x86_64.whl", "amd64", False),
+        ("own-1-cp313-cp313-win_amd64.whl", "amd64", False),
+        ("own-1-cp313-cp313-macosx_11_0_arm64.whl", "arm64", False),
+        ("own-1-cp313-cp313-musllinux_1_2_x86_64.whl", "amd64", False),
+    ],
+)
+def test_wheel_of_another_platform_is_refused(
+    name: str, architecture: str, *, fits: bool, tmp_path: Path
+) -> None:
+    if fits:
+        wheels.require_fitting([tmp_path / name], [architecture], "3.13")
+        return
+    with pytest.raises(UserError, match=f"{name} is not for linux/{architecture} and Python 3.13"):
+        wheels.require_fitting([tmp_path / name], [architecture], "3.13")
+
+
+def test_what_conda_would_bring_is_named(tmp_path: Path) -> None:
+    (tmp_path / "conda.yaml").write_text(
+        "channels: [conda-forge, https://user:secret@conda.example/own, defaults]\n"
+        "dependencies:\n- python=3.13.5\n- pip<=25.2\n- setuptools\n- openjdk=11\n"
+        "- conda-forge::libgomp\n- Scikit_Learn=1.7\n- 7\n"
+        "- pip:\n  - six==1.16.0\n  - more[a]==1.0\n"
+    )
+    assert read(tmp_path, "six", "scikit-learn==1.7.2").unmet == (
+        "conda.yaml names 'openjdk=11', a package of conda's, which is not installed",
+        "conda.yaml names 'conda-forge::libgomp', a package of conda's, which is not installed",
+        "conda.yaml names '7', a package of conda's, which is not installed",
+        "conda.yaml names 'more[a]==1.0', which requirements.txt does not",
+        "conda.yaml names the channel 'https://conda.example/own', which is not asked",
+    )
+
+
+def test_conda_of_mlflow_itself_names_nothing_more(tmp_path: Path) -> None:
+    (tmp_path / "conda.yaml").write_text(
+        "channels:\n- conda-forge\ndependencies:\n- python=3.13.5\n- pip<=25.2\n"
+        "- pip:\n  - six==1.16.0\nname: mlflow-env\n"
+    )
+    assert read(tmp_path, "six==1.16.0").unmet == ()
 
 
 @pytest.mark.parametrize("line", ["", "# only a comment", "   ", "--prefer-binary"])

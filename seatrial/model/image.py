@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
+from rich.markup import escape
 
 from seatrial import catalogue
-from seatrial.build import build
+from seatrial.build import build, table
 from seatrial.build.bake import StepError
 from seatrial.build.builder import find
 from seatrial.build.network import indexes
@@ -91,6 +92,8 @@ def run(
         model = description.read(folder, shown)
         own = [word for value in indexes(os.environ).values() for word in value.split()]
         required = requirements.read(folder, allow_index, own)
+        for words in required.unmet:
+            table.console().print(f"[yellow]not in the image:[/] {escape(words)}", highlight=False)
         if not (model.signature or allow_unsigned):
             raise UserError(
                 f"the model {shown} has no signature, so its server could not tell good input from "

@@ -28,7 +28,7 @@ from seatrial.build.locks import IMAGE_PYTHON, addresses, versions
 from seatrial.build.network import indexes, secrets
 from seatrial.catalogue.reading import environment
 from seatrial.errors import UserError, without_password
-from seatrial.model import requirements
+from seatrial.model import requirements, wheels
 from seatrial.project import builtin
 
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ def lock(
     private.make_folder(target)
     architectures = [platform.partition("/")[2] for platform in platforms]
     _require_wheels(wanted, allowed=build_sources)
+    wheels.require_fitting(wanted.wheels, architectures, IMAGE_PYTHON)
     made_from = _write(wanted, mlflow, target, build_sources=build_sources)
     stale = [arch for arch in architectures if _read(target / arch / MADE_FROM) != made_from]
     if stale:
@@ -172,6 +173,7 @@ def _write(wanted: Requirements, mlflow: str, target: Path, *, build_sources: bo
         # The addresses of a private index may hold a password.
         private.write(target / name, "".join(f"{line}\n" for line in content))
     whole = (*lines, "", *lists[WANTED], "", *wanted.constraints, "", *wanted.sources)
+    whole = (*whole, *(wheels.put(wanted.wheels, target)))
     rest = (wanted.prereleases, build_sources, IMAGE_PYTHON, *sorted(indexes(os.environ).values()))
     return hashlib.sha256("\0".join(map(str, (*whole, *rest))).encode()).hexdigest()
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from packaging.requirements import InvalidRequirement, Requirement
 
 from seatrial.errors import UserError, without_password
-from seatrial.model import documents
+from seatrial.model import conda, documents, wheels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -40,6 +40,12 @@ _OPTION = re.compile(r"(--[a-z][a-z-]*|-[a-zA-Z])(?:\s*=\s*|\s+|(?<=^-[a-zA-Z]))
 _REPOSITORIES = ("git+", "hg+", "svn+", "bzr+")
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 _CONTINUED = re.compile(r"\\\r?\n")
+_ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar", ".zip")
+_PATH = re.compile(
+    r"(?P<path>(?:[A-Za-z0-9_.+!-]+/)+[A-Za-z0-9_.+!-]*|[A-Za-z0-9_.+!-]+\.whl)"
+    r"(?P<extras>\[[A-Za-z0-9_., -]*\])?"
+)
+"""A path in the model's folder, as pip takes it: with a slash, or a wheel's file name."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u2028\u2029]")
 _ADDRESS = re.compile(
     r"https?://"
@@ -67,6 +73,10 @@ class Requirements:
     """Whether versions before a release may be taken (`--pre`)."""
     files: tuple[str, ...] = ()
     """The model's files that name packages or indexes, relative to its folder."""
+    wheels: tuple[Path, ...] = ()
+    """Wheels in the model's folder that it requires; `wanted` has them as `NAME @ file://...`."""
+    unmet: tuple[str, ...] = ()
+    """What the model declares and its image will not have, each in words for whoever builds it."""
 
 
 def read(folder: Path, allowed: Sequence[str], own: Iterable[str] = ()) -> Requirements:
@@ -86,14 +96,19 @@ def read(folder: Path, allowed: Sequence[str], own: Iterable[str] = ()) -> Requi
     """
     reader = _Reader(folder, [*map(_allowed, allowed)], {*filter(None, map(_plain, own))})
     listed = [name for name in (CONDA, VIRTUALENV) if (folder / name).is_file()]
+    described: list[str] = []
     for name in listed:
         # Read by a reader of its own: what they name is not required.
         other = _Reader(folder, reader.allowed, reader.own)
         other.lines(name, list(_of_yaml(folder, name)))
         listed = [*listed, *other.result().files]
+        if name == CONDA:
+            described = other.wanted
     reader.file(FILE)
     found = reader.result()
-    return replace(found, files=tuple(dict.fromkeys((*found.files, *listed))))
+    unmet = conda.unmet(folder / CONDA, described, names(found.wanted)) if CONDA in listed else ()
+    files = tuple(dict.fromkeys((*found.files, *listed)))
+    return replace(found, files=files, unmet=tuple(unmet))
 
 
 def names(lines: Iterable[str]) -> set[str]:
@@ -153,6 +168,7 @@ class _Reader:
     constraints: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     prereleases: bool = False
+    wheels: list[Path] = field(default_factory=list)
     _seen: set[tuple[str, bool]] = field(default_factory=set)
 
     def result(self) -> Requirements:
@@ -162,6 +178,7 @@ class _Reader:
             tuple(dict.fromkeys(self.sources)),
             self.prereleases,
             tuple(dict.fromkeys(name for name, _ in self._seen)),
+            tuple(dict.fromkeys(self.wheels)),
         )
 
     def file(self, name: str, *, constrains: bool = False) -> None:
@@ -243,6 +260,8 @@ class _Reader:
                 name, line, "has options of its own, which are not taken; remove them (the image's"
                 " lock has hashes in any case)"
             )  # fmt: skip
+        if match := _PATH.fullmatch(line):
+            return self._file_of_model(name, line, match["path"], match["extras"] or "")
         if "\\" in line:
             # In a marker packaging reads `\n` as a line's end; written anew, it would be one.
             raise _refused(name, line, "holds a backslash; write the character itself")
@@ -259,6 +278,35 @@ class _Reader:
         if requirement.url:
             self._require_address(name, line, requirement.url)
         return written
+
+    def _file_of_model(self, name: str, line: str, words: str, extras: str) -> str:
+        """Take a wheel of the model's by its path there: `code/own-1.0-py3-none-any.whl`."""
+        path = self.folder / self._beside_model(name, line, words)
+        if path.is_dir() or path.name.lower().endswith(_ARCHIVES):
+            raise _refused(
+                name,
+                line,
+                "is a source, which an image is not made of; build a wheel of it (pip wheel"
+                " --no-deps PATH), log the model with that, and name the wheel in its place",
+            )
+        try:
+            wheel = wheels.Wheel.of(path.name)
+        except ValueError as error:
+            raise _refused(name, line, f"is no wheel ({error}); name a file NAME.whl") from None
+        if any(other.name == path.name and other != path for other in self.wheels):
+            raise _refused(name, line, "names a second wheel of this file name; remove one")
+        self.wheels.append(path)
+        return f"{wheel.distribution}{extras} @ {wheels.address(path.name)}"
+
+    def _beside_model(self, name: str, line: str, value: str) -> str:
+        """The path of a model's file that a line names: pip is run in the model's folder."""
+        path = (self.folder / value).resolve()
+        root = self.folder.resolve()
+        if "://" in value or not path.is_relative_to(root) or path == root:
+            raise _refused(name, line, "names something outside the model's folder; copy it there")
+        if not (_is_file(path) or _is_folder(path)):
+            raise _refused(name, line, "names a file that the model has not got; add it")
+        return str(path.relative_to(root))
 
     def _require_address(self, name: str, line: str, url: str) -> None:
         if url.startswith(_REPOSITORIES):
@@ -285,6 +333,13 @@ def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError:  # a name that is longer than names may be
+        return False
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
         return False
 
 
