@@ -75,6 +75,32 @@ with engine.begin() as connection:
 print(older)
 """
 """Makes a database as MLflow made it before its newest migration."""
+MAKE_OLDER_USERS = """
+import importlib.util, pathlib, sys
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, text
+from werkzeug.security import generate_password_hash
+url, revision, name, password = sys.argv[1:]
+mlflow = pathlib.Path(importlib.util.find_spec("mlflow").origin).parent
+script = ScriptDirectory(str(mlflow / "server" / "auth" / "db" / "migrations"))
+options = {
+    "version_table": "alembic_version_auth",
+    "fn": lambda current, _: script._upgrade_revs(revision, current),
+}
+with create_engine(url).begin() as connection:
+    context = MigrationContext.configure(connection, opts=options)
+    with Operations.context(context):
+        context.run_migrations()
+    connection.execute(
+        text("INSERT INTO users (username, password_hash, is_admin) VALUES (:name, :hash, true)"),
+        {"name": name, "hash": generate_password_hash(password)},
+    )
+"""
+"""Makes the tables of basic authentication as an older MLflow made them, with an administrator."""
+USERS_OF_RELEASE = {"3.6": "8606fa83a998", "3.10": "2ed73881770d"}
+"""Revisions of these tables. They are the ones that MLflow's servers of these releases write."""
 
 
 def _with_command(settings: ServerSettings, *command: str, **variables: str) -> ServerSettings:
@@ -608,6 +634,87 @@ def test_older_schema_is_upgraded(
         "asked for the experiment 'kept' of the upgraded database, the server answers"
         f" {answer.status_code}: {answer.text[:500]}"
     )
+
+
+@dataclass(frozen=True)
+class OlderUsers:
+    """The tables of basic authentication, as an older MLflow left them in a database."""
+
+    services: Services
+    run_in_image: RunInImage
+    interpreter: str
+    admin: tuple[str, str]
+    """Name and password."""
+
+    def make(self, database: str, release: str) -> None:
+        """Make them in `database`, as a release of MLflow did."""
+        url = self.services.of(PostgreSQL).create_role(database)
+        script = ("-c", MAKE_OLDER_USERS, url, USERS_OF_RELEASE[release], *self.admin)
+        made = self.run_in_image(self.interpreter, *script, networked=True)
+        assert made.code == 0, f"the image's MLflow can't make an older users' database: {made}"
+
+    def settings(self, database: str) -> ServerSettings:
+        """Settings of a server whose users are in `database`."""
+        lines = (
+            *("[mlflow]", "default_permission = READ", f"admin_username = {self.admin[0]}"),
+            f"database_uri = {self.services.of(PostgreSQL).url(database)}",
+        )
+        settings = replace(
+            FULL,
+            name="older-users",
+            options=("--app-name", "basic-auth"),
+            files=(("basic_auth.ini", "\n".join(lines)),),
+        )
+        return settings.with_environment(
+            MLFLOW_AUTH_CONFIG_PATH=f"{FILES_PATH}/basic_auth.ini",
+            MLFLOW_FLASK_SERVER_SECRET_KEY=token_hex(32),
+        )
+
+    def assert_let_in(self, server: Server) -> None:
+        """Require that their password opens the server, and that others don't."""
+        path = "/api/2.0/mlflow/experiments/search?max_results=1"
+        codes = [server.get(path, auth=(self.admin[0], word)) for word in (self.admin[1], WRONG)]
+        found = [answer.status_code for answer in codes]
+        assert found == [200, 401], f"the user's own password, and a wrong one, give {found}"
+
+
+@pytest.fixture
+def older_users(services: Services, image: ImageUnderTest, run_in_image: RunInImage) -> OlderUsers:
+    """Make users' databases of older releases."""
+    admin = ("captain", token_hex(16))
+    return OlderUsers(services, run_in_image, image.contract.start.interpreter, admin)
+
+
+@pytest.mark.promise("entrypoint.schema_upgrade", "users")
+def test_users_of_an_older_release(
+    services: Services, launch: Launch, older_users: OlderUsers
+) -> None:
+    """They have a database of their own, which gets no table of what the server tracks."""
+    database = f"users-{token_hex(4)}"
+    services.of(PostgreSQL).create(database)
+    older_users.make(database, "3.10")
+
+    server = launch(older_users.settings(database))
+
+    older_users.assert_let_in(server)
+    with services.of(PostgreSQL).connect(database) as connection:
+        strays = connection.execute(
+            "SELECT tablename FROM pg_tables WHERE tablename IN ('alembic_version', 'experiments')"
+        ).fetchall()
+    assert not strays, f"the users' database got tables of runs: {strays}"
+
+
+@pytest.mark.promise("entrypoint.schema_upgrade", "users")
+def test_users_beside_runs_of_an_older_release(
+    stores: Stores, older_database: OlderDatabase, older_users: OlderUsers, launch: Launch
+) -> None:
+    older_users.make(stores.database, "3.6")
+    settings = older_users.settings(stores.database)
+
+    server = launch(settings.with_environment(MLFLOW_SCHEMA_UPGRADE="true"), stores=stores)
+
+    older_users.assert_let_in(server)
+    older_database.assert_upgraded()
 
 
 @pytest.mark.promise("process.exits_with_server")

@@ -163,9 +163,15 @@ class Entrypoint(Section):
     stops answering, that another server initialises, or that dies meanwhile."""
     replicas: Annotated[Annotated[int, Field(ge=2)] | None, Needs(Need.SERVICES)] = None
     """How many servers may start together on an empty database."""
-    schema_upgrade: Annotated[list[Literal["asked", "unasked"]] | None, Needs(Need.SERVICES)] = None
+    schema_upgrade: Annotated[
+        list[Literal["asked", "unasked", "users"]] | None, Needs(Need.SERVICES)
+    ] = None
     """A database with an older schema: `unasked` it says what to run; `asked`, which is
-    MLFLOW_SCHEMA_UPGRADE=true, it upgrades."""
+    MLFLOW_SCHEMA_UPGRADE=true, it upgrades. `users`: those of `--app-name basic-auth`, which MLflow
+    itself upgrades at every start, are let in, and nothing else is written to their database.
+
+    `users`: tables of the users of MLflow 3.10 in a database of their own, and those of 3.6 beside
+    runs of an older MLflow, made by the image's own migrations."""
 
 
 class CommandLine(Section):

@@ -70,8 +70,12 @@ def of(server: Server, environment: Mapping[str, str]) -> list[Database]:
             wanted.setdefault(registry, []).append(schema.REGISTRY)
         if server.read_replica:
             wanted.setdefault(server.read_replica, [])
-    if server.authenticates and (users := authentication.read(environment).get("database_uri")):
-        wanted.setdefault(users, []).append(schema.USERS)
+    if server.authenticates:
+        settings = authentication.read(environment)
+        if users := settings.get("database_uri"):
+            wanted.setdefault(users, []).append(schema.USERS)
+        if replica := settings.get("read_database_uri"):
+            wanted.setdefault(replica, [])
     return [Database(url, tuple(schemas)) for url, schemas in wanted.items() if _is_database(url)]
 
 

@@ -98,12 +98,18 @@ def prepare(
         for one in looked:
             if one.finding.needs_upgrade:
                 _upgrade(one, upgrade)
+            elif one.finding.state is State.OUTDATED:
+                name = shown(one.database.url)
+                say(
+                    f"MLflow upgrades the schema of its users in {name} from"
+                    f" {one.finding.found or 'an early release'}"
+                )
         return stack.pop_all()
 
 
 def _upgrade(one: _Looked, upgrade: Callable[[str], None]) -> None:
     name = shown(one.database.url)
-    say(f"upgrading the schema of {name} from {one.finding.found}")
+    say(f"upgrading the schema of {name} from {one.finding.found or 'an early release'}")
     try:
         upgrade(one.database.url)
     except databases.errors() as error:
@@ -111,6 +117,10 @@ def _upgrade(one: _Looked, upgrade: Callable[[str], None]) -> None:
             f"the schema of {name} could not be upgraded: {databases.reason_of(error)}"
         ) from None
     say(f"the schema of {name} is {one.finding.expected} now")
+
+
+def _named(finding: Finding) -> str:
+    return f"the schema {finding.found}" if finding.found else "an early schema"
 
 
 def _fit(server: Server, looked: Sequence[_Looked], *, asked: bool) -> bool:
@@ -121,6 +131,11 @@ def _fit(server: Server, looked: Sequence[_Looked], *, asked: bool) -> bool:
     """
     for database, finding in looked:
         name = shown(database.url)
+        if finding.state is State.FOREIGN:
+            raise EntrypointError(
+                f"the database {name} holds {finding.holds}, and nothing was written to it: give"
+                f" the server's {finding.schema.contents} a database of their own"
+            )
         if finding.state is State.NEWER:
             raise EntrypointError(
                 f"the database {name} has the schema {finding.found} of a newer MLflow, this"
@@ -131,7 +146,7 @@ def _fit(server: Server, looked: Sequence[_Looked], *, asked: bool) -> bool:
             from_variable = database.url == server.backend and server.backend_variable
             url = f"${{{from_variable}}}" if from_variable else name
             raise EntrypointError(
-                f"the database {name} has the schema {finding.found} of an older MLflow, this"
+                f"the database {name} has {_named(finding)} of an older MLflow, this"
                 f" image's is {finding.expected}: take a backup, then run this image once with the"
                 f" same environment and the command `db upgrade '{url}'`, or start it with"
                 f" {settings.SCHEMA_UPGRADE}=true"

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import ColumnElement, Connection
 
 _REVISION = re.compile(r"^revision\b[^=\n]*=\s*['\"](\w+)['\"]", re.MULTILINE)
@@ -19,6 +21,8 @@ _QUOTED = re.compile(r"['\"](\w+)['\"]")
 class Schema(NamedTuple):
     """The tables of one part of MLflow."""
 
+    contents: str
+    """What it is for, in messages."""
     migrations: str
     """The folder of the migrations in the mlflow package."""
     version_table: str
@@ -26,23 +30,40 @@ class Schema(NamedTuple):
     """Tables that have a row once MLflow has initialised the database."""
     data: tuple[str, ...]
     """Tables without any row in a database that holds nothing worth keeping."""
+    marks: Mapping[str, frozenset[str]]
+    """Its first tables, and the columns by which they are MLflow's and not another program's."""
     upgrades_itself: bool
     """MLflow upgrades it at every start, without being asked."""
 
 
+_OF_A_RUN = frozenset({"run_uuid"})
+_DEFAULT_VERSION_TABLE = "alembic_version"
+"""Alembic's own name for it, which most programs leave as it is."""
 TRACKING = Schema(
+    "runs and models",
     "store/db_migrations/versions",
-    "alembic_version",
+    _DEFAULT_VERSION_TABLE,
     first_rows=("experiments",),
     data=("experiments", "registered_models"),
+    marks={
+        "experiments": frozenset({"experiment_id", "artifact_location"}),
+        **dict.fromkeys(("runs", "metrics", "params", "tags"), _OF_A_RUN),
+    },
     upgrades_itself=False,
 )
 REGISTRY = TRACKING._replace(first_rows=())
 USERS = Schema(
+    "users",
     "server/auth/db/migrations/versions",
     "alembic_version_auth",
     first_rows=("users",),
     data=("users",),
+    marks={
+        "users": frozenset({"username", "password_hash", "is_admin"}),
+        **dict.fromkeys(
+            ("experiment_permissions", "registered_model_permissions"), frozenset({"user_id"})
+        ),
+    },
     upgrades_itself=True,
 )
 
@@ -53,8 +74,13 @@ class State(Enum):
     READY = "ready"
     UNFINISHED = "unfinished"
     """Empty, or left half way by a first start: nothing in it can be lost."""
+    OUTDATED = "outdated"
+    """Of an older MLflow, and brought up to date by this one's start."""
     OLDER = "older"
+    """Of an older MLflow, and brought up to date by `mlflow db upgrade` alone."""
     NEWER = "newer"
+    FOREIGN = "foreign"
+    """Not what the server takes it for: nothing may be written to it."""
 
 
 class Finding(NamedTuple):
@@ -65,14 +91,15 @@ class Finding(NamedTuple):
     """Its revision; empty where it has none."""
     expected: str
     """This MLflow's."""
+    schema: Schema
+    holds: str = ""
+    """What a foreign one holds."""
 
     @property
     def needs_upgrade(self) -> bool:
         """Whether `mlflow db upgrade` has something to do that a start of the server doesn't do."""
-        return self.state in (State.OLDER, State.UNFINISHED) and self.found not in (
-            "",
-            self.expected,
-        )
+        begun = self.state is State.UNFINISHED and self.found not in ("", self.expected)
+        return not self.schema.upgrades_itself and (self.state is State.OLDER or begun)
 
 
 def mlflow_folder() -> Path:
@@ -97,16 +124,49 @@ def revisions(folder: Path) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def look(connection: Connection, schema: Schema) -> Finding:
-    """Look how far the database is that `connection` leads to."""
+    """Look what the database is that `connection` leads to, and how far it is."""
     known, newest = revisions(mlflow_folder() / schema.migrations)
-    found = frozenset(
-        str(value) for value in _column(connection, "version_num", schema.version_table)
-    )
-    return Finding(
-        _state(connection, schema, found, known, newest),
-        " ".join(sorted(found)),
-        " ".join(sorted(newest)),
-    )
+    found = _found(connection, schema.version_table)
+    tables = _Tables.of(connection, schema)
+    holds = ""
+    if schema.version_table == _DEFAULT_VERSION_TABLE:
+        if found and found <= revisions(mlflow_folder() / USERS.migrations)[0]:
+            holds = "the users of an older MLflow (--app-name basic-auth)"
+    elif not found and tables.own:
+        # Releases before 3.6 kept the users' revision where other programs keep theirs.
+        found = _found(connection, _DEFAULT_VERSION_TABLE) & known
+    if not holds and tables.others:
+        holds = f"another program's table {sorted(tables.others)[0]}"
+    if not holds and not found <= known and not tables.own:
+        holds = f"another program's tables, of the revision {' '.join(sorted(found))}"
+    state = State.FOREIGN if holds else _state(connection, schema, found, known, newest)
+    return Finding(state, " ".join(sorted(found)), " ".join(sorted(newest)), schema, holds)
+
+
+class _Tables(NamedTuple):
+    """Tables that are called like the first ones of a schema."""
+
+    own: frozenset[str]
+    """MLflow's."""
+    others: frozenset[str]
+
+    @classmethod
+    def of(cls, connection: Connection, schema: Schema) -> _Tables:
+        """Tell MLflow's tables from others that are called the same, by their columns."""
+        from sqlalchemy import inspect
+
+        inspector = inspect(connection)
+        columns = {
+            name: {str(column["name"]).lower() for column in inspector.get_columns(name)}
+            for name in schema.marks
+            if inspector.has_table(name)
+        }
+        own = frozenset(name for name, those in columns.items() if schema.marks[name] <= those)
+        return cls(own, frozenset(columns) - own)
+
+
+def _found(connection: Connection, version_table: str) -> frozenset[str]:
+    return frozenset(str(value) for value in _column(connection, "version_num", version_table))
 
 
 def _state(
@@ -121,9 +181,9 @@ def _state(
         return State.READY if complete else State.UNFINISHED
     if not found <= known:
         return State.NEWER
-    if not found or not any(_has_rows(connection, table) for table in schema.data):
+    if not any(_has_rows(connection, table) for table in schema.data):
         return State.UNFINISHED
-    return State.UNFINISHED if schema.upgrades_itself else State.OLDER
+    return State.OUTDATED if schema.upgrades_itself else State.OLDER
 
 
 def _has_rows(connection: Connection, table: str) -> bool:

@@ -20,6 +20,14 @@ from mlflow_entrypoint.databases import Database
 from mlflow_entrypoint.errors import EntrypointError
 from mlflow_entrypoint.locks import lock_of
 from mlflow_entrypoint.schema import REGISTRY, TRACKING, USERS, State
+from older_databases import (
+    RUNS_OF_2_22,
+    USERS_OF_2_0,
+    USERS_OF_3_10,
+    make_runs,
+    make_users,
+    tables,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,8 +95,8 @@ def test_users_are_not_there_yet(connection: Connection) -> None:
         ("DELETE FROM experiments", State.UNFINISHED, False),
         (f"UPDATE alembic_version SET version_num = '{OLDER}'", State.OLDER, True),
         ("UPDATE alembic_version SET version_num = 'ffffffffffff'", State.NEWER, False),
-        ("DROP TABLE alembic_version", State.UNFINISHED, False),
-        ("DELETE FROM alembic_version", State.UNFINISHED, False),
+        ("DROP TABLE alembic_version", State.OLDER, True),
+        ("DELETE FROM alembic_version", State.OLDER, True),
     ],
 )
 def test_states(url: str, statement: str, state: State, needs_upgrade: bool) -> None:
@@ -401,3 +409,139 @@ def test_wait_ends(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().err
     assert said.count("waiting up to 1 s") == 1
     assert "s3cret" not in said + str(end.value)
+
+
+APART = "alembic_version"
+"""Where releases before 3.6 kept the revision of users."""
+
+
+@pytest.fixture
+def users_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/users.db"
+
+
+@pytest.fixture
+def with_users(tmp_path: Path, users_url: str) -> dict[str, str]:
+    """The variables of a server whose users are there."""
+    config = tmp_path / "auth.ini"
+    config.write_text(f"[mlflow]\ndatabase_uri = {users_url}\nadmin_username = captain\n")
+    return {"MLFLOW_AUTH_CONFIG_PATH": str(config)}
+
+
+@pytest.mark.parametrize(
+    ("revision", "version_table"),
+    [
+        (USERS_OF_2_0, APART),
+        (USERS_OF_2_0, USERS.version_table),
+        (USERS_OF_3_10, USERS.version_table),
+    ],
+    ids=["2.0", "3.6", "3.10"],
+)
+def test_older_users_are_left_to_mlflows_start(
+    url: str,
+    users_url: str,
+    with_users: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    revision: str,
+    version_table: str,
+) -> None:
+    """The lock is held meanwhile, and nothing of what a server tracks gets into their database."""
+    make_users(users_url, revision, version_table)
+    before = tables(users_url)
+    wanted = _server(url, authenticates=True)
+    for more in ({}, {"MLFLOW_SCHEMA_UPGRADE": "true"}):
+        lock = readiness.prepare(wanted, with_users | more, _no_upgrade)
+        assert lock is not None
+        lock.close()
+    assert f"upgrades the schema of its users in {users_url} from {revision}" in (
+        capsys.readouterr().err
+    )
+    assert tables(users_url) == before
+
+
+def test_users_whose_first_start_was_interrupted(
+    url: str, users_url: str, with_users: dict[str, str]
+) -> None:
+    make_users(users_url)
+    _execute(users_url, "DELETE FROM users")
+    lock = readiness.prepare(_server(url, authenticates=True), with_users, _no_upgrade)
+    assert lock is not None
+    lock.close()
+
+
+def test_older_users_beside_older_runs(users_url: str, with_users: dict[str, str]) -> None:
+    """In one database: the upgrade is asked for once, of what the server tracks."""
+    make_runs(users_url)
+    make_users(users_url)
+    wanted = _server(users_url, authenticates=True)
+    with pytest.raises(EntrypointError, match=rf"has the schema {RUNS_OF_2_22} of an older"):
+        readiness.prepare(wanted, with_users, _no_upgrade)
+    upgraded: list[str] = []
+    asked = {"MLFLOW_SCHEMA_UPGRADE": "true"}
+    lock = readiness.prepare(wanted, with_users | asked, upgraded.append)
+    assert lock is not None
+    lock.close()
+    assert upgraded == [users_url]
+
+
+def test_older_runs_apart(users_url: str) -> None:
+    make_runs(users_url)
+    with databases.connect(Database(users_url, ()), {}, time.monotonic() + 5, 5) as connection:
+        assert schema.look(connection, TRACKING).state is State.OLDER
+        assert schema.look(connection, USERS).state is State.UNFINISHED
+
+
+@pytest.mark.parametrize("asked", ["false", "true"])
+def test_users_are_no_runs(users_url: str, asked: str) -> None:
+    """MLflow's migrations of runs would leave tables in it, and fail."""
+    make_users(users_url, version_table=APART)
+    before = tables(users_url)
+    with pytest.raises(EntrypointError, match=r"users\.db holds the users of an older MLflow"):
+        readiness.prepare(_server(users_url), {"MLFLOW_SCHEMA_UPGRADE": asked}, _no_upgrade)
+    assert tables(users_url) == before
+
+
+FOREIGN = {
+    "a-revision": [
+        "CREATE TABLE alembic_version (version_num VARCHAR(32))",
+        "INSERT INTO alembic_version VALUES ('13eb55f81627')",
+        "CREATE TABLE dag (id INT)",
+    ],
+    "runs": ["CREATE TABLE runs (id INT, started_at TEXT)"],
+    "users": ["CREATE TABLE users (id INT, email TEXT)"],
+}
+"""What other programs keep in a database: Airflow's revision, and names that MLflow has too."""
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("a-revision", "another program's tables, of the revision 13eb55f81627, and nothing was"),
+        ("runs", "another program's table runs, .* server's runs and models a database"),
+    ],
+)
+def test_database_of_another_program(users_url: str, program: str, message: str) -> None:
+    for statement in FOREIGN[program]:
+        _execute(users_url, statement)
+    before = tables(users_url)
+    with pytest.raises(EntrypointError, match=message):
+        readiness.prepare(_server(users_url), {"MLFLOW_SCHEMA_UPGRADE": "true"}, _no_upgrade)
+    assert tables(users_url) == before
+
+
+def test_users_of_another_program(url: str, users_url: str, with_users: dict[str, str]) -> None:
+    """MLflow takes any table of that name for its own, and would stamp it."""
+    for statement in FOREIGN["users"]:
+        _execute(users_url, statement)
+    before = tables(users_url)
+    with pytest.raises(EntrypointError, match=r"program's table users, .* server's users a "):
+        readiness.prepare(_server(url, authenticates=True), with_users, _no_upgrade)
+    assert tables(users_url) == before
+
+
+def test_database_beside_other_tables(users_url: str) -> None:
+    """Somebody else's tables, whose names MLflow doesn't have, are no obstacle."""
+    _execute(users_url, "CREATE TABLE orders (id INT)")
+    lock = readiness.prepare(_server(users_url), {}, _no_upgrade)
+    assert lock is not None
+    lock.close()
