@@ -310,6 +310,17 @@ class Server(Section):
 
     `/metrics`, read with Prometheus' own parser: its families, and counters that grow by exactly
     the requests sent, whichever process answered."""
+    documented_variables: Annotated[Literal[True] | None, Needs(Need.SERVICES)] = None
+    """MLflow's documented variables mean what they mean for MLflow, each with its effect.
+
+    A server that gets everything from variables: its stores, address, processes, path, headers, and
+    a pool of connections of each class that takes no size; and one that only passes artifacts
+    on, with options of uvicorn."""
+    ignores_service_links: Annotated[Literal[True] | None, Trait.WITHOUT_SERVICES] = None
+    """What Kubernetes sets for a service that is called `mlflow` (`MLFLOW_PORT=tcp://...`) changes
+    nothing.
+
+    A server whose port is the image's default, with such variables for three services."""
     survives_frozen_database: Annotated[Seconds | None, Needs(Need.SERVICES)] = None
     """Seconds within which requests fail while the database does not answer, and within which the
     server serves again once it does.

@@ -63,11 +63,12 @@ class Limits(NamedTuple):
 def limits() -> Limits:
     """The limits that the environment sets."""
     # A request more than the database has connections would wait for one anyway, in a thread.
-    size = os.environ.get("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE") or "5"
-    overflow = os.environ.get("MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW") or "10"
+    # Zero counts as unset for MLflow, and a negative overflow has no limit for SQLAlchemy.
+    size = int(os.environ.get("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE") or 0) or 5
+    overflow = int(os.environ.get("MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW") or 0) or 10
     return Limits(
         body=settings.number(os.environ, settings.MAX_REQUEST_BYTES),
-        running=max(1, int(size) + int(overflow)),
+        running=size + overflow if overflow > 0 else STREAMS,
         health=frozenset({"/health", f"{os.environ.get(PREFIX, '')}/health"}),
     )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mlflow_entrypoint import command, known, model_server, secrecy, secret_files, settings
 from mlflow_entrypoint.errors import EntrypointError, say
 from mlflow_entrypoint.supervisor import supervise
-from mlflow_entrypoint.variables import expand
+from mlflow_entrypoint.variables import drop_service_links, expand
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +60,8 @@ def _run(program: str, arguments: list[str]) -> int:
 
 
 def _mlflow(program: str, arguments: list[str]) -> int:
+    # First: no `${MLFLOW_PORT}` means one of them, and a file of variables may set it.
+    drop_service_links(os.environ)
     known.learn(os.environ, arguments)
     asked = command.read(arguments)
     general = [expand(word, os.environ) for word in asked.general]

@@ -50,7 +50,6 @@ def settle(arguments: list[str], environment: MutableMapping[str, str]) -> Serve
     Raises:
         EntrypointError: two variables contradict each other, or an option has no value.
     """
-    drop_service_links(environment)
     given = options.read(arguments)
     backend_variable = _source("MLFLOW_BACKEND_STORE_URI", environment)
     for variable, other in OTHER_NAMES.items():
@@ -60,12 +59,16 @@ def settle(arguments: list[str], environment: MutableMapping[str, str]) -> Serve
     _complete(environment, settings.SERVER)
     _check_limits(environment)
     arguments = _place_uvicorn_options(environment, given)
-    backend = given.values.get("--backend-store-uri") or environment["MLFLOW_BACKEND_STORE_URI"]
-    if not backend.startswith("sqlite"):
-        _complete(environment, settings.POOL)
+    backend = None
+    if not _is_on("--artifacts-only", given, environment):
+        _complete(environment, settings.DATABASE)
+        backend = given.values.get("--backend-store-uri") or environment["MLFLOW_BACKEND_STORE_URI"]
+        sized = environment.get(settings.POOL_CLASS, "") in settings.SIZED_POOLS
+        if sized and not backend.startswith("sqlite"):
+            _complete(environment, settings.POOL)
     return Server(
         arguments=arguments,
-        backend=None if _is_on("--artifacts-only", given, environment) else backend,
+        backend=backend,
         read_replica=_said("--read-replica-backend-store-uri", given, environment),
         registry=_said("--registry-store-uri", given, environment),
         authenticates=given.values.get("--app-name") == "basic-auth",
@@ -79,10 +82,14 @@ def _complete(environment: MutableMapping[str, str], defaults: Mapping[str, str]
             environment[name] = value
 
 
-def _check_limits(environment: Mapping[str, str]) -> None:
+def _check_limits(environment: MutableMapping[str, str]) -> None:
     """See that what the workers will read is legal: here a fault is one line."""
     settings.seconds(environment, settings.DATABASE_TIMEOUT)
-    settings.number(environment, settings.MAX_REQUEST_BYTES)
+    longest = settings.number(environment, settings.MAX_REQUEST_BYTES)
+    gateway = settings.number(environment, settings.GATEWAY_REQUEST_BYTES)
+    name = settings.MAX_REQUEST_BYTES[0]
+    if gateway > longest and not environment.get(name):
+        environment[name] = str(gateway)
 
 
 def _place_uvicorn_options(environment: MutableMapping[str, str], given: Given) -> list[str]:
@@ -96,18 +103,10 @@ def _place_uvicorn_options(environment: MutableMapping[str, str], given: Given) 
         return given.arguments
     option = "--uvicorn-opts"
     asked = _said(option, given, environment) or ""
-    environment[settings.UVICORN_OPTIONS] = f"{settings.UVICORN} {asked}".strip()
+    environment[settings.UVICORN_OPTIONS] = (
+        f"{settings.uvicorn_options(environment)} {asked}".strip()
+    )
     return options.without(given.arguments, option)
-
-
-def drop_service_links(environment: MutableMapping[str, str]) -> None:
-    """Forget what Kubernetes says about a service that is called `mlflow` or `mlflow-server`.
-
-    It puts MLFLOW_PORT=tcp://10.0.0.1:5000 into every container of the namespace: not a port.
-    """
-    for name in ("MLFLOW_PORT", "MLFLOW_SERVER_PORT"):
-        if environment.get(name, "").startswith(("tcp://", "udp://")):
-            del environment[name]
 
 
 def _source(variable: str, environment: MutableMapping[str, str]) -> str | None:

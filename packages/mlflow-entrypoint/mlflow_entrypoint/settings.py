@@ -16,7 +16,6 @@ SERVER = {
     # Loopback inside a container reaches nobody; which clients are served is --allowed-hosts' part.
     "MLFLOW_HOST": "0.0.0.0",  # noqa: S104
     "MLFLOW_PORT": "5000",
-    "MLFLOW_BACKEND_STORE_URI": "sqlite:///mlflow.db",
     # Measured (docs/benchmarks.md): one worker keeps one core busy, four take too much memory.
     # Where uvloop is installed, several don't cost the 40 ms an answer that asyncio makes of it.
     # Background jobs triple the time to the first answer.
@@ -25,6 +24,9 @@ SERVER = {
 }
 """For the server."""
 
+DATABASE = {"MLFLOW_BACKEND_STORE_URI": "sqlite:///mlflow.db"}
+"""For a server that tracks; one of artifacts alone must not have a database."""
+
 POOL = {
     # Measured: five connections and ten more to throw away, as otherwise, cost a third of the CPU
     # time under load. Zero would count as unset.
@@ -32,6 +34,9 @@ POOL = {
     "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "1",
 }
 """For the server, where its database is not a file."""
+POOL_CLASS = "MLFLOW_SQLALCHEMYSTORE_POOLCLASS"
+SIZED_POOLS = ("", "QueuePool")
+"""Its values with which a pool takes a size; SQLAlchemy refuses one for any other."""
 
 ARTIFACTS = "./mlruns"
 """Where a server keeps artifacts that it was given no place for."""
@@ -44,29 +49,41 @@ DATABASE_TIMEOUT = ("MLFLOW_DATABASE_TIMEOUT", 30.0)
 """How long a request waits for an answer of the database, in seconds; 0 for ever."""
 MAX_REQUEST_BYTES = ("MLFLOW_MAX_REQUEST_BYTES", 64 * 1024 * 1024)
 """The largest body of a request that is no artifact; 0 for any."""
+GATEWAY_REQUEST_BYTES = ("MLFLOW_GATEWAY_MAX_DECOMPRESSED_REQUEST_SIZE", 0)
+"""MLflow's own limit of a request to its gateway: it raises the one above."""
 STOP_WAIT = ("MLFLOW_STOP_WAIT", 8.0)
 """How long after a stop signal the server is killed, in seconds: before Docker's own 10."""
 UVICORN_OPTIONS = "MLFLOW_UVICORN_OPTS"
 """MLflow's variable for options of uvicorn. The image's come before the user's, which so win."""
-UVICORN = (
+UVICORN = {
     # Limits of what clients may do (`front`).
-    "--http mlflow_entrypoint.front:Protocol"
+    "--http": "mlflow_entrypoint.front:Protocol",
     # MLflow has no WebSockets: an offer of one is a request like any other.
-    " --ws none"
+    "--ws": "none",
     # Longer than the minute for which most proxies keep a connection: one that the server closes
     # first costs them a request.
-    " --timeout-keep-alive 75"
-)
-"""Options of uvicorn."""
+    "--timeout-keep-alive": "75",
+}
+"""Options of uvicorn, but for those that its own variables set (UVICORN_WS, ...)."""
 PRELOAD = "MLFLOW_PRELOAD"
 """Whether MLflow is loaded once for all workers; `true` where it isn't set."""
 SCHEMA_UPGRADE = "MLFLOW_SCHEMA_UPGRADE"
 """Whether a database with an older schema is upgraded at the start; `false` where it isn't set."""
 
 _WORDS = {
-    **dict.fromkeys(("true", "1", "yes", "on"), True),
-    **dict.fromkeys(("false", "0", "no", "off", ""), False),
+    **dict.fromkeys(("true", "t", "1", "yes", "y", "on"), True),
+    **dict.fromkeys(("false", "f", "0", "no", "n", "off", ""), False),
 }
+"""The words that MLflow's command line takes."""
+
+
+def uvicorn_options(environment: Mapping[str, str]) -> str:
+    """The image's options of uvicorn, without those that a variable of uvicorn's decides."""
+    return " ".join(
+        f"{option} {value}"
+        for option, value in UVICORN.items()
+        if not environment.get(f"UVICORN_{option.removeprefix('--').replace('-', '_').upper()}")
+    )
 
 
 def seconds(environment: Mapping[str, str], setting: tuple[str, float]) -> float:
@@ -113,6 +130,6 @@ def switch(environment: Mapping[str, str], name: str, *, default: bool = False) 
     if not text:
         return default
     try:
-        return _WORDS[text.lower()]
+        return _WORDS[text.strip().lower()]
     except KeyError:
         raise EntrypointError(f"{name} is '{text}': it takes true or false") from None

@@ -1,4 +1,4 @@
-"""`${NAME}` in arguments, which no shell expands in an image that has none."""
+"""`${NAME}` in arguments, which no shell expands here, and variables that Kubernetes makes up."""
 
 from __future__ import annotations
 
@@ -8,9 +8,23 @@ from typing import TYPE_CHECKING
 from mlflow_entrypoint.errors import EntrypointError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, MutableMapping
 
 _REFERENCE = re.compile(r"\$(?P<escape>\$)?\{(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^{}]*))?\}")
+
+_SERVICE_LINK = re.compile(r"(?:tcp|udp|sctp)://")
+_READ = ("MLFLOW_", "UVICORN_")
+"""How variables begin that MLflow, the entry point or uvicorn read."""
+
+
+def drop_service_links(environment: MutableMapping[str, str]) -> None:
+    """Forget what Kubernetes says about services that are called `mlflow` or `mlflow-server`.
+
+    It puts MLFLOW_PORT=tcp://10.0.0.1:5000 into every container of the namespace: not a port.
+    """
+    for name, value in list(environment.items()):
+        if name.startswith(_READ) and name.endswith("_PORT") and _SERVICE_LINK.match(value):
+            del environment[name]
 
 
 def expand(argument: str, environment: Mapping[str, str]) -> str:

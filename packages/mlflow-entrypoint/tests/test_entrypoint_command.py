@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 from mlflow.cli import cli
-from mlflow_entrypoint import command, options, server, settings
+from mlflow_entrypoint import admission, command, options, server, settings
 from mlflow_entrypoint.errors import EntrypointError
-from mlflow_entrypoint.variables import expand
+from mlflow_entrypoint.variables import drop_service_links, expand
 
 if TYPE_CHECKING:
     from mlflow_entrypoint.server import Server
@@ -136,8 +136,9 @@ def test_defaults() -> None:
     assert found.backend == "sqlite:///mlflow.db"
     assert environment == {
         **settings.SERVER,
+        **settings.DATABASE,
         "MLFLOW_ARTIFACTS_DESTINATION": "./mlruns",
-        "MLFLOW_UVICORN_OPTS": settings.UVICORN,
+        "MLFLOW_UVICORN_OPTS": settings.uvicorn_options({}),
     }
     assert environment["MLFLOW_HOST"] == "0.0.0.0"
 
@@ -153,7 +154,9 @@ def test_defaults() -> None:
 def test_users_options_of_uvicorn_win(words: list[str], variables: dict[str, str]) -> None:
     """Uvicorn takes the last one."""
     found, environment = settle(words, **variables)
-    assert environment["MLFLOW_UVICORN_OPTS"] == f"{settings.UVICORN} --http h11 --ws auto"
+    assert environment["MLFLOW_UVICORN_OPTS"] == (
+        f"{settings.uvicorn_options({})} --http h11 --ws auto"
+    )
     assert found.arguments == ["--port", "1"]
 
 
@@ -219,6 +222,74 @@ def test_connections_are_kept_where_the_database_is_no_file() -> None:
     assert settle(["--backend-store-uri", URL])[1][pool] == "10"
     assert settle([], BACKEND_STORE_URI=URL, **{pool: "3"})[1][pool] == "3"
     assert pool not in settle([])[1]
+
+
+@pytest.mark.parametrize("pool", ["NullPool", "StaticPool", "AssertionPool", "SingletonThreadPool"])
+def test_pool_without_a_size_gets_none(pool: str) -> None:
+    """SQLAlchemy refuses a size for it, and MLflow would not start."""
+    _, environment = settle([], BACKEND_STORE_URI=URL, MLFLOW_SQLALCHEMYSTORE_POOLCLASS=pool)
+    assert not settings.POOL.keys() & environment.keys()
+    _, environment = settle([], BACKEND_STORE_URI=URL, MLFLOW_SQLALCHEMYSTORE_POOLCLASS="QueuePool")
+    assert settings.POOL.items() <= environment.items()
+
+
+def test_variables_of_uvicorn_win_over_the_images_options() -> None:
+    _, environment = settle([], UVICORN_WS="auto", UVICORN_TIMEOUT_KEEP_ALIVE="5")
+    assert environment["MLFLOW_UVICORN_OPTS"] == "--http mlflow_entrypoint.front:Protocol"
+
+
+def test_limit_of_the_gateway_raises_the_one_of_requests() -> None:
+    variables = {"MLFLOW_GATEWAY_MAX_DECOMPRESSED_REQUEST_SIZE": "200000000"}
+    assert settle([], **variables)[1]["MLFLOW_MAX_REQUEST_BYTES"] == "200000000"
+    both = variables | {"MLFLOW_MAX_REQUEST_BYTES": "1000"}
+    assert settle([], **both)[1]["MLFLOW_MAX_REQUEST_BYTES"] == "1000"
+
+
+DECIDED = {
+    "MLFLOW_BACKEND_STORE_URI": URL,
+    "MLFLOW_READ_REPLICA_BACKEND_STORE_URI": URL,
+    "MLFLOW_REGISTRY_STORE_URI": URL,
+    "MLFLOW_WORKSPACE_STORE_URI": URL,
+    "MLFLOW_DEFAULT_ARTIFACT_ROOT": "s3://bucket/a",
+    "MLFLOW_ARTIFACTS_DESTINATION": "s3://bucket/b",
+    "MLFLOW_HOST": "127.0.0.1",
+    "MLFLOW_PORT": "5001",
+    "MLFLOW_WORKERS": "3",
+    "MLFLOW_STATIC_PREFIX": "/mlflow",
+    "MLFLOW_SERVER_ALLOWED_HOSTS": "example.org",
+    "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "https://example.org",
+    "MLFLOW_SERVER_X_FRAME_OPTIONS": "DENY",
+    "MLFLOW_EXPOSE_PROMETHEUS": "/tmp/metrics",
+    "MLFLOW_TRACE_ARCHIVAL_CONFIG": "/archive.yaml",
+    "MLFLOW_SERVE_ARTIFACTS": "y",
+    "MLFLOW_ARTIFACTS_ONLY": "f",
+    "MLFLOW_DISABLE_TELEMETRY": "false",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "true",
+    "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "3",
+    "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "-1",
+    "MLFLOW_SQLALCHEMYSTORE_POOL_RECYCLE": "60",
+    "MLFLOW_SQLALCHEMYSTORE_ECHO": "true",
+    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "QueuePool",
+}
+"""MLflow's variables for its server, each with another value than the image's own."""
+
+
+def test_variables_of_mlflow_stay_as_they_are() -> None:
+    """Those of its command line are all among them, but one that has options before the user's."""
+    _, environment = settle([], **DECIDED)
+    assert DECIDED.items() <= environment.items()
+    named = {variable for variable in options.VALUED.values() if variable}
+    assert named - DECIDED.keys() == {"MLFLOW_UVICORN_OPTS", "MLFLOW_GUNICORN_OPTS"}
+
+
+@pytest.mark.parametrize(
+    ("overflow", "running"), [("-1", admission.STREAMS), ("0", 13), ("4", 7), ("", 13)]
+)
+def test_requests_at_work(monkeypatch: pytest.MonkeyPatch, overflow: str, running: int) -> None:
+    """As many as MLflow's pool has connections: there zero counts as unset."""
+    monkeypatch.setenv("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "3")
+    monkeypatch.setenv("MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW", overflow)
+    assert admission.limits().running == running
 
 
 def test_artifact_root_of_a_server_that_passes_nothing_on() -> None:
@@ -294,14 +365,32 @@ def test_local_default_root_is_warned_of(capsys: pytest.CaptureFixture[str]) -> 
     assert not capsys.readouterr().err
 
 
+LINKS = {
+    "MLFLOW_SERVICE_HOST": "10.0.0.1",
+    "MLFLOW_SERVICE_PORT": "80",
+    "MLFLOW_PORT": "tcp://10.0.0.1:80",
+    "MLFLOW_PORT_80_TCP": "tcp://10.0.0.1:80",
+    "MLFLOW_PORT_80_TCP_PROTO": "tcp",
+    "MLFLOW_SERVER_PORT": "udp://10.0.0.1:80",
+    "MLFLOW_MODELS_PORT": "sctp://10.0.0.1:80",
+    "UVICORN_PORT": "tcp://10.0.0.1:80",
+}
+
+
 def test_service_links_of_kubernetes_are_no_ports() -> None:
-    _, environment = settle([], MLFLOW_PORT="tcp://10.0.0.1:80", MLFLOW_SERVER_PORT="8080")
-    assert environment["MLFLOW_PORT"] == "8080"
+    environment = {**LINKS, "POSTGRES_PORT": "tcp://10.0.0.2:5432", "MLFLOW_OTHER_PORT": "8080"}
+    drop_service_links(environment)
+    links = {"MLFLOW_PORT", "MLFLOW_SERVER_PORT", "MLFLOW_MODELS_PORT", "UVICORN_PORT"}
+    assert environment.keys() == (LINKS.keys() | {"POSTGRES_PORT", "MLFLOW_OTHER_PORT"}) - links
+    _, settled = settle([], **environment)
+    assert settled["MLFLOW_PORT"] == "5000"
 
 
 def test_server_of_artifacts_alone_has_no_database() -> None:
-    assert settle(["--artifacts-only"])[0].backend is None
-    assert settle([], MLFLOW_ARTIFACTS_ONLY="true")[0].backend is None
+    for words, more in ((["--artifacts-only"], {}), ([], {"MLFLOW_ARTIFACTS_ONLY": "t"})):
+        found, environment = settle(words, **more)
+        assert found.backend is None
+        assert "MLFLOW_BACKEND_STORE_URI" not in environment, "MLflow refuses it"
 
 
 @pytest.mark.parametrize(("text", "value"), [("", 60.0), ("5", 5.0), ("0.5", 0.5), ("0", 0.0)])

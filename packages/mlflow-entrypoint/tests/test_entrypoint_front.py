@@ -56,7 +56,7 @@ admission.STREAMS = 2
 admission.QUEUE_SECONDS = 2
 watchdog.LIMIT, watchdog.PERIOD = 2.0, 0.5
 from uvicorn.main import main
-main([*settings.UVICORN.split(), "--timeout-keep-alive", "2", *sys.argv[1:]])
+main([*settings.uvicorn_options({}).split(), "--timeout-keep-alive", "2", *sys.argv[1:]])
 """
 """The limits are lower than those that ship, so that the tests need not wait."""
 HOST = b"Host: localhost\r\n"

@@ -533,6 +533,29 @@ def _words_of(server: psutil.Process) -> list[str]:
     return found
 
 
+LINKS = {
+    "MLFLOW_PORT": "tcp://10.0.0.1:5000",
+    "MLFLOW_PORT_5000_TCP": "tcp://10.0.0.1:5000",
+    "MLFLOW_SERVICE_HOST": "10.0.0.1",
+}
+"""What Kubernetes sets beside a service that is called `mlflow`."""
+
+
+def test_server_beside_a_service_of_its_name(tmp_path: Path) -> None:
+    with _served(tmp_path, **LINKS) as (process, _):
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("words", [("models", "serve"), ("db", "upgrade")])
+def test_command_beside_a_service_of_its_name(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """It gets as far as its own options."""
+    with _mlflow(*words, cwd=tmp_path, **LINKS) as process:
+        output = process.communicate()[0]
+    assert "Missing" in output
+    assert "10.0.0.1" not in output
+
+
 def test_what_mlflow_refuses_ends_with_its_code(tmp_path: Path) -> None:
     with _mlflow("server", "--workers", "many", cwd=tmp_path) as process:
         assert "Invalid value for '--workers'" in process.communicate()[0]
