@@ -432,23 +432,24 @@ class StartOn(Protocol):
         """Start the image on the database of a URL, with variables; it is not waited for."""
 
 
+@pytest.fixture
+def start_on(image: ImageUnderTest, launch: Launch) -> StartOn:
+    """Start servers on databases that the trial does not share."""
+
+    def start(url: str, **variables: str) -> Server:
+        command = (
+            *(*image.server_command, "--host", "0.0.0.0"),
+            *("--port", str(image.contract.start.port), "--backend-store-uri", url),
+        )
+        return launch(_with_command(PLAIN, *command, **variables), wait=False)
+
+    return start
+
+
 class TestWaitsForDatabase:
     """Waits for a database that is starting; does not wait on a wrong password."""
 
     pytestmark = pytest.mark.promise("entrypoint.waits_for_database")
-
-    @pytest.fixture
-    def start_on(self, image: ImageUnderTest, launch: Launch) -> StartOn:
-        """Start servers on databases that the trial does not share."""
-
-        def start(url: str, **variables: str) -> Server:
-            command = (
-                *(*image.server_command, "--host", "0.0.0.0"),
-                *("--port", str(image.contract.start.port), "--backend-store-uri", url),
-            )
-            return launch(_with_command(PLAIN, *command, **variables), wait=False)
-
-        return start
 
     def test_that_comes_up_later(
         self, start_on: StartOn, private_postgresql: PrivatePostgreSQL
@@ -521,6 +522,83 @@ class TestWaitsForDatabase:
         # The limit of the wait is far longer than the end may take.
         server = start_on(url.render_as_string(hide_password=False), MLFLOW_DATABASE_WAIT="600")
         assert_clear_end(server, "its database refuses it", reason, limit=START)
+
+
+class TestFailsInOneLine:
+    """A start that fails leaves one line in the log, and ends with exit code 1."""
+
+    pytestmark = pytest.mark.promise("entrypoint.fails_in_one_line")
+
+    @staticmethod
+    def _assert_one_line(server: Server, cause: str, *named: str) -> None:
+        code = wait_ended(server, cause, START)
+        lines = server.logs(1000).splitlines()
+        assert code == 1, f"{cause}, and the exit code is {code}"
+        assert len(lines) == 1, f"{cause}, and the log has {len(lines)} lines"
+        missing = [word for word in named if word not in lines[0]]
+        assert not missing, f"{cause}, and the log doesn't name {missing}: {lines[0]}"
+
+    @pytest.fixture
+    def database(self, services: Services) -> str:
+        """A new, empty database, which belongs to nobody but the administrator."""
+        name = f"one-line-{token_hex(4)}"
+        services.of(PostgreSQL).create(name)
+        return name
+
+    @pytest.mark.parametrize(
+        ("around", "found"),
+        [('"{}"', "quotes"), ("{} ", "a blank"), ("{}\r", "a line end")],
+        ids=["quotes", "blank", "line-end"],
+    )
+    def test_value_with_something_around(
+        self, image: ImageUnderTest, launch: Launch, around: str, found: str
+    ) -> None:
+        """As a file of variables for Docker keeps it."""
+        url = around.format(f"postgresql://seatrial:{WRONG}@nobody-here/missing")
+        settings = _with_command(PLAIN, *image.server_command, BACKEND_STORE_URI=url)
+        server = launch(settings, wait=False)
+        self._assert_one_line(server, f"its URL has {found} around", "BACKEND_STORE_URI", found)
+
+    def test_authentication_that_is_not_set_up(self, launch: Launch) -> None:
+        options = ("--app-name", "basic-auth")
+        server = launch(replace(PLAIN, name="no-key", options=options), wait=False)
+        cause = "basic-auth has no key"
+        self._assert_one_line(server, cause, "MLFLOW_FLASK_SERVER_SECRET_KEY")
+
+    def test_no_right_to_make_tables(
+        self, services: Services, database: str, start_on: StartOn
+    ) -> None:
+        guest = make_url(services.of(PostgreSQL).create_role(database))
+        with services.of(PostgreSQL).connect(database) as connection:
+            connection.execute(f'ALTER DATABASE "{database}" OWNER TO CURRENT_USER'.encode())
+        server = start_on(guest.render_as_string(hide_password=False))
+        cause = "its user may not make tables"
+        self._assert_one_line(server, cause, database, str(guest.username), "GRANT CREATE")
+
+    def test_no_right_to_connect(
+        self, services: Services, database: str, start_on: StartOn
+    ) -> None:
+        """No waiting mends that, however long it may take."""
+        guest = make_url(services.of(PostgreSQL).create_role(database))
+        with services.of(PostgreSQL).connect(database) as connection:
+            for statement in (
+                f'ALTER DATABASE "{database}" OWNER TO CURRENT_USER',
+                f'REVOKE CONNECT ON DATABASE "{database}" FROM PUBLIC',
+            ):
+                connection.execute(statement.encode())
+        url = guest.render_as_string(hide_password=False)
+        server = start_on(url, MLFLOW_DATABASE_WAIT="600")
+        self._assert_one_line(server, "its user may not connect", database, "permission denied")
+
+    def test_initialisation_that_fails(
+        self, services: Services, database: str, start_on: StartOn
+    ) -> None:
+        """A table that MLflow wants to make is there already."""
+        with services.of(PostgreSQL).connect(database) as connection:
+            connection.execute("CREATE TABLE registered_models (id int)")
+        server = start_on(services.of(PostgreSQL).url(database))
+        cause = "its database can't be initialised"
+        self._assert_one_line(server, cause, "registered_models", "already exists")
 
 
 @pytest.mark.promise("entrypoint.replicas")

@@ -161,6 +161,12 @@ class Entrypoint(Section):
     waits_for_database: Annotated[Literal[True] | None, Needs(Need.SERVICES)] = None
     """A database that isn't up yet is waited for, with a limit and a clear end; and so is one that
     stops answering, that another server initialises, or that dies meanwhile."""
+    fails_in_one_line: Annotated[Literal[True] | None, Needs(Need.SERVICES)] = None
+    """A start that fails leaves one line in the log, which says what to mend, and exit code 1.
+
+    A URL in quotes, with a blank, with a line end of Windows; basic authentication without its key;
+    a user of the database who may not connect, or not make tables; and an initialisation that
+    fails. None of them is waited for."""
     replicas: Annotated[Annotated[int, Field(ge=2)] | None, Needs(Need.SERVICES)] = None
     """How many servers may start together on an empty database."""
     schema_upgrade: Annotated[

@@ -16,6 +16,37 @@ _VARIABLE = "MLFLOW_AUTH_CONFIG_PATH"
 _SECTION = "mlflow"
 _LIMIT = 1024 * 1024
 """Bytes of the file."""
+_KEY = "MLFLOW_FLASK_SERVER_SECRET_KEY"
+ADMIN_PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"  # noqa: S105
+_ADMIN_PASSWORD_OPTION = "admin_password"  # noqa: S105
+
+
+def check(environment: Mapping[str, str]) -> None:
+    """See that what every start with users needs is there.
+
+    Raises:
+        EntrypointError: the key is missing.
+    """
+    if not environment.get(_KEY):
+        raise EntrypointError(
+            f"--app-name basic-auth needs {_KEY}, a long random text that is the same for all"
+            f" replicas: set it, or name a file with it in {_KEY}_FILE"
+        )
+
+
+def check_first_start(environment: Mapping[str, str]) -> None:
+    """See that the first user can be made.
+
+    Raises:
+        EntrypointError: there is no password for it.
+    """
+    password = environment.get(ADMIN_PASSWORD, read(environment).get(_ADMIN_PASSWORD_OPTION))
+    if not password:
+        raise EntrypointError(
+            f"the first start with --app-name basic-auth needs a password for its administrator,"
+            f" of at least 12 characters: set {ADMIN_PASSWORD}, or name a file with it in"
+            f" {ADMIN_PASSWORD}_FILE"
+        )
 
 
 def read(environment: Mapping[str, str]) -> dict[str, str]:

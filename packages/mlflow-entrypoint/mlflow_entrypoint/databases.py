@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlflow_entrypoint import authentication, schema
+from mlflow_entrypoint import authentication, refusals, schema
 from mlflow_entrypoint.addresses import secrets_of_store, shown
 from mlflow_entrypoint.errors import EntrypointError, say
 from mlflow_entrypoint.secrecy import KNOWN
@@ -38,18 +37,6 @@ _MYSQL_CERTIFICATES = {
     "ssl_cert": "MLFLOW_MYSQL_SSL_CERT",
     "ssl_key": "MLFLOW_MYSQL_SSL_KEY",
 }
-_HOPELESS = re.compile(
-    r"password authentication failed|no password supplied|password is required"
-    r"|(?:role|database|user) \"[^\"]*\" (?:does not exist|is not permitted)"
-    r"|not permitted to log in|no pg_hba\.conf entry|authentication method .* not supported"
-    r"|server does not support SSL|certificate verify failed|certificate .* does not match"
-    r"|invalid (?:dsn|connection option|port)|unable to open database file|not a database"
-    r"|readonly database|disk is full",
-    re.IGNORECASE,
-)
-"""What no waiting mends, in the words of PostgreSQL and SQLite."""
-_HOPELESS_MYSQL = frozenset({1044, 1045, 1049, 1130, 1251, 1698, 2059, 2061})
-"""The same as MySQL's error numbers: access, unknown database, host or way of authentication."""
 
 
 class Database(NamedTuple):
@@ -70,6 +57,8 @@ def of(server: Server, environment: Mapping[str, str]) -> list[Database]:
             wanted.setdefault(registry, []).append(schema.REGISTRY)
         if server.read_replica:
             wanted.setdefault(server.read_replica, [])
+    if server.workspaces:
+        wanted.setdefault(server.workspaces, [])
     if server.authenticates:
         settings = authentication.read(environment)
         if users := settings.get("database_uri"):
@@ -117,7 +106,7 @@ def connect(
                 return engine.connect()
         except errors() as error:
             reason = reason_of(error)
-            if _is_hopeless(error):
+            if _is_final(error, engine.url):
                 raise EntrypointError(f"the database {name} can't be used: {reason}") from None
         if time.monotonic() >= deadline:
             raise EntrypointError(
@@ -197,13 +186,12 @@ def errors() -> tuple[type[Exception], ...]:
     return (SQLAlchemyError, TypeError, ValueError, RuntimeError, OSError)
 
 
-def _is_hopeless(error: Exception) -> bool:
+def _is_final(error: Exception, url: URL) -> bool:
     from sqlalchemy.exc import DBAPIError
 
-    if not isinstance(error, DBAPIError):
-        return not isinstance(error, OSError)
-    code = error.orig.args[0] if error.orig and error.orig.args else None
-    return code in _HOPELESS_MYSQL or bool(_HOPELESS.search(str(error.orig)))
+    if isinstance(error, DBAPIError):
+        return refusals.is_final(error, url)
+    return not isinstance(error, OSError)
 
 
 def reason_of(error: BaseException) -> str:

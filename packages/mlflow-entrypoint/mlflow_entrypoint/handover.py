@@ -34,11 +34,16 @@ class Command(NamedTuple):
     """All its variables."""
 
 
-def prepare(lock: ExitStack | None, take_over: Callable[[Command], None] | None) -> None:
+def prepare(
+    lock: ExitStack | None,
+    started: Callable[[], None],
+    take_over: Callable[[Command], None] | None,
+) -> None:
     """Wait for that moment: then give `lock` back, and hand over.
 
     Args:
         lock: of the database, where one is held.
+        started: is called at that moment.
         take_over: does not come back. None where MLflow has more to start after the process that
             serves, such as background jobs.
     """
@@ -49,6 +54,7 @@ def prepare(lock: ExitStack | None, take_over: Callable[[Command], None] | None)
             return
         while held:
             _release(held.pop())
+        started()
         if take_over:
             take_over(command)
 

@@ -90,12 +90,13 @@ def _command_line(words: list[str]) -> int:
 
 def _serve(before: list[str], rest: list[str]) -> int:
     """Settle how the server is started, see that its databases are fit for it, and start it."""
-    from mlflow_entrypoint import authentication, handover, preloading, readiness, server
+    from mlflow_entrypoint import authentication, handover, preloading, readiness, server, starting
 
     sys.stdout = secrecy.MaskedStream(sys.stdout)
     settled = server.settle(rest, os.environ)
     if settled.authenticates:
         known.learn(authentication.read(os.environ), [])
+        authentication.check(os.environ)
     take_over: Callable[[Command], None] | None = handover.become
     if settings.switch(os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"):
         take_over = None
@@ -107,14 +108,10 @@ def _serve(before: list[str], rest: list[str]) -> int:
         if isinstance(prepared, handover.Command):
             return preloading.serve(prepared)
         take_over = prepared
-    handover.prepare(readiness.prepare(settled, os.environ, _upgrade), take_over)
-    return _command_line([*before, *settled.arguments])
-
-
-def _upgrade(url: str) -> None:
-    from mlflow.cli import cli
-
-    cli.main(["db", "upgrade", url], standalone_mode=False)
+    quiet = starting.QuietStart()
+    lock = readiness.prepare(settled, os.environ, partial(starting.upgrade, quiet=quiet))
+    handover.prepare(lock, quiet.end, take_over)
+    return starting.run([*before, *settled.arguments], quiet)
 
 
 def _load(path: str) -> None:

@@ -12,11 +12,11 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlflow_entrypoint import databases, settings
+from mlflow_entrypoint import authentication, databases, privileges, refusals, settings
 from mlflow_entrypoint.addresses import shown
 from mlflow_entrypoint.errors import EntrypointError, say
 from mlflow_entrypoint.locks import lock_of
-from mlflow_entrypoint.schema import State, look
+from mlflow_entrypoint.schema import USERS, State, look
 from mlflow_entrypoint.time_limit import time_limit
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ _PAUSE = 0.5
 _ANSWER = 10.0
 """Seconds that an answer of the database may take, however short the waits are set."""
 _LOCK_WAIT = settings.SCHEMA_LOCK_WAIT[0]
-_SQLITE_BUSY = "database is locked"
-"""What SQLite says where another process writes; other databases let a query wait."""
 
 
 class _Turn(NamedTuple):
@@ -87,8 +85,13 @@ def prepare(
             for one in wanted
         ]
         turn = _Turn(lock_limit, time.monotonic() + lock_limit, max(limit, _ANSWER))
-        if _fit(server, _look(wanted, connections, turn), asked=asked):
+        looked = _look(wanted, connections, turn)
+        if _fit(server, looked, asked=asked):
             return None
+        _check_first_starts(looked, environment)
+        for database, connection in zip(wanted, connections, strict=True):
+            if any(one.database is database and one.finding.found == "" for one in looked):
+                privileges.check(connection, shown(database.url))
         lock = lock_of(connections[0])
         _take(lock, wanted[0], turn)
         stack.callback(_give_back, lock)
@@ -107,16 +110,31 @@ def prepare(
         return stack.pop_all()
 
 
+def _check_first_starts(looked: Sequence[_Looked], environment: Mapping[str, str]) -> None:
+    """See that users can be made where there is none."""
+    for _, finding in looked:
+        if finding.schema is USERS and finding.state is State.UNFINISHED:
+            authentication.check_first_start(environment)
+
+
 def _upgrade(one: _Looked, upgrade: Callable[[str], None]) -> None:
     name = shown(one.database.url)
     say(f"upgrading the schema of {name} from {one.finding.found or 'an early release'}")
     try:
         upgrade(one.database.url)
-    except databases.errors() as error:
+    except (*databases.errors(), *_errors_of_migrations()) as error:
         raise EntrypointError(
             f"the schema of {name} could not be upgraded: {databases.reason_of(error)}"
         ) from None
     say(f"the schema of {name} is {one.finding.expected} now")
+
+
+def _errors_of_migrations() -> tuple[type[Exception], ...]:
+    from alembic.util.exc import CommandError
+    from click import ClickException
+    from mlflow.exceptions import MlflowException
+
+    return (CommandError, ClickException, MlflowException, LookupError)
 
 
 def _named(finding: Finding) -> str:
@@ -180,8 +198,8 @@ def _finding(database: Database, connection: Connection, part: Schema, turn: _Tu
             with time_limit(turn.left() + _ANSWER, held):
                 return look(connection, part)
         except databases.errors() as error:
-            reason = databases.reason_of(error)
-            if _SQLITE_BUSY not in reason:
+            if not refusals.is_busy(error):
+                reason = databases.reason_of(error)
                 raise EntrypointError(f"the database {name} can't be read: {reason}") from None
         if not turn.left():
             raise EntrypointError(held)

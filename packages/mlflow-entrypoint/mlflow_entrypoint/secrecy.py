@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import re
+import threading
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -143,8 +145,32 @@ class MaskedStream(io.TextIOWrapper):
             errors=stream.errors,
             line_buffering=True,
         )
+        self._held: list[str] | None = None
+        self._turn = threading.RLock()
 
     def write(self, text: str) -> int:
         """Write `text`; the answer counts its own characters, as callers expect."""
-        super().write(KNOWN.mask(text))
+        masked = KNOWN.mask(text)
+        with self._turn:
+            if self._held is None:
+                super().write(masked)
+            else:
+                self._held.append(masked)
         return len(text)
+
+    def hold(self) -> None:
+        """Keep what is written from now on, until the program ends at the latest."""
+        self._held = []
+        atexit.register(self.release)
+
+    def release(self) -> None:
+        """Write what was kept, and keep nothing any more."""
+        with self._turn:
+            super().write("".join(self.drop()))
+            self.flush()
+
+    def drop(self) -> list[str]:
+        """Give up what was kept, and keep nothing any more."""
+        with self._turn:
+            held, self._held = self._held or [], None
+        return held

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlflow_entrypoint import options, settings
+from mlflow_entrypoint import options, settings, values
 from mlflow_entrypoint.errors import EntrypointError, say
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class Server(NamedTuple):
     """With MLflow's own users and passwords, which have a database too."""
     backend_variable: str | None
     """The variable that the tracking store's URL came from, for messages."""
+    workspaces: str | None = None
+    """The store of workspaces, where it is one of its own."""
 
 
 def settle(arguments: list[str], environment: MutableMapping[str, str]) -> Server:
@@ -51,9 +53,9 @@ def settle(arguments: list[str], environment: MutableMapping[str, str]) -> Serve
         EntrypointError: two variables contradict each other, or an option has no value.
     """
     given = options.read(arguments)
+    values.check(environment, given.values)
     backend_variable = _source("MLFLOW_BACKEND_STORE_URI", environment)
-    for variable, other in OTHER_NAMES.items():
-        _adopt(variable, other, environment, given)
+    adopt_names(environment, given)
     _place_artifacts(environment, given)
     _require_values(environment, given)
     _complete(environment, settings.SERVER)
@@ -73,7 +75,22 @@ def settle(arguments: list[str], environment: MutableMapping[str, str]) -> Serve
         registry=_said("--registry-store-uri", given, environment),
         authenticates=given.values.get("--app-name") == "basic-auth",
         backend_variable=None if "--backend-store-uri" in given.values else backend_variable,
+        workspaces=(
+            _said("--workspace-store-uri", given, environment)
+            if _is_on("--enable-workspaces", given, environment)
+            else None
+        ),
     )
+
+
+def adopt_names(environment: MutableMapping[str, str], given: Given) -> None:
+    """Set MLflow's variables from the image's names for them.
+
+    Raises:
+        EntrypointError: both are set, and differ.
+    """
+    for variable, other in OTHER_NAMES.items():
+        _adopt(variable, other, environment, given)
 
 
 def _complete(environment: MutableMapping[str, str], defaults: Mapping[str, str]) -> None:

@@ -386,6 +386,65 @@ def test_service_links_of_kubernetes_are_no_ports() -> None:
     assert settled["MLFLOW_PORT"] == "5000"
 
 
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (f'"{URL}"', "quotes around"),
+        (f"'{URL}'", "quotes around"),
+        (f'"{URL}', "a quote before"),
+        (f"{URL} ", "a blank around"),
+        (f" {URL}", "a blank around"),
+        (f"{URL}\r", "a line end .* around"),
+        (f"{URL}\n", "a line end .* around"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("words", "variable"),
+    [
+        ([], "BACKEND_STORE_URI"),
+        ([], "MLFLOW_REGISTRY_STORE_URI"),
+        (["--backend-store-uri", "{}"], None),
+        (["--registry-store-uri={}"], None),
+    ],
+)
+def test_values_with_something_around(
+    value: str, found: str, words: list[str], variable: str | None
+) -> None:
+    """A file of variables for Docker keeps quotes and line ends; the message has no password."""
+    filled = [word.format(value) for word in words]
+    name = variable or words[0].partition("=")[0]
+    with pytest.raises(EntrypointError, match=f"{name} has {found} its value") as failure:
+        settle(filled, **({variable: value} if variable else {}))
+    assert "s3cret" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("MLFLOW_PORT", "'5000'", "has quotes around"),
+        ("MLFLOW_SERVER_HOST", "0.0.0.0\r", "has a line end"),
+        ("ARTIFACT_ROOT", '"s3://bucket"', "has quotes around"),
+        ("AWS_SECRET_ACCESS_KEY", "a key\r", "has a line end around"),
+        ("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "many", "takes a whole number"),
+        ("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", '"NullPool"', "has quotes around"),
+    ],
+)
+def test_other_values(name: str, value: str, message: str) -> None:
+    with pytest.raises(EntrypointError, match=f"{name} .*{message}"):
+        settle([], **{name: value})
+
+
+def test_values_that_may_have_anything_in_them() -> None:
+    variables = {
+        "MLFLOW_AUTH_ADMIN_PASSWORD": "'a password' ",
+        "MLFLOW_UVICORN_OPTS": " --log-level debug ",
+        "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "-1",
+    }
+    assert variables.items() <= settle([], **variables)[1].items() | {
+        ("MLFLOW_UVICORN_OPTS", variables["MLFLOW_UVICORN_OPTS"])
+    }
+
+
 def test_server_of_artifacts_alone_has_no_database() -> None:
     for words, more in ((["--artifacts-only"], {}), ([], {"MLFLOW_ARTIFACTS_ONLY": "t"})):
         found, environment = settle(words, **more)

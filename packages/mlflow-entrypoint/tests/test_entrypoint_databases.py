@@ -7,8 +7,9 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,7 +31,7 @@ from older_databases import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from sqlalchemy import Connection
@@ -334,6 +335,7 @@ def test_databases_of_a_server(tmp_path: Path) -> None:
             registry="mysql+pymysql://db/registry",
             read_replica="postgresql://replica/tracking",
             authenticates=True,
+            workspaces="postgresql://db/workspaces",
         ),
         {"MLFLOW_AUTH_CONFIG_PATH": str(config)},
     )
@@ -341,6 +343,7 @@ def test_databases_of_a_server(tmp_path: Path) -> None:
         ("postgresql://db/tracking", (TRACKING,)),
         ("mysql+pymysql://db/registry", (REGISTRY,)),
         ("postgresql://replica/tracking", ()),
+        ("postgresql://db/workspaces", ()),
         ("postgresql://db/users", (USERS,)),
     ]
 
@@ -464,7 +467,8 @@ def test_users_whose_first_start_was_interrupted(
 ) -> None:
     make_users(users_url)
     _execute(users_url, "DELETE FROM users")
-    lock = readiness.prepare(_server(url, authenticates=True), with_users, _no_upgrade)
+    variables = with_users | {"MLFLOW_AUTH_ADMIN_PASSWORD": "a-long-password"}
+    lock = readiness.prepare(_server(url, authenticates=True), variables, _no_upgrade)
     assert lock is not None
     lock.close()
 
@@ -543,5 +547,103 @@ def test_database_beside_other_tables(users_url: str) -> None:
     """Somebody else's tables, whose names MLflow doesn't have, are no obstacle."""
     _execute(users_url, "CREATE TABLE orders (id INT)")
     lock = readiness.prepare(_server(users_url), {}, _no_upgrade)
+    assert lock is not None
+    lock.close()
+
+
+@contextmanager
+def _answering(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A port on which every client is treated by `answer`, and hung up on."""
+
+    def serve() -> None:
+        while True:
+            with suppress(OSError):
+                client, _ = listener.accept()
+                with client:
+                    answer(client)
+            if stopped.is_set():
+                return
+
+    stopped = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield port
+        finally:
+            stopped.set()
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                pass
+            thread.join()
+
+
+def _postgresql(state: str) -> Callable[[socket.socket], None]:
+    """Refuse clients as PostgreSQL does, in a language that nobody has a list of words for."""
+
+    def answer(client: socket.socket) -> None:
+        client.settimeout(2)
+        client.recv(8)  # asks for TLS
+        client.sendall(b"N")
+        client.recv(1024)
+        if not state:
+            return  # as a proxy does whose server is not up
+        fields = f"SFATAL\0VFATAL\0C{state}\0Mno cxdir de loc\0".encode() + b"\0"
+        client.sendall(b"E" + (len(fields) + 4).to_bytes(4) + fields)
+
+    return answer
+
+
+def _mysql(number: int) -> Callable[[socket.socket], None]:
+    def answer(client: socket.socket) -> None:
+        packet = b"\xff" + number.to_bytes(2, "little") + b"#HY000no cxdir de loc"
+        client.sendall(len(packet).to_bytes(3, "little") + b"\0" + packet)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("scheme", "answer", "final"),
+    [
+        ("postgresql+psycopg", _postgresql("28000"), True),
+        ("postgresql+psycopg", _postgresql("28P01"), True),
+        ("postgresql+psycopg", _postgresql("3D000"), True),
+        ("postgresql+psycopg", _postgresql("42501"), True),
+        ("postgresql+psycopg", _postgresql("57P03"), False),
+        ("postgresql+psycopg", _postgresql("53300"), False),
+        ("postgresql+psycopg", _postgresql(""), False),
+        ("mysql+pymysql", _mysql(1045), True),
+        ("mysql+pymysql", _mysql(3159), True),
+        ("mysql+pymysql", _mysql(1040), False),
+    ],
+)
+def test_refusals_are_known_by_their_code(
+    scheme: str, answer: Callable[[socket.socket], None], final: bool
+) -> None:
+    """A missing client certificate is 28000, a server that starts 57P03, in all languages."""
+    with _answering(answer) as port:
+        url = f"{scheme}://u:s3cret@127.0.0.1:{port}/x"
+        started = time.monotonic()
+        end = "can't be used" if final else "did not answer within 1 s"
+        with pytest.raises(EntrypointError, match=end) as failure:
+            databases.connect(Database(url, ()), {}, started + 1, 1)
+    assert "s3cret" not in str(failure.value)
+    assert "\n" not in str(failure.value)
+
+
+def test_parameters_that_no_server_gets_to_see() -> None:
+    """Whoever listens is not asked: what is wrong is known before."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"postgresql+psycopg://u@127.0.0.1:{listener.getsockname()[1]}/x?sslmode=often"
+        with pytest.raises(EntrypointError, match="can't be used"):
+            databases.connect(Database(url, ()), {}, time.monotonic() + 30, 30)
+
+
+def test_first_user_needs_a_password(url: str, with_users: dict[str, str]) -> None:
+    wanted = _server(url, authenticates=True)
+    with pytest.raises(EntrypointError, match="set MLFLOW_AUTH_ADMIN_PASSWORD"):
+        readiness.prepare(wanted, with_users, _no_upgrade)
+    variables = with_users | {"MLFLOW_AUTH_ADMIN_PASSWORD": "a-long-password"}
+    lock = readiness.prepare(wanted, variables, _no_upgrade)
     assert lock is not None
     lock.close()

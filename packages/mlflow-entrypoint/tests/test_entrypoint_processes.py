@@ -7,11 +7,12 @@ import os
 import pty
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from anyio.pytest_plugin import FreePortFactory
 from mlflow_entrypoint import health
 from mlflow_entrypoint.health import Address
 from mlflow_entrypoint.processes import announced
+from older_databases import make_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -556,7 +558,51 @@ def test_command_beside_a_service_of_its_name(tmp_path: Path, words: tuple[str, 
     assert "10.0.0.1" not in output
 
 
-def test_what_mlflow_refuses_ends_with_its_code(tmp_path: Path) -> None:
-    with _mlflow("server", "--workers", "many", cwd=tmp_path) as process:
-        assert "Invalid value for '--workers'" in process.communicate()[0]
-        assert process.returncode == 2
+FAILURES: dict[str, tuple[list[str], dict[str, str], str]] = {
+    "an option's value": (["--workers", "many"], {}, "--workers is 'many': it takes a"),
+    "an option": (["--no-such-option"], {}, "No such option"),
+    "quotes": ([], {"BACKEND_STORE_URI": '"sqlite:///a.db"'}, "has quotes around its value"),
+    "a line end": ([], {"BACKEND_STORE_URI": "sqlite:///a.db\r"}, "has a line end"),
+    "no key": (["--app-name", "basic-auth"], {}, "needs MLFLOW_FLASK_SERVER_SECRET_KEY"),
+    "a pool": ([], {"MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "Pond"}, "Invalid poolclass parameter"),
+    "initialisation": (
+        ["--backend-store-uri", "sqlite:///full.db"],
+        {},
+        "table registered_models already exists",
+    ),
+}
+"""Starts that fail: the server's options, variables, and words of the one line."""
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_failed_start_is_one_line(tmp_path: Path, failure: str) -> None:
+    words, variables, message = FAILURES[failure]
+    with closing(sqlite3.connect(tmp_path / "full.db")) as database, database:
+        database.execute("CREATE TABLE registered_models (id INTEGER)")
+    with _mlflow("server", *words, cwd=tmp_path, **variables) as process:
+        output = process.communicate(timeout=90)[0]
+    assert process.returncode == 1
+    assert message in output
+    assert output.startswith("mlflow-entrypoint: ")
+    assert output.count("\n") == 1, output
+
+
+def test_failed_upgrade_is_one_line_more_than_its_announcement(tmp_path: Path) -> None:
+    make_runs(f"sqlite:///{tmp_path}/mlflow.db")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        database.execute("CREATE TABLE webhooks (id INTEGER)")
+    with _mlflow("server", cwd=tmp_path, MLFLOW_SCHEMA_UPGRADE="true") as process:
+        output = process.communicate(timeout=90)[0]
+    assert process.returncode == 1
+    first, second, *more = output.splitlines()
+    assert "upgrading the schema of sqlite:///mlflow.db from" in first
+    assert "could not be upgraded: table webhooks already exists" in second
+    assert not more
+
+
+def test_traceback_of_a_failed_start_is_there_for_whoever_asks(tmp_path: Path) -> None:
+    variables = {"MLFLOW_LOGGING_LEVEL": "DEBUG", "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "Pond"}
+    with _mlflow("server", cwd=tmp_path, **variables) as process:
+        output = process.communicate(timeout=90)[0]
+    assert process.returncode == 1
+    assert "Traceback" in output
