@@ -795,6 +795,31 @@ def test_users_beside_runs_of_an_older_release(
     older_database.assert_upgraded()
 
 
+@pytest.mark.promise("entrypoint.collects_garbage")
+def test_garbage_is_collected_with_the_servers_variables(
+    variables: dict[str, str],
+    launch_on_stores: LaunchOnStores,
+    client_for: ClientFor,
+    new_run: NewRun,
+) -> None:
+    """A job has neither a shell nor options, and no server that it could ask."""
+    server = launch_on_stores(variables=variables, proxied=True)
+    client = client_for(server)
+    kept, deleted = new_run(client), new_run(client)
+    for run_id in (kept, deleted):
+        client.log_text(run_id, "a note", "note.txt")
+    client.delete_run(deleted)
+
+    job = launch_on_stores("gc", variables=variables, wait=False)
+
+    code = wait_ended(job, "`gc` has not ended", START)
+    assert code == 0, f"`gc` ends with exit code {code}:\n{job.logs()}"
+    rows = server.rows("SELECT run_uuid FROM runs WHERE run_uuid IN (?, ?)", [kept, deleted])
+    assert rows == [(kept,)], f"of a kept run {kept} and a deleted one, these are left: {rows}"
+    assert not server.objects(containing=deleted), "an artifact of the deleted run is left"
+    assert server.objects(containing=kept), "an artifact of another run is gone"
+
+
 @pytest.mark.promise("process.exits_with_server")
 def test_server_that_is_killed_ends_the_container(
     embedded_server: Server, launch: Launch, image: ImageUnderTest

@@ -169,6 +169,9 @@ class Entrypoint(Section):
     fails. None of them is waited for."""
     replicas: Annotated[Annotated[int, Field(ge=2)] | None, Needs(Need.SERVICES)] = None
     """How many servers may start together on an empty database."""
+    collects_garbage: Annotated[Literal[True] | None, Needs(Need.SERVICES)] = None
+    """`gc` without options permanently deletes what was deleted on the server with the same
+    variables, artifacts that went through that server included."""
     schema_upgrade: Annotated[
         list[Literal["asked", "unasked", "users"]] | None, Needs(Need.SERVICES)
     ] = None

@@ -9,7 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_entrypoint import command, known, model_server, secrecy, secret_files, settings
+from mlflow_entrypoint import (
+    command,
+    garbage_collection,
+    known,
+    model_server,
+    secrecy,
+    secret_files,
+    settings,
+)
 from mlflow_entrypoint.errors import EntrypointError, say
 from mlflow_entrypoint.supervisor import supervise
 from mlflow_entrypoint.variables import drop_service_links, expand
@@ -78,6 +86,8 @@ def _mlflow(program: str, arguments: list[str]) -> int:
         sys.stdout = secrecy.MaskedStream(sys.stdout)
     if model_server.is_asked_for(rest):
         model_server.prepare()
+    if rest[:1] == [garbage_collection.COMMAND] and "--help" not in rest:
+        rest[1:] = garbage_collection.settle(rest[1:], os.environ)
     return _command_line([program, *general, *rest])
 
 

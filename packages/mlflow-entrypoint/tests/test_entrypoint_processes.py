@@ -14,11 +14,12 @@ import threading
 import time
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 from anyio.pytest_plugin import FreePortFactory
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow_entrypoint import health
 from mlflow_entrypoint.health import Address
 from mlflow_entrypoint.processes import announced
@@ -606,3 +607,25 @@ def test_traceback_of_a_failed_start_is_there_for_whoever_asks(tmp_path: Path) -
         output = process.communicate(timeout=90)[0]
     assert process.returncode == 1
     assert "Traceback" in output
+
+
+@pytest.mark.parametrize("form", ["variables", "options"])
+def test_garbage_is_collected_with_the_servers_variables(tmp_path: Path, form: str) -> None:
+    """No server runs, and the artifacts of the run had gone through one."""
+    url, root = f"sqlite:///{tmp_path}/tracked.db", tmp_path / "artifacts"
+    store: Any = SqlAlchemyStore(url, "mlflow-artifacts:/")  # type: ignore[no-untyped-call]
+    kept, deleted = (store.create_run("0", "somebody", 1, [], None).info.run_id for _ in range(2))
+    store.delete_run(deleted)
+    for run in (kept, deleted):
+        (root / "0" / run / "artifacts").mkdir(parents=True)
+        (root / "0" / run / "artifacts" / "note.txt").write_text("a note")
+    words, variables = {
+        "variables": ([], {"BACKEND_STORE_URI": url, "ARTIFACT_ROOT": str(root)}),
+        "options": (["--backend-store-uri", url, f"--artifacts-destination={root}"], {}),
+    }[form]
+    with _mlflow("gc", *words, cwd=tmp_path, **variables) as process:
+        output = process.communicate(timeout=90)[0]
+    assert process.returncode == 0, output
+    assert f"{deleted} has been permanently deleted" in output
+    assert [path.parts[-3] for path in root.rglob("note.txt")] == [kept]
+    assert {path.name for path in tmp_path.iterdir()} == {"tracked.db", "artifacts"}
