@@ -9,6 +9,7 @@ from invoke.parser.context import ParserContext
 from invoke.parser.parser import Parser
 
 from seatrial import tasks
+from seatrial.errors import UserError
 from seatrial.trial import options
 from seatrial.trial.options import OPTIONS, TrialOptions
 
@@ -45,6 +46,7 @@ def test_defaults_are_left_to_pytest() -> None:
             TrialOptions(image="made/up:1", contract=Path("x.toml"), stack="embedded"),
             ["--image", "made/up:1", "--contract", "x.toml", "--stack", "embedded"],
         ),
+        (TrialOptions(effort="deep", seed=0), ["--effort", "deep", "--seed", "0"]),
         (
             TrialOptions(image="made/up:1", platform="arm64", flags=frozenset({"--platform"})),
             ["--platform", "arm64", "--seatrial-image", "made/up:1"],
@@ -53,3 +55,16 @@ def test_defaults_are_left_to_pytest() -> None:
 )
 def test_options_as_words(asked: TrialOptions, words: list[str]) -> None:
     assert asked.as_arguments() == words
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--effort", "huge"), "unknown effort 'huge': known are quick, normal and deep"),
+        (("--seed", "-1"), "--seed -1: it takes a whole number"),
+        (("--seed", "one"), "--seed one: it takes a whole number"),
+    ],
+)
+def test_wrong_value_is_refused(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        TrialOptions.of(given(*words))

@@ -92,7 +92,7 @@ def test_what_is_installed_with_it(wheel: ZipFile) -> None:
     assert metadata["Version"] == __version__
     required = {each.partition(";")[0].strip() for each in metadata.get_all("Requires-Dist", [])}
     assert {"mlflow", "testcontainers"} <= required
-    assert required.isdisjoint({"ruff", "mypy", "nox", "hypothesis", "hatchling"})
+    assert required.isdisjoint({"ruff", "mypy", "nox", "hatchling"})
     points = ConfigParser(delimiters="=")
     points.read_string(wheel.read(f"{information}/entry_points.txt").decode())
     assert dict(points["console_scripts"]) == {"seatrial": "seatrial.tasks:program.run"}

@@ -114,6 +114,19 @@ OPTIONS = (
         multiple=True,
     ),
     Option(
+        "effort",
+        "NAME",
+        "how long generated tests search: `quick` (seconds), `normal` (minutes) or `deep` (an hour"
+        " for each image)",
+        default="quick",
+    ),
+    Option(
+        "seed",
+        "N",
+        "what generated tests draw from: the same number gives the same tests; another one in each"
+        " run without it, which the summary and each failure name",
+    ),
+    Option(
         "overlay",
         "FOLDER",
         "files in place of the image's own, to try a change of code without a build: each is"
@@ -189,6 +202,10 @@ class TrialOptions:
     stack: Literal["full", "embedded"] = "full"
     model_image: str | None = None
     model_uri: str | None = None
+    effort: Literal["quick", "normal", "deep"] = "quick"
+    """How long generated tests search."""
+    seed: int | None = None
+    """What generated tests draw from; None for another one in each run."""
     service_images: Mapping[str, str] = field(default_factory=dict)
     """References in the place of the images that are built here, by the service's name."""
     overlay: Path | None = None
@@ -220,6 +237,8 @@ class TrialOptions:
             stack=given["stack"],
             model_image=given["model_image"] or None,
             model_uri=given["model_uri"] or None,
+            effort=given["effort"],
+            seed=_seed(given["seed"]),
             service_images={
                 name: reference
                 for name, option in SERVICE_OPTIONS.items()
@@ -231,6 +250,8 @@ class TrialOptions:
         )
         if options.stack not in ("full", "embedded"):
             raise UserError(f"unknown stack '{options.stack}': known are full and embedded")
+        if options.effort not in ("quick", "normal", "deep"):
+            raise UserError(f"unknown effort '{options.effort}': known are quick, normal and deep")
         if sum(map(bool, (options.image, options.variants, options.model_image))) > 1:
             raise UserError("--image, --model-image and --variant exclude each other: give one")
         if options.contract and not (options.image or options.model_image):
@@ -255,6 +276,8 @@ class TrialOptions:
             "endpoints": str(self.endpoints) if self.endpoints else None,
             "image": self.image,
             "contract": str(self.contract) if self.contract else None,
+            "effort": self.effort,
+            "seed": None if self.seed is None else str(self.seed),
             "model_image": self.model_image,
             "model_uri": self.model_uri,
             "stack": self.stack,
@@ -266,3 +289,9 @@ class TrialOptions:
             },
         }
         return as_words(values, flags=self.flags)
+
+
+def _seed(given: str) -> int | None:
+    if given and not (given.isascii() and given.isdecimal()):
+        raise UserError(f"--seed {given}: it takes a whole number, 0 or more")
+    return int(given) if given else None

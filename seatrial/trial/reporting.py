@@ -126,6 +126,7 @@ def summarise(
                 terminal.write_line(f"    {versions}")
             if trial.options.overlay:
                 terminal.write_line(f"    with the files of {trial.options.overlay} over its own")
+        terminal.write_line(f"generated tests: --seed {trial.seed} --effort {trial.options.effort}")
         if MACHINE_SPEED.remark:
             terminal.write_line(MACHINE_SPEED.remark.strip(" ()"))
         if trial.swept:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import secrets
 from contextlib import closing, suppress
 from dataclasses import asdict
 from functools import cached_property
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.trial.options import TrialOptions
     from seatrial.trial.shared_state import SharedState
+
+_SEEDS = 10**6
+"""Seeds that are short enough to be typed."""
 
 
 class TrialSession:
@@ -109,6 +113,13 @@ class TrialSession:
                     f"the container engine is gone: the next run removes what session"
                     f" {self.session.id} has left there"
                 ) from None
+
+    @cached_property
+    def seed(self) -> int:
+        """What generated tests draw from, in all processes of the run."""
+        asked = self.options.seed
+        drawn: int = self.shared.get("seed", lambda: secrets.randbelow(_SEEDS))
+        return drawn if asked is None else asked
 
     @cached_property
     def client(self) -> DockerClient:

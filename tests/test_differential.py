@@ -1,0 +1,275 @@
+"""The search for answers that differ: none between equal servers, and each planted fault."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from faulty_server import Exchange, Fault, faulty, within
+
+from seatrial.differential import areas, reference, search
+from seatrial.differential.comparison import Normaliser, difference
+from seatrial.differential.pair import Area, Finding, Pair
+from seatrial.differential.search import Effort
+from seatrial.differential.side import Side
+from seatrial.differential.steps import Filled, Name, Ref, Step, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+BRIEF = Effort(examples=60, steps=12, seconds=600, shrinking=600)
+"""Bounded by the number of sequences, so that what is found does not depend on the machine."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment() -> Iterator[None]:
+    """The client neither tries again nor prints."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        patch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        yield
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """MLflow's own server; it can be both sides, since each names what it makes otherwise."""
+    with reference.running() as address:
+        yield address
+
+
+def pair_of(server: str, tested: str, area: Area = areas.TRACKING) -> Pair:
+    """Two servers on SQLite."""
+    return Pair(Side(server, database="sqlite"), Side(tested, database="sqlite"), area)
+
+
+class NegatedComparison(Fault):
+    """`!=` is taken for `=`."""
+
+    def before(self, exchange: Exchange) -> None:
+        """Change the request."""
+        if exchange.is_about("runs/search") and exchange.body.get("filter"):
+            exchange.body["filter"] = exchange.body["filter"].replace("!=", "=")
+
+
+class ForgottenFailure(Fault):
+    """A run that FAILED comes back FINISHED."""
+
+    def after(self, exchange: Exchange) -> None:
+        """Change the answer."""
+
+        def change(table: dict[str, Any]) -> None:
+            if table.get("status") == "FAILED":
+                table["status"] = "FINISHED"
+
+        within(exchange.answer, change)
+
+
+class LostRuns(Fault):
+    """An experiment that is restored has lost its runs."""
+
+    def after(self, exchange: Exchange) -> None:
+        """Change the answer."""
+        if exchange.is_about("experiments/restore"):
+            search = {"experiment_ids": [exchange.body["experiment_id"]], "run_view_type": "ALL"}
+            for run in exchange.call("runs/search", search).get("runs", []):
+                exchange.call("runs/delete", {"run_id": run["info"]["run_id"]})
+
+
+class ClippedStep(Fault):
+    """A negative step becomes 0."""
+
+    def before(self, exchange: Exchange) -> None:
+        """Change the request."""
+        if exchange.is_about("runs/log-metric") or exchange.is_about("runs/log-batch"):
+            within(exchange.body, self._clip)
+
+    @staticmethod
+    def _clip(table: dict[str, Any]) -> None:
+        if int(table.get("step", 0)) < 0:
+            table["step"] = 0
+
+
+class FirstPageAgain(Fault):
+    """Every page is the first one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._first: dict[str, Any] = {}
+
+    def after(self, exchange: Exchange) -> None:
+        """Change the answer."""
+        if not exchange.is_about("runs/search"):
+            return
+        asked = {key: value for key, value in exchange.body.items() if key != "page_token"}
+        with self._lock:
+            if "page_token" not in exchange.body:
+                self._first[str(asked)] = exchange.answer.get("runs", [])
+            else:
+                exchange.answer["runs"] = self._first.get(str(asked), [])
+
+
+class DeletedNeighbour(Fault):
+    """With a tag goes the next one."""
+
+    def before(self, exchange: Exchange) -> None:
+        """Change the request."""
+        if exchange.is_about("runs/delete-tag"):
+            run_id = exchange.body["run_id"]
+            for key in ("next", "a", "b", "ab", "c1"):
+                if key != exchange.body["key"]:
+                    answer = exchange.call("runs/delete-tag", {"run_id": run_id, "key": key})
+                    if not answer:
+                        break
+
+
+def test_equal_servers_do_not_differ(server: str) -> None:
+    pair = pair_of(server, server)
+    effort = Effort(examples=4, steps=12, seconds=600)
+
+    assert search.check(pair, EVERYTHING, effort) is None
+    assert search.find(pair, effort, seed=1) is None
+    assert pair.executed > 1
+
+
+def run_steps(number: int) -> list[Step]:
+    """A run with tags, a metric and a status, each of its own."""
+    run = Ref(f"run_{number}")
+    where = {"experiment_id": Ref("experiment_1"), "start_time": number, "run_name": "a"}
+    tags = {"key": "a" * number, "next": "b", "last": "c"}
+    metric = {"key": "m", "value": 1.0, "timestamp": 5, "step": 1 - number}
+    return [
+        Step("create_run", {**where, "tags": tags}, run.label, frozenset({"tags"})),
+        Step("log_metric", {"run_id": run, **metric}),
+        Step(
+            "set_terminated",
+            {"run_id": run, "status": ("FINISHED", "FAILED", "KILLED")[number - 1]},
+        ),
+    ]
+
+
+EVERYTHING = (
+    Step("create_experiment", {"name": Name("a")}, "experiment_1"),
+    Step("create_experiment", {"name": Name("b")}, "experiment_2"),
+    *run_steps(1),
+    *run_steps(2),
+    *run_steps(3),
+    Step(
+        "search_runs", {"experiment_ids": [Ref("experiment_1")], "filter_string": "tags.key = 'a'"}
+    ),
+    Step(
+        "search_runs", {"experiment_ids": [Ref("experiment_1")], "filter_string": "tags.key != 'a'"}
+    ),
+    Step("search_runs", {"experiment_ids": [Ref("experiment_1")], "max_results": 1}),
+    Step("delete_tag", {"run_id": Ref("run_3"), "key": "key"}),
+    Step("delete_experiment", {"experiment_id": Ref("experiment_1")}),
+    Step("restore_experiment", {"experiment_id": Ref("experiment_1")}),
+)
+"""A sequence in which each of the faults shows, among much that does not show it."""
+
+
+@pytest.mark.parametrize(
+    ("fault", "shows", "most"),
+    [
+        (NegatedComparison(), "tags.key != 'a'", 3),
+        (ForgottenFailure(), "status='FAILED'", 4),
+        (LostRuns(), "client.restore_experiment(", 4),
+        (FirstPageAgain(), "max_results=1", 4),
+        (DeletedNeighbour(), "client.delete_tag(", 3),
+        (ClippedStep(), "step=-", 3),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Fault) else "",
+)
+def test_fault_is_found_and_its_sequence_made_short(
+    server: str, fault: Fault, shows: str, most: int
+) -> None:
+    with faulty(server, fault) as tested:
+        finding = search.check(pair_of(server, tested), EVERYTHING, BRIEF)
+
+    assert finding
+    assert shows in str(finding)
+    assert len(finding.steps) <= most, str(finding)
+
+
+def test_fault_is_found_by_generated_sequences(server: str) -> None:
+    names = ("set_terminated", "log_metric", "set_tag", "delete_run")
+    drawn = [each for each in areas.TRACKING.drawn if each.name in names]
+
+    with faulty(server, ForgottenFailure()) as tested:
+        pair = pair_of(server, tested, replace(areas.TRACKING, drawn=drawn))
+        finding = search.find(pair, BRIEF, seed=1)
+
+    assert finding
+    assert "status='FAILED'" in str(finding)
+    assert finding.difference.path.endswith("info.status")
+    assert len(finding.steps) <= 3, str(finding)
+
+
+def test_same_seed_gives_the_same_sequences(server: str) -> None:
+    drawn: list[list[str]] = []
+    for seed in (5, 5, 6):
+        drawn.append([])
+
+        class Recording(Pair):
+            """Runs nothing."""
+
+            def compare(self, steps: Sequence[Step], *, reading: bool = True) -> Finding | None:  # noqa: ARG002
+                """Keep what was drawn."""
+                drawn[-1].append("\n".join(map(str, steps)))
+                return None
+
+        side = Side(server, database="sqlite")
+        search.find(Recording(side, side, areas.TRACKING), Effort(5, 10, seconds=600), seed)
+
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_sequence_reads_as_python() -> None:
+    step = Step(
+        "search_runs",
+        {
+            "experiment_ids": [Ref("experiment_1")],
+            "filter_string": Filled("name = '{}' AND id = '{}'", (Name("a"), Ref("run_1"))),
+        },
+        "run_2",
+    )
+
+    assert str(step) == (
+        "run_2 = client.search_runs(experiment_ids=[experiment_1],"
+        " filter_string=f\"name = 'a' AND id = '{run_1}'\")"
+    )
+
+
+def test_ids_names_and_the_present_are_taken_out() -> None:
+    world = World("dabc-", {"experiment_1": "12", "run_1": "f" * 32})
+    now = int(time.time() * 1000)
+    answer = {
+        "experiment_id": "12",
+        "name": "dabc-a",
+        "artifact_uri": f"mlflow-artifacts:/12/{'f' * 32}/artifacts",
+        "start_time": 12,
+        "created": now,
+        "value": "12",
+    }
+
+    assert Normaliser(world, "http://127.0.0.1:5000")(answer) == {
+        "experiment_id": "<experiment_1>",
+        "name": "a",
+        "artifact_uri": "mlflow-artifacts:/<experiment_1>/<run_1>/artifacts",
+        "start_time": 12,
+        "created": "<now>",
+        "value": "12",
+    }
+
+
+def test_first_difference_is_named_by_its_path() -> None:
+    found = difference({"info": {"tags": [1, 2]}}, {"info": {"tags": [1, 3]}})
+
+    assert found
+    assert str(found) == (
+        "MLflow answered in info.tags[1]: 2\nthe server answered in info.tags[1]: 3"
+    )
+    assert difference({"a": 1}, {"a": True}), "a number is no truth value"
