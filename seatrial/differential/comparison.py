@@ -6,6 +6,7 @@ unless the client has sent them. Lists are compared in their order, but for thos
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import math
@@ -120,14 +121,16 @@ class Normaliser:
             world: of the sequence on that server.
             address: of the server.
         """
-        long = {value: label for label, value in world.ids.items() if not value.isdecimal()}
-        long |= {world.prefix: "", address: "<server>"}
         self._labels = {value: f"<{label}>" for label, value in world.ids.items()}
+        long = {
+            spelled: label
+            for value, label in self._labels.items()
+            if not value.isdecimal()
+            for spelled in _spellings(value)
+        }
+        long |= {world.prefix: "", address: "<server>"}
         self._short = {value for value in self._labels if value.isdecimal()}
-        self._long = [
-            (value, f"<{label}>" if value in self._labels else label)
-            for value, label in sorted(long.items(), key=lambda item: -len(item[0]))
-        ]
+        self._long = sorted(long.items(), key=lambda item: -len(item[0]))
         self._in_text = (
             re.compile(rf"(?<![\w.-])({'|'.join(self._short)})(?![\w.-])") if self._short else None
         )
@@ -171,6 +174,15 @@ class Normaliser:
 
     def _is_present(self, number: float) -> bool:
         return any(start < number < end for start, end in self._present)
+
+
+def _spellings(identity: str) -> Iterator[str]:
+    """An id, and how OpenTelemetry writes that of a trace: without a prefix, or in base64."""
+    yield identity
+    digits = identity.removeprefix("tr-")
+    if digits != identity:
+        yield digits
+        yield base64.b64encode(bytes.fromhex(digits)).decode()
 
 
 def canonical(value: object) -> str:

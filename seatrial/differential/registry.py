@@ -51,14 +51,14 @@ OPERATIONS = (
     Operation(
         "create_registered_model",
         lambda _: {"name": names},
-        lambda _: {"tags": values.tags(), "description": short_texts},
+        lambda _: {"tags": values.short_tags(), "description": short_texts},
         weight=3,
     ),
     Operation(
         "create_model_version",
         lambda _: {"name": names, "source": sources},
         lambda scope: {
-            "tags": values.tags(),
+            "tags": values.short_tags(),
             "description": short_texts,
             **({"run_id": scope.one("run")} if scope.count("run") else {}),
         },
@@ -74,7 +74,7 @@ OPERATIONS = (
     Operation("delete_registered_model", lambda _: {"name": names}, weight=1),
     Operation(
         "set_registered_model_tag",
-        lambda _: {"name": names, "key": values.keys, "value": values.values},
+        lambda _: {"name": names, "key": values.short_keys, "value": values.short_values},
     ),
     Operation("delete_registered_model_tag", lambda _: {"name": names, "key": values.plain_keys}),
     Operation(
@@ -89,7 +89,7 @@ OPERATIONS = (
     Operation("delete_model_version", _version),
     Operation(
         "set_model_version_tag",
-        lambda scope: {**_version(scope), "key": values.keys, "value": values.values},
+        lambda scope: {**_version(scope), "key": values.short_keys, "value": values.short_values},
     ),
     Operation(
         "delete_model_version_tag", lambda scope: {**_version(scope), "key": values.plain_keys}

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+_LONG = 20
+"""Characters from which on a text of one letter is shown as a product."""
 UNKNOWN = {"experiment": "987654321"}
 """Ids of what was never made, by its kind, where they have another form than a run's."""
 
@@ -66,7 +68,7 @@ class Name(Later):
 
     def shown(self) -> str:
         """The name without the prefix."""
-        return repr(self.text)
+        return shown(self.text)
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,8 @@ def shown(value: object) -> str:
         return f"[{', '.join(map(shown, value))}]"
     if isinstance(value, float) and value - value != 0:
         return f"float('{value}')"
+    if isinstance(value, str) and len(value) > _LONG and len(set(value)) == 1:
+        return f"{value[0]!r} * {len(value)}"
     return repr(value)
 
 

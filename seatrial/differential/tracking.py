@@ -154,7 +154,7 @@ OPERATIONS = (
     Operation(
         "create_experiment",
         lambda _: {"name": values.names},
-        lambda _: {"tags": values.tags()},
+        lambda _: {"tags": values.short_tags()},
         makes="experiment",
         weight=1,
     ),
@@ -165,7 +165,7 @@ OPERATIONS = (
             "start_time": _start_times(scope),
             "run_name": values.run_names,
         },
-        lambda _: {"tags": values.tags()},
+        lambda _: {"tags": values.short_tags()},
         makes="run",
         identify=lambda run: str(run.info.run_id),
         needs=("experiment",),
@@ -253,8 +253,8 @@ OPERATIONS = (
         "set_experiment_tag",
         lambda scope: {
             "experiment_id": scope.one("experiment"),
-            "key": values.keys,
-            "value": values.values,
+            "key": values.short_keys,
+            "value": values.short_values,
         },
         needs=("experiment",),
     ),
@@ -270,8 +270,8 @@ OPERATIONS = (
             "name": st.one_of(st.sampled_from(values.LOWER), st.sampled_from(values.ODD)),
         },
         lambda scope: {
-            "tags": values.tags(),
-            "params": values.tags(),
+            "tags": values.short_tags(),
+            "params": values.short_tags(),
             "model_type": values.plain_keys,
             **({"source_run_id": scope.one("run")} if scope.count("run") else {}),
         },
@@ -290,7 +290,7 @@ OPERATIONS = (
     ),
     Operation(
         "set_logged_model_tags",
-        lambda scope: {"model_id": scope.one("model"), "tags": values.tags()},
+        lambda scope: {"model_id": scope.one("model"), "tags": values.short_tags()},
         needs=("model",),
         weight=1,
     ),
@@ -302,7 +302,7 @@ OPERATIONS = (
     ),
     Operation(
         "log_model_params",
-        lambda scope: {"model_id": scope.one("model"), "params": values.tags()},
+        lambda scope: {"model_id": scope.one("model"), "params": values.short_tags()},
         needs=("model",),
         weight=1,
     ),
