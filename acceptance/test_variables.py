@@ -12,6 +12,8 @@ from seatrial.backends.postgresql import PostgreSQL
 from seatrial.engine.waiting import until
 from seatrial.stack.settings import ServerSettings
 
+from .comparisons import assert_equal
+
 if TYPE_CHECKING:
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.services import Services
@@ -78,10 +80,17 @@ def test_everything_in_variables(
     answer = server.get(f"{PREFIX}{SEARCH}", headers={"Origin": ELSEWHERE})
 
     assert answer.status_code == 200, f"the search below the prefix: {answer.status_code}"
-    headers = answer.headers
-    assert headers["X-Frame-Options"] == "DENY"
-    assert headers["Access-Control-Allow-Origin"] == ELSEWHERE
-    assert server.rows("SELECT name FROM experiments") == [("Default",)]
+    headers = ("X-Frame-Options", "Access-Control-Allow-Origin")
+    assert_equal(
+        "the pair of headers that two variables set, in the answer to a search,",
+        [answer.headers.get(name) for name in headers],
+        ["DENY", ELSEWHERE],
+    )
+    assert_equal(
+        "the list of experiments in the database that a variable names",
+        server.rows("SELECT name FROM experiments"),
+        [("Default",)],
+    )
 
     def kept() -> int:
         with services.of(PostgreSQL).connect() as connection:
@@ -112,10 +121,14 @@ def test_artifacts_alone(image: ImageUnderTest, launch: Launch) -> None:
 
     server = launch(settings)
 
-    assert server.takes_artifacts(), "it doesn't take an artifact"
+    assert server.takes_artifacts(), "the server for artifacts alone does not take one"
     answer = server.get(SEARCH)
-    assert "artifacts-only" in answer.text, f"it tracks: {answer.status_code} {answer.text}"
-    assert "GET /api" not in server.logs(1000), "it writes the access log that was turned off"
+    assert "artifacts-only" in answer.text, (
+        f"the server for artifacts alone answers a search: {answer.status_code} {answer.text}"
+    )
+    assert "GET /api" not in server.logs(1000), (
+        "the log has the requests that MLFLOW_UVICORN_OPTS turned off"
+    )
 
 
 @pytest.mark.promise("server.ignores_service_links")
@@ -132,4 +145,4 @@ def test_server_beside_a_service_of_its_name(image: ImageUnderTest, launch: Laun
 
     answer = launch(settings).get(SEARCH)
 
-    assert answer.status_code == 200, f"{answer.status_code}: {answer.text}"
+    assert answer.status_code == 200, f"a search is answered {answer.status_code}: {answer.text}"
