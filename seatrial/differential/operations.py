@@ -111,17 +111,6 @@ def on_store(method: str) -> Callable[[Side, dict[str, Any]], object]:
     return lambda side, arguments: getattr(side.store, method)(**arguments)
 
 
-def returning_nothing(
-    call: Callable[[Side, dict[str, Any]], object],
-) -> Callable[[Side, dict[str, Any]], None]:
-    """Leave out what a call returns, where that is only for its own client."""
-
-    def run(side: Side, arguments: dict[str, Any]) -> None:
-        call(side, arguments)
-
-    return run
-
-
 def all_pages(
     search: Callable[[Side], Callable[..., Any]], *, ordered: bool = True
 ) -> Callable[[Side, dict[str, Any]], dict[str, Any]]:

@@ -35,7 +35,6 @@ class Side:
         self._timeout = timeout
         self._session = requests.Session()
         self.client = MlflowClient(address, address)
-        self.another_client = MlflowClient(address, address)
 
     @property
     def store(self) -> RestStore:

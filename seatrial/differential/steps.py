@@ -175,18 +175,3 @@ def shown(value: object) -> str:
 def shown_arguments(arguments: Mapping[str, object]) -> str:
     """The arguments of a call as Python code."""
     return ", ".join(f"{name}={shown(value)}" for name, value in arguments.items())
-
-
-def labels_in(value: object) -> Iterator[str]:
-    """The labels that an argument refers to."""
-    if isinstance(value, Ref):
-        yield value.label
-    elif isinstance(value, Filled):
-        yield from labels_in(value.parts)
-    elif isinstance(value, Built):
-        yield from labels_in(dict(value.arguments))
-    elif isinstance(value, dict):
-        yield from labels_in(list(value.values()))
-    elif isinstance(value, (list, tuple)):
-        for each in value:
-            yield from labels_in(each)

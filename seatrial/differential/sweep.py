@@ -13,7 +13,7 @@ from seatrial.differential.steps import Built, Name, Ref, Step
 from seatrial.differential.tracking import ACTIVE, ALL, DELETED, STATUSES, within
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 _NUMBER = ("=", "!=", "<", "<=", ">", ">=")
 _TEXT = ("=", "!=", "LIKE", "ILIKE")
@@ -171,20 +171,3 @@ def _reversals() -> Iterator[Step]:
 
 def _search(**arguments: object) -> Step:
     return Step("search_runs", {"experiment_ids": [Ref("experiment_1")], **arguments})
-
-
-def many_runs(count: int) -> Sequence[Step]:
-    """More runs than a page holds, and all of them in pages."""
-    return (
-        Step("create_experiment", {"name": Name("a")}, "experiment_1"),
-        *(
-            Step(
-                "create_run",
-                {"experiment_id": Ref("experiment_1"), "start_time": number, "run_name": "a"},
-                f"run_{number}",
-            )
-            for number in range(1, count + 1)
-        ),
-        _search(),
-        _search(max_results=7 + count // 30),
-    )
