@@ -107,3 +107,8 @@ def test_tracking_answers_as_mlflow_does(comparison: Comparison) -> None:
 @pytest.mark.filterwarnings("ignore:.*model registry stages:FutureWarning")
 def test_registry_answers_as_mlflow_does(comparison: Comparison) -> None:
     comparison.require_no_difference(areas.REGISTRY)
+
+
+@pytest.mark.promise("server.capabilities", "tracing")
+def test_tracing_answers_as_mlflow_does(comparison: Comparison) -> None:
+    comparison.require_no_difference(areas.TRACING)

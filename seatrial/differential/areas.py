@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seatrial.differential import registry, sweep, tracking
+from seatrial.differential import registry, sweep, tracing, tracking
 from seatrial.differential.operations import table
 from seatrial.differential.pair import Area
 
@@ -22,4 +22,12 @@ REGISTRY = Area(
     (*TRACKING.first, "create_registered_model", "create_model_version"),
     registry.reads,
     registry.fixed(),
+)
+TRACING = Area(
+    "tracing",
+    table(tracing.OPERATIONS, tracing.READS, _RUNS),
+    tracing.OPERATIONS,
+    (*TRACKING.first, "start_trace", "log_spans"),
+    tracing.reads,
+    tracing.fixed(),
 )
