@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -16,6 +18,7 @@ from seatrial.differential.pair import Area, Finding, Pair
 from seatrial.differential.search import Effort
 from seatrial.differential.side import Side
 from seatrial.differential.steps import Filled, Name, Ref, Step, World
+from seatrial.engine.waiting import answers_ok
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -273,3 +276,22 @@ def test_first_difference_is_named_by_its_path() -> None:
         "MLflow answered in info.tags[1]: 2\nthe server answered in info.tags[1]: 3"
     )
     assert difference({"a": 1}, {"a": True}), "a number is no truth value"
+
+
+def test_reference_ends_with_a_process_that_is_killed() -> None:
+    script = (
+        "from seatrial.differential import reference\n"
+        "with reference.running() as address:\n"
+        "    print(address, flush=True)\n"
+        "    input()\n"
+    )
+    words = (sys.executable, "-c", script)
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout
+        address = owner.stdout.readline().strip()
+        assert answers_ok(f"{address}/health")
+        owner.kill()
+    deadline = time.monotonic() + 60
+    while answers_ok(f"{address}/health"):
+        assert time.monotonic() < deadline, f"{address} still answers"
+        time.sleep(0.2)

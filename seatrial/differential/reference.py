@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlflow
-import requests
 
 from seatrial import process, project, scratch
+from seatrial.engine.machine_speed import MACHINE_SPEED
+from seatrial.engine.waiting import answers_ok
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,9 +24,18 @@ if TYPE_CHECKING:
 _LOOPBACK = "127.0.0.1"
 _PATIENCE = 180
 """Seconds to the first answer: 8 on an idle machine of two cores."""
-_GRACE = 5
-"""Seconds from SIGTERM to the end; what is left then is killed."""
 _LAST_LINES = 15
+_KEEPER = """
+import os, signal, subprocess, sys, threading
+def end():
+    sys.stdin.read()
+    os.killpg(0, signal.SIGKILL)
+threading.Thread(target=end, daemon=True).start()
+sys.exit(subprocess.call(sys.argv[1:], stdin=subprocess.DEVNULL))
+"""
+"""Runs a command, and kills it and all of its processes when standard input is closed.
+
+That happens too when the process that holds the other end is killed."""
 _INSTALLATION = 900
 """Seconds that an environment of another version may take."""
 
@@ -49,6 +58,7 @@ def running(version: str = mlflow.__version__) -> Iterator[str]:
         port = _free_port()
         log = folder / "log"
         command = (
+            *(sys.executable, "-c", _KEEPER),
             *(python, "-m", "mlflow", "server", "--host", _LOOPBACK, "--port", str(port)),
             *("--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
             *("--serve-artifacts", "--artifacts-destination", str(folder / "artifacts")),
@@ -58,10 +68,10 @@ def running(version: str = mlflow.__version__) -> Iterator[str]:
                 command,
                 cwd=folder,
                 env=_environment(),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # its workers are ended with it
+                start_new_session=True,  # a group of its own, to be killed as one
             )
         try:
             address = f"http://{_LOOPBACK}:{port}"
@@ -116,15 +126,15 @@ def _free_port() -> int:
 
 
 def _wait(server: subprocess.Popen[bytes], address: str, log: Path) -> None:
-    end = time.monotonic() + _PATIENCE
+    limit = _PATIENCE * MACHINE_SPEED.refresh()
+    end = time.monotonic() + limit
     while True:
-        with suppress(requests.ConnectionError):
-            if requests.get(f"{address}/health", timeout=10).ok:
-                return
+        if answers_ok(f"{address}/health"):
+            return
         if server.poll() is not None:
             reason = f"ended with code {server.returncode}"
         elif time.monotonic() > end:
-            reason = f"did not answer on {address}/health within {_PATIENCE} s"
+            reason = f"did not answer on {address}/health within {limit} s{MACHINE_SPEED.remark}"
         else:
             time.sleep(0.2)
             continue
@@ -133,9 +143,6 @@ def _wait(server: subprocess.Popen[bytes], address: str, log: Path) -> None:
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    with suppress(subprocess.TimeoutExpired):
-        server.terminate()
-        server.wait(_GRACE)
-    with suppress(ProcessLookupError):  # all of it has ended
-        os.killpg(server.pid, signal.SIGKILL)
+    if server.stdin:
+        server.stdin.close()
     server.wait()
