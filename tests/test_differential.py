@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from faulty_server import Exchange, Fault, faulty, within
 
 from seatrial.differential import areas, reference, search
 from seatrial.differential.comparison import Normaliser, difference
@@ -19,9 +18,13 @@ from seatrial.differential.search import Effort
 from seatrial.differential.side import Side
 from seatrial.differential.steps import Filled, Name, Ref, Step, World
 from seatrial.engine.waiting import answers_ok
+from seatrial.mutants.proxied import trial
+from seatrial.mutants.proxied.faults import Mutant
+from seatrial.mutants.proxied.proxy import Exchange, Fault, faulty
+from seatrial.trial.endpoints import Router
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 BRIEF = Effort(examples=60, steps=12, seconds=600, shrinking=600)
 """Bounded by the number of sequences, so that what is found does not depend on the machine."""
@@ -47,6 +50,17 @@ def server() -> Iterator[str]:
 def pair_of(server: str, tested: str, area: Area = areas.TRACKING) -> Pair:
     """Two servers on SQLite."""
     return Pair(Side(server, database="sqlite"), Side(tested, database="sqlite"), area)
+
+
+def within(value: Any, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change every table in a JSON value."""
+    if isinstance(value, dict):
+        change(value)
+        for each in list(value.values()):
+            within(each, change)
+    elif isinstance(value, list):
+        for each in value:
+            within(each, change)
 
 
 class NegatedComparison(Fault):
@@ -295,3 +309,22 @@ def test_reference_ends_with_a_process_that_is_killed() -> None:
     while answers_ok(f"{address}/health"):
         assert time.monotonic() < deadline, f"{address} still answers"
         time.sleep(0.2)
+
+
+def test_mutant_of_a_proxy_is_refused_and_an_equal_one_is_not(server: str) -> None:
+    router, recorder = Router(), trial.Recorder(Router())
+    steps = [*EVERYTHING, *areas.TRACKING.reads(EVERYTHING)]
+    with faulty(server, recorder) as address:
+        answers = trial.execution(address).run(steps, areas.TRACKING.operations)
+    recording = trial.Recording(areas.TRACKING, steps, answers, recorder.exchanges)
+    endpoint = router.endpoints["GET /api/2.0/mlflow/runs/get"]
+
+    def refused(field: str, change: str) -> str:
+        mutant = Mutant(endpoint, change, "received", field)
+        assert mutant in trial.possible([recording], router)
+        found = trial.judge(mutant, server=server, router=router, recordings=[recording])
+        return found.refused
+
+    assert refused("run.info.status", "dropped")
+    assert refused("run.data.metrics.step", "one more")
+    assert not refused("run.info.run_uuid", "dropped")

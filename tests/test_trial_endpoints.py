@@ -56,7 +56,8 @@ def test_fields_of_both_directions_are_noted(url: str) -> None:
         "POST /made up": (
             ["page", "tags", "tags.key"],
             ["run", "run.data", "run.data.key", "run.info", "run.info.run_id"],
-        )
+        ),
+        "GET /stream": ([], []),
     }
 
 

@@ -47,10 +47,10 @@ EFFORTS = {
 @st.composite
 def sequences(draw: DrawFn, area: Area, most: int) -> tuple[Step, ...]:
     """Draw a sequence; what a step refers to was made by an earlier one."""
-    scope, drawn = Scope(), []
+    scope, steps = Scope(), []
 
     def add(step: Step) -> None:
-        drawn.append(step)
+        steps.append(step)
         if step.makes:
             scope.add(step.makes)
 
@@ -64,7 +64,34 @@ def sequences(draw: DrawFn, area: Area, most: int) -> tuple[Step, ...]:
             for _ in range(operation.weight)
         ]
         add(draw(st.sampled_from(possible).flatmap(lambda chosen: chosen.steps(scope))))
-    return tuple(drawn)
+    return tuple(steps)
+
+
+def drawn(area: Area, number: int, most: int, seed: int) -> list[tuple[Step, ...]]:
+    """Draw sequences, the same ones for the same seed.
+
+    Args:
+        area: whose operations they are of.
+        number: of sequences.
+        most: steps of one.
+        seed: of hypothesis.
+    """
+    found: list[tuple[Step, ...]] = []
+
+    @hypothesis.seed(seed)
+    @settings(
+        max_examples=number,
+        phases=(Phase.generate,),
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @hypothesis.given(sequences(area, most))
+    def each(steps: tuple[Step, ...]) -> None:
+        found.append(steps)
+
+    each()
+    return found
 
 
 class _FoundError(Exception):
@@ -119,7 +146,7 @@ def find(pair: Pair, effort: Effort, seed: int) -> Finding | None:
         the shortest one found.
     """
     trials = _Trials(pair, effort)
-    drawn: SearchStrategy[tuple[Step, ...]] = sequences(pair.area, effort.steps)
+    strategy: SearchStrategy[tuple[Step, ...]] = sequences(pair.area, effort.steps)
 
     # What is found is made shorter below: each attempt costs a second, and hypothesis makes
     # hundreds of them.
@@ -134,7 +161,7 @@ def find(pair: Pair, effort: Effort, seed: int) -> Finding | None:
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-    @hypothesis.given(drawn)
+    @hypothesis.given(strategy)
     def each(steps: tuple[Step, ...]) -> None:
         if trials(steps):
             raise _FoundError

@@ -17,6 +17,7 @@ from seatrial.build.table import console as make_console
 from seatrial.engine.connection import endpoint
 from seatrial.errors import UserError
 from seatrial.mutants import building, coverage, loader, overlay
+from seatrial.mutants.proxied import command as proxied
 from seatrial.mutants.running import LOGS, Runner
 from seatrial.mutants.verdict import Verdict, judge, untried
 from seatrial.project import current
@@ -65,6 +66,12 @@ def run(arguments: Sequence[str]) -> int:
         KeyboardInterrupt: everything that was started has ended.
     """
     asked = _read(arguments)
+    if not 1 <= asked.jobs <= MOST_JOBS:
+        raise UserError(f"--jobs {asked.jobs}: it takes 1 to {MOST_JOBS}")
+    if asked.proxied:
+        if asked.name:
+            raise UserError("--proxied takes no names: --sample and --seed choose from its mutants")
+        return proxied.run(asked.sample, asked.seed, asked.jobs)
     mutants = loader.load()
     chosen = loader.select(mutants, asked.name)
     console = make_console()
@@ -75,8 +82,6 @@ def run(arguments: Sequence[str]) -> int:
     coverage.require_whole(
         mutants.values(), {name: image.contract for name, image in variants.items()}
     )
-    if not 1 <= asked.jobs <= MOST_JOBS:
-        raise UserError(f"--jobs {asked.jobs}: it takes 1 to {MOST_JOBS}")
     concerned = {mutant.variant: variants[mutant.variant] for mutant in chosen}
     building.require(chosen, variants)
     with TemporaryDirectory(prefix="seatrial-mutants-") as folder:
@@ -117,6 +122,13 @@ def _read(arguments: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help="build an image of each, also where a changed module could be mounted",
     )
+    parser.add_argument(
+        "--proxied",
+        action="store_true",
+        help="try faults of a proxy on the differential trial, without images",
+    )
+    parser.add_argument("--sample", type=int, help="of --proxied: how many are tried; all without")
+    parser.add_argument("--seed", type=int, default=1, help="of --proxied: which ones")
     parser.add_argument("--jobs", type=int, default=1, help="how many are tried at a time")
     return parser.parse_args(arguments)
 

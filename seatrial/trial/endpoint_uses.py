@@ -26,14 +26,22 @@ class EndpointUses:
     def __init__(self) -> None:
         self._fields: dict[str, tuple[set[str], set[str]]] = {}
 
-    def note(self, request: requests.PreparedRequest, answer: requests.Response) -> None:
-        """Take a request whose answer has been read."""
+    def note(
+        self, request: requests.PreparedRequest, answer: requests.Response, content: bytes
+    ) -> None:
+        """Take a request.
+
+        Args:
+            request: as it was sent.
+            answer: of the server.
+            content: of the answer; empty where it is somebody else's to read.
+        """
         address = urlsplit(request.url or "")
         use = f"{request.method} {unquote(address.path)}"
         sent, received = self._fields.setdefault(use, (set(), set()))
         sent.update(parse_qs(address.query))
         sent.update(_fields(request.headers, request.body))
-        received.update(_fields(answer.headers, answer.content))
+        received.update(_fields(answer.headers, content))
 
     def add(self, uses: Mapping[str, tuple[list[str], list[str]]]) -> None:
         """Take what another process has noted: its `as_json`."""
@@ -58,9 +66,9 @@ def recording(uses: EndpointUses) -> Iterator[None]:
         **options: Any,  # noqa: ANN401
     ) -> requests.Response:
         answer = send(session, request, **options)
-        # A stream belongs to whoever asked for it.
-        if answer.status_code < HTTPStatus.BAD_REQUEST and not options.get("stream"):
-            uses.note(request, answer)
+        if answer.status_code < HTTPStatus.BAD_REQUEST:
+            # A stream belongs to whoever asked for it.
+            uses.note(request, answer, b"" if options.get("stream") else answer.content)
         return answer
 
     with pytest.MonkeyPatch.context() as patch:

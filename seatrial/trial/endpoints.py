@@ -93,6 +93,36 @@ class Coverage:
         }
 
 
+class Router:
+    """Finds the endpoint that a request is for."""
+
+    def __init__(self) -> None:
+        from werkzeug.routing import Map, Rule
+
+        self.endpoints = {str(endpoint): endpoint for endpoint in endpoints()}
+        rules = [
+            Rule(endpoint.path, methods=[endpoint.method], endpoint=name, strict_slashes=False)
+            for name, endpoint in self.endpoints.items()
+        ]
+        self._paths = Map(rules, merge_slashes=False).bind("server")
+
+    def find(self, method: str, path: str) -> tuple[Endpoint, dict[str, str]] | None:
+        """The endpoint, and what stands in the path by name; None for another server's path.
+
+        Args:
+            method: of the request.
+            path: without percent-encoding; a prefix before the API's own path is left out.
+        """
+        from werkzeug.exceptions import HTTPException
+        from werkzeug.routing.exceptions import RoutingException
+
+        try:
+            name, values = self._paths.match(_api_path(path), method)
+        except (HTTPException, RoutingException):
+            return None
+        return self.endpoints[name], dict(values)
+
+
 def coverage(uses: Mapping[str, tuple[list[str], list[str]]]) -> Coverage:
     """Compare requests with the endpoints that there are.
 
@@ -100,28 +130,17 @@ def coverage(uses: Mapping[str, tuple[list[str], list[str]]]) -> Coverage:
         uses: fields that were sent and received, by method and path.
     """
     import mlflow
-    from werkzeug.exceptions import HTTPException
-    from werkzeug.routing import Map, Rule
-    from werkzeug.routing.exceptions import RoutingException
 
-    known = {str(endpoint): endpoint for endpoint in endpoints()}
-    rules = [
-        Rule(endpoint.path, methods=[endpoint.method], endpoint=name, strict_slashes=False)
-        for name, endpoint in known.items()
-    ]
-    paths = Map(rules, merge_slashes=False).bind("server")
-    found = Coverage(mlflow.__version__)
+    router, found = Router(), Coverage(mlflow.__version__)
     for use, (sent, received) in uses.items():
         method, _, path = use.partition(" ")
-        try:
-            name, values = paths.match(_api_path(path), method)
-        except (HTTPException, RoutingException):  # another server's path
-            continue
-        both = found.used.setdefault(known[name], (set(), set()))
-        both[0].update(sent, values)
-        both[1].update(received)
+        if match := router.find(method, path):
+            endpoint, values = match
+            both = found.used.setdefault(endpoint, (set(), set()))
+            both[0].update(sent, values)
+            both[1].update(received)
     reasons = excluded()
-    for name, endpoint in sorted(known.items()):
+    for name, endpoint in sorted(router.endpoints.items()):
         if endpoint in found.used:
             continue
         reason = next((why for form, why in reasons.items() if fnmatchcase(name, form)), "")

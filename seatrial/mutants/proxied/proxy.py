@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import requests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 
 @dataclass
@@ -29,12 +29,14 @@ class Exchange:
     """JSON; None without one."""
     answer: Any = None
     """JSON, once the server has answered."""
+    status: int = 0
+    """Of the answer."""
 
     def is_about(self, path: str) -> bool:
         """Whether the request is for that path of MLflow's API."""
         return self.path.endswith(f"/mlflow/{path}")
 
-    def call(self, path: str, body: object) -> Any:
+    def call(self, path: str, body: object) -> Any:  # noqa: ANN401 - whatever JSON holds
         """Ask the server for something else."""
         answer = requests.post(f"{self.server}/api/2.0/mlflow/{path}", json=body, timeout=60)
         return answer.json()
@@ -91,12 +93,12 @@ def _handler(server: str, fault: Fault) -> type[BaseHTTPRequestHandler]:
                 headers={"Content-Type": self.headers.get("Content-Type", "")},
                 timeout=60,
             )
-            body = answer.content
+            body, exchange.status = answer.content, answer.status_code
             if "json" in answer.headers.get("Content-Type", ""):
                 exchange.answer = answer.json()
                 fault.after(exchange)
                 body = json.dumps(exchange.answer).encode()
-            self.send_response(answer.status_code)
+            self.send_response(exchange.status)
             self.send_header("Content-Type", answer.headers.get("Content-Type", "text/plain"))
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -108,14 +110,3 @@ def _handler(server: str, fault: Fault) -> type[BaseHTTPRequestHandler]:
             """Nothing: pytest shows what matters."""
 
     return Handler
-
-
-def within(value: Any, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change every table in a JSON value."""
-    if isinstance(value, dict):
-        change(value)
-        for each in list(value.values()):
-            within(each, change)
-    elif isinstance(value, list):
-        for each in value:
-            within(each, change)
