@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from docker.errors import NotFound
 
+from seatrial.engine.ports import published_port
 from seatrial.engine.waiting import ContainerError, answers_ok, until
 
 
@@ -84,3 +85,9 @@ def test_time_limit_ends_the_wait() -> None:
 
 def test_refused_connection_is_no_answer() -> None:
     assert not answers_ok("http://127.0.0.1:9/health")
+
+
+def test_port_of_a_container_that_has_ended_is_told_by_its_end() -> None:
+    container: Any = Container([{"Status": "exited", "ExitCode": 1}])
+    with pytest.raises(ContainerError, match="box exited with code 1 before it could be asked"):
+        published_port(container, 5000)

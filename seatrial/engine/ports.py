@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from seatrial.engine.waiting import ContainerError, last_lines
+from seatrial.engine.waiting import ContainerError, last_lines, require_not_ended
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -16,9 +16,9 @@ def published_port(container: Container, port: int) -> int:
     """The loopback port that `port` of the container is published on; it changes with a restart.
 
     Raises:
-        ContainerError: there is none, as when the container has ended.
+        ContainerError: there is none, or the container has ended.
     """
-    container.reload()
+    require_not_ended(container, f"be asked on its port {port}")
     bindings = container.ports.get(f"{port}/tcp")
     if not bindings:
         raise ContainerError(

@@ -83,6 +83,31 @@ def answers_ok(url: str) -> bool:
         return False
 
 
+def require_not_ended(container: Container, what: str) -> None:
+    """See that a container may still do something.
+
+    Args:
+        container: is asked of the engine anew.
+        what: is waited for, as in "answer on /health".
+
+    Raises:
+        ContainerError: it has exited or is gone.
+    """
+    try:
+        container.reload()
+    except NotFound:
+        raise ContainerError(f"{container.name} was removed before it could {what}", "") from None
+    if container.status in ("exited", "dead"):
+        state = container.attrs["State"]
+        reason = f" ({state['Error']})" if state["Error"] else ""
+        killed = ", killed for want of memory" if state["OOMKilled"] else ""
+        raise ContainerError(
+            f"{container.name} exited with code {state['ExitCode']}{killed}{reason}"
+            f" before it could {what}",
+            last_lines(container),
+        )
+
+
 def until(
     check: Callable[[], bool], *, container: Container, what: str, limit: float, every: float = 0.2
 ) -> None:
@@ -100,21 +125,7 @@ def until(
     """
 
     def done() -> bool:
-        try:
-            container.reload()
-        except NotFound:
-            raise ContainerError(
-                f"{container.name} was removed before it could {what}", ""
-            ) from None
-        if container.status in ("exited", "dead"):
-            state = container.attrs["State"]
-            reason = f" ({state['Error']})" if state["Error"] else ""
-            killed = ", killed for want of memory" if state["OOMKilled"] else ""
-            raise ContainerError(
-                f"{container.name} exited with code {state['ExitCode']}{killed}{reason}"
-                f" before it could {what}",
-                last_lines(container),
-            )
+        require_not_ended(container, what)
         return check()
 
     deadline = Deadline(limit)
