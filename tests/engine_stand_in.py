@@ -61,6 +61,7 @@ def connect() -> Any:
     note("connect")
     return SimpleNamespace(
         close=lambda: None,
+        api=SimpleNamespace(tag=lambda *_: True),
         networks=SimpleNamespace(create=lambda *_, **__: note("create network")),
         containers=SimpleNamespace(get=StandInContainer),
         images=SimpleNamespace(list=lambda _: [object()]),

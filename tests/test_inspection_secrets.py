@@ -447,7 +447,7 @@ def test_no_output_of_a_failing_test_shows_what_was_found(tmp_path: Path) -> Non
     output = ended.stdout + ended.stderr + report.read_text(encoding="utf-8")
     assert "2 failed" in output, output
     samples = secret_samples.samples(random.Random(7))
-    counted = re.search(r"(\d+) found for secret", output)
+    counted = re.search(r"hold (\d+) of what the contract says they lack", output)
     assert counted
     assert int(counted[1]) >= len(samples)
     planted = [value for sample in samples for value in sample.planted]
