@@ -84,10 +84,8 @@ def comparison(
     server: Server,
     references: References,
     trial: TrialSession,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Comparison:
     """The shared server, and MLflow's own of the same version."""
-    monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     version = server.get("/version").text.strip()
     try:
         address = references(version)

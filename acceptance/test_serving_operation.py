@@ -158,18 +158,18 @@ except OSError as error:
 port, seconds, *hosts = sys.argv[1:]
 deadline = time.monotonic() + float(seconds)
 for host in hosts:
-    said = None
-    while said != 200 and time.monotonic() < deadline:
+    answer = None
+    while answer != 200 and time.monotonic() < deadline:
         connection = http.client.HTTPConnection(host, int(port), timeout=10)
         try:
             connection.request("GET", "/ping")
-            said = connection.getresponse().status
+            answer = connection.getresponse().status
         except OSError as error:
-            said = error
+            answer = error
         connection.close()
-        time.sleep(0 if said == 200 else 0.2)
-    print(f"{host} says {said}")
-    if said != 200:
+        time.sleep(0 if answer == 200 else 0.2)
+    print(f"{host} says {answer}")
+    if answer != 200:
         sys.exit(1)
 """
 """Ask /ping inside the container, where the loopback has IPv6 though its network may have none."""

@@ -58,14 +58,19 @@ class MachineSpeed:
         return self.factor
 
     @property
-    def remark(self) -> str:
-        """What a message adds about the machine; empty for one that is as fast as expected."""
+    def sentence(self) -> str:
+        """What there is to say about the machine; empty for one that is as fast as expected."""
         if self.factor == 1 and self.slowdown < NOTICEABLE:
             return ""
         return (
-            f" (time limits are multiplied by {self.factor}: a known piece of work last took"
-            f" {self.slowdown:.1f} times as long as on an idle machine)"
+            f"time limits are multiplied by {self.factor}: a known piece of work last took"
+            f" {self.slowdown:.1f} times as long as on an idle machine"
         )
+
+    @property
+    def remark(self) -> str:
+        """The same as what a message adds, in parentheses."""
+        return f" ({self.sentence})" if self.sentence else ""
 
 
 def slowdown() -> float:

@@ -48,8 +48,8 @@ def explain(
     if case is None:
         return
     MACHINE_SPEED.refresh()
-    if MACHINE_SPEED.remark:
-        report.sections.append(("machine", MACHINE_SPEED.remark.strip(" ()")))
+    if MACHINE_SPEED.sentence:
+        report.sections.append(("machine", MACHINE_SPEED.sentence))
     trial = run.trial
     promises = "\n".join(str(promise) for promise in case.promises)
     source = case.source
@@ -127,8 +127,8 @@ def summarise(
             if trial.options.overlay:
                 terminal.write_line(f"    with the files of {trial.options.overlay} over its own")
         terminal.write_line(f"generated tests: --seed {trial.seed} --effort {trial.options.effort}")
-        if MACHINE_SPEED.remark:
-            terminal.write_line(MACHINE_SPEED.remark.strip(" ()"))
+        if MACHINE_SPEED.sentence:
+            terminal.write_line(MACHINE_SPEED.sentence)
         if trial.swept:
             terminal.write_line(f"removed what a killed run had left: {', '.join(trial.swept)}")
     for label, promises in broken.items():
