@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from seatrial.differential.operations import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from hypothesis.strategies import DrawFn, SearchStrategy
 
@@ -77,6 +77,17 @@ def drawn(area: Area, number: int, most: int, seed: int) -> list[tuple[Step, ...
         seed: of hypothesis.
     """
     found: list[tuple[Step, ...]] = []
+    _for_each(sequences(area, most), number, seed, found.append)
+    return found
+
+
+def _for_each(
+    strategy: SearchStrategy[tuple[Step, ...]],
+    number: int,
+    seed: int,
+    take: Callable[[tuple[Step, ...]], None],
+) -> None:
+    """Draw sequences, and do nothing else of what hypothesis does with an example."""
 
     @hypothesis.seed(seed)
     @settings(
@@ -84,14 +95,16 @@ def drawn(area: Area, number: int, most: int, seed: int) -> list[tuple[Step, ...
         phases=(Phase.generate,),
         deadline=None,
         database=None,
+        derandomize=False,
+        print_blob=False,
+        report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-    @hypothesis.given(sequences(area, most))
+    @hypothesis.given(strategy)
     def each(steps: tuple[Step, ...]) -> None:
-        found.append(steps)
+        take(steps)
 
     each()
-    return found
 
 
 class _FoundError(Exception):
@@ -146,30 +159,17 @@ def find(pair: Pair, effort: Effort, seed: int) -> Finding | None:
         the shortest one found.
     """
     trials = _Trials(pair, effort)
-    strategy: SearchStrategy[tuple[Step, ...]] = sequences(pair.area, effort.steps)
 
-    # What is found is made shorter below: each attempt costs a second, and hypothesis makes
-    # hundreds of them.
-    @hypothesis.seed(seed)
-    @settings(
-        max_examples=effort.examples,
-        phases=(Phase.generate,),
-        deadline=None,
-        database=None,
-        derandomize=False,
-        print_blob=False,
-        report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
-    )
-    @hypothesis.given(strategy)
-    def each(steps: tuple[Step, ...]) -> None:
+    def take(steps: tuple[Step, ...]) -> None:
         if trials(steps):
             raise _FoundError
         if trials.are_over:
             raise _TimeOverError
 
+    # What is found is made shorter below: each attempt costs a second, and hypothesis makes
+    # hundreds of them.
     with suppress(_FoundError, _TimeOverError):
-        each()
+        _for_each(sequences(pair.area, effort.steps), effort.examples, seed, take)
     return _shortened(trials)
 
 
