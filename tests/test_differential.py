@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis.configuration import set_hypothesis_home_dir, storage_directory
 
 from seatrial.differential import areas, reference, search
 from seatrial.differential.comparison import Normaliser, difference
@@ -25,6 +26,7 @@ from seatrial.trial.endpoints import Router
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
 BRIEF = Effort(examples=60, steps=12, seconds=600, shrinking=600)
 """Bounded by the number of sequences, so that what is found does not depend on the machine."""
@@ -242,6 +244,21 @@ def test_same_seed_gives_the_same_sequences(server: str) -> None:
         search.find(Recording(side, side, areas.TRACKING), Effort(5, 10, seconds=600), seed)
 
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_drawing_writes_nothing_to_the_folder_of_hypothesis(tmp_path: Path) -> None:
+    before = storage_directory(intent_to_write=False).home_directory
+    place = tmp_path / ".hypothesis"  # in the caller's working folder, if nobody sets another
+    set_hypothesis_home_dir(place)
+    try:
+        sequences = search.drawn(areas.TRACKING, 3, 6, seed=1)
+        after = storage_directory(intent_to_write=False).home_directory
+    finally:
+        set_hypothesis_home_dir(before)
+
+    assert len(sequences) == 3
+    assert not place.exists()
+    assert after == place
 
 
 def test_sequence_reads_as_python() -> None:

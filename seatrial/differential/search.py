@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir, storage_directory
 
 from seatrial.differential.operations import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from hypothesis.strategies import DrawFn, SearchStrategy
 
@@ -104,7 +106,23 @@ def _for_each(
     def each(steps: tuple[Step, ...]) -> None:
         take(steps)
 
-    each()
+    with _storage_elsewhere():
+        each()
+
+
+@contextmanager
+def _storage_elsewhere() -> Iterator[None]:
+    """Keep `.hypothesis` out of the working folder, which may be anybody's.
+
+    Without a database hypothesis still writes there what it knows of Unicode and of the code.
+    """
+    before = storage_directory(intent_to_write=False).home_directory
+    with TemporaryDirectory(prefix="seatrial-") as folder:
+        set_hypothesis_home_dir(folder)
+        try:
+            yield
+        finally:
+            set_hypothesis_home_dir(before)
 
 
 class _FoundError(Exception):
