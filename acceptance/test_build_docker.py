@@ -17,9 +17,9 @@ from testcontainers.core.container import DockerContainer
 from seatrial.backends.base import DATA_PATH, VOLUME_PATH
 from seatrial.build import docker_cli
 from seatrial.build.table import console
-from seatrial.contract import STOCK_CONTRACT, load
+from seatrial.contract import MLFLOW_MODEL_CONTRACT, load
 from seatrial.engine import connection, registries
-from seatrial.model import stock
+from seatrial.model import build_docker
 from seatrial.stack.confinement import CONFINED_USER
 from seatrial.stack.model_server import ModelServer, ServedImage, start_model_server
 from seatrial.stack.server import prepare_files
@@ -109,7 +109,7 @@ def serve(
     started: list[ModelServer] = []
 
     def start(*, volume: str | None = None, limit: int | None = None) -> ModelServer:
-        contract = load(STOCK_CONTRACT)
+        contract = load(MLFLOW_MODEL_CONTRACT)
         if limit:
             start_limited = contract.start.model_copy(update={"ready_within": limit})
             contract = contract.model_copy(update={"start": start_limited})
@@ -125,12 +125,12 @@ def serve(
         server.remove()
 
 
-def require_base(reference: str, trial: TrialSession) -> stock.Base | None:
+def require_base(reference: str, trial: TrialSession) -> build_docker.Base | None:
     """Find the base of a Dockerfile, if that is Python's image; skip where there is no base."""
     if match := re.fullmatch(r"python:(.+)-slim", reference):
         try:
-            base = stock.find_base(match[1], trial.stand_in, console())
-        except stock.NoBaseError as missing:
+            base = build_docker.find_base(match[1], trial.stand_in, console())
+        except build_docker.NoBaseError as missing:
             pytest.skip(str(missing))
         console().print(f"{base.reference} {base.digest}, stand-in: {base.stand_in or 'none'}")
         return base
@@ -174,7 +174,7 @@ class Builder:
             )
         found = require_base(base[1], self.trial)
         require_sources(dockerfile)
-        stock.build_generated(self.folder, self.tag, self.trial.session.labels, found)
+        build_docker.build_generated(self.folder, self.tag, self.trial.session.labels, found)
 
     def build_inside(self) -> None:
         """Follow the guide: `docker run ... mlflow models build-docker`, with the socket."""
@@ -209,7 +209,7 @@ class Builder:
             code = running.wait(timeout=BUILD_LIMIT * self.image.scale)["StatusCode"]
             log = running.logs().decode(errors="replace")
         end = f"in the image, `mlflow {' '.join(command)}` ended with exit code {code}"
-        assert code == 0, f"{end}: {stock.cause(log.splitlines())}\n{log}"
+        assert code == 0, f"{end}: {build_docker.cause(log.splitlines())}\n{log}"
         assert self.trial.client.images.list(self.tag), (
             f"{end}, and there is no image {self.tag}:\n{log}"
         )

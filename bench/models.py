@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
     from bench.runner import Runner
-    from seatrial.model import stock
+    from seatrial.model import build_docker
     from seatrial.stack.ownership import Session
 
 TRAINER = "model-server"
@@ -107,7 +107,7 @@ class Builds:
 
     runner: Runner
     trained: Trained
-    base: stock.Base
+    base: build_docker.Base
     """Base of MLflow's own image."""
 
     def seatrial(

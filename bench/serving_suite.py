@@ -28,7 +28,7 @@ from seatrial.build import table
 from seatrial.contract import load as load_contract
 from seatrial.engine import connection
 from seatrial.errors import UserError
-from seatrial.model import stock
+from seatrial.model import build_docker
 from seatrial.stack.ownership import Session, remove_session
 
 if TYPE_CHECKING:
@@ -555,8 +555,8 @@ def model_bench(
                     versions,
                     program,
                 )
-            stand_in = session.image_name(stock.TARGET, "stand-in")
-            base = stock.find_base(trained.python, stand_in, table.console())
+            stand_in = session.image_name(build_docker.TARGET, "stand-in")
+            base = build_docker.find_base(trained.python, stand_in, table.console())
             yield ModelBench(watch, client, session, Builds(runner, trained, base), interpreter)
         finally:
             remove_session(client, session)

@@ -416,7 +416,7 @@ target "model" {
   })
 }
 
-# --- Stand-ins: other people's images where no registry gives them; see seatrial.model.stock. ---
+# --- Stand-ins: images of others that no registry gives here; see seatrial.model.build_docker. ---
 
 target "python-slim" {
   inherits = ["common"]

@@ -35,7 +35,7 @@ from bench.load import Call, FaultInjector, LoadResult
 from bench.serving_suite import FaultResult, ModelRound
 from seatrial.build import docker_cli
 from seatrial.errors import UserError
-from seatrial.model.stock import Base
+from seatrial.model.build_docker import Base
 from seatrial.trial.model_cases import TRAIN_MODELS
 
 if TYPE_CHECKING:

@@ -162,7 +162,8 @@ def test_built_in_contract_is_extended_by_name(write: Write) -> None:
 def test_unknown_built_in_contract(write: Write, name: str) -> None:
     path = write("contract.toml", f'description = "x"\nextends = "{name}"\n')
     assert fault_of(path).startswith(
-        f"{path}: extends: no built-in contract is called '{name}': known are default, model, "
+        f"{path}: extends: no built-in contract is called '{name}': known are default,"
+        " mlflow-model, model, seatrial-model; "
     )
 
 

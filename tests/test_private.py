@@ -10,7 +10,7 @@ import pytest
 
 from seatrial import private
 from seatrial.build import network
-from seatrial.model import stock
+from seatrial.model import build_docker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,7 @@ def test_index_of_the_stand_in(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "bases" / "python-slim" / "etc"
     folder.mkdir(parents=True)
     (folder / "pip.conf").write_text("from an earlier build")
-    stock.write_settings(folder, None, {name: INDEX})
+    build_docker.write_settings(folder, None, {name: INDEX})
     assert PASSWORD in (folder / "pip.conf").read_text(encoding="utf-8")
     assert (folder / "pip.conf").stat().st_mode & 0o777 == private.FILE
     assert folder.parent.stat().st_mode & 0o777 == private.FOLDER
@@ -62,5 +62,7 @@ def test_index_of_the_stand_in(tmp_path: Path, name: str) -> None:
 
 
 def test_index_without_a_password_may_be_read_in_the_image(tmp_path: Path) -> None:
-    stock.write_settings(tmp_path / "x" / "etc", None, {"PIP_INDEX_URL": "https://index/simple"})
+    build_docker.write_settings(
+        tmp_path / "x" / "etc", None, {"PIP_INDEX_URL": "https://index/simple"}
+    )
     assert (tmp_path / "x" / "etc" / "pip.conf").stat().st_mode & 0o777 == 0o644

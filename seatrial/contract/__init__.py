@@ -4,9 +4,9 @@ from seatrial.contract.declaring import Need
 from seatrial.contract.loading import (
     BUILT_IN,
     DEFAULT_CONTRACT,
+    MLFLOW_MODEL_CONTRACT,
     MODEL_CONTRACT,
-    OWN_CONTRACT,
-    STOCK_CONTRACT,
+    SEATRIAL_MODEL_CONTRACT,
     load,
 )
 from seatrial.contract.promises import Claim, Promise, promises_of
@@ -15,9 +15,9 @@ from seatrial.contract.schema import Contract
 __all__ = [
     "BUILT_IN",
     "DEFAULT_CONTRACT",
+    "MLFLOW_MODEL_CONTRACT",
     "MODEL_CONTRACT",
-    "OWN_CONTRACT",
-    "STOCK_CONTRACT",
+    "SEATRIAL_MODEL_CONTRACT",
     "Claim",
     "Contract",
     "Need",

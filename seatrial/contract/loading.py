@@ -23,9 +23,9 @@ DEFAULT_CONTRACT = BUILT_IN["default"]
 """For an image that comes without a contract: an MLflow server that speaks PostgreSQL and S3."""
 MODEL_CONTRACT = BUILT_IN["model"]
 """For an image with a model that comes without a contract."""
-OWN_CONTRACT = BUILT_IN["own"]
+SEATRIAL_MODEL_CONTRACT = BUILT_IN["seatrial-model"]
 """For what `invoke model` makes."""
-STOCK_CONTRACT = BUILT_IN["stock"]
+MLFLOW_MODEL_CONTRACT = BUILT_IN["mlflow-model"]
 """For what `mlflow models build-docker` makes."""
 
 

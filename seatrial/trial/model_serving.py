@@ -1,8 +1,8 @@
 """The servers of models: of one image under test, or of the images that one tool builds.
 
 An image that holds no model gets models mounted. Images that hold one are built by the trial from
-models that were logged to the server under test, by `invoke model` (`own`) and by MLflow's own
-`mlflow models build-docker` (`stock`). For an image that somebody already has, the model is given.
+models that were logged to the server under test, by `invoke model` (`seatrial-model`) and by
+`mlflow models build-docker` (`mlflow-model`). For an image that exists already, the model is given.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from seatrial.build import table
 from seatrial.engine.waiting import ContainerError
 from seatrial.errors import UserError
+from seatrial.model import build_docker
 from seatrial.model import image as model_image
-from seatrial.model import stock
 from seatrial.stack.model_server import ModelServer, ServedImage, start_model_server
 from seatrial.stack.server import prepare_files
 from seatrial.trial import model_cases
 from seatrial.trial.once import Once
-from seatrial.trial.sources import OWN, STOCK
+from seatrial.trial.sources import MLFLOW_MODEL, SEATRIAL_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,9 +117,9 @@ class Serving:
         """
         tag = self.trial.image_tag(f"{self.image.name}-{kind}")
         case, server = self.cases[kind], self.pool.main(self.trial.tracking[0]).url
-        if self.image.name == STOCK:
-            base = stock.find_base(case.python, self.trial.stand_in, table.console())
-            stock.build(case.uri, tag, server, base)
+        if self.image.name == MLFLOW_MODEL:
+            base = build_docker.find_base(case.python, self.trial.stand_in, table.console())
+            build_docker.build(case.uri, tag, server, base)
         else:
             model_image.run(model_uri=case.uri, tag=tag, platform=platform, tracking_uri=server)
         return tag
@@ -145,7 +145,7 @@ class ServingPool:
 
 def _prepare(trial: TrialSession, pool: ServerPool, image: ImageUnderTest) -> Serving:
     """Make the models that `image` is tried with, or take the one that was given."""
-    if image.name in (OWN, STOCK):
+    if image.name in (SEATRIAL_MODEL, MLFLOW_MODEL):
         logged = model_cases.log(trial, pool.main(trial.tracking[0]))
         return Serving(trial, pool, image, logged)
     if trial.options.model_uri:

@@ -22,7 +22,7 @@ from docker.errors import APIError
 from seatrial.engine.connection import connect, endpoint, native_platform, require_platform
 from seatrial.engine.machine_speed import MACHINE_SPEED
 from seatrial.errors import UserError
-from seatrial.model import stock
+from seatrial.model import build_docker
 from seatrial.stack.image_under_test import NOT_BUILT, ImageConfiguration
 from seatrial.stack.ownership import Session, remove_containers, remove_session, sweep
 from seatrial.stack.workspace import Workspace
@@ -205,7 +205,7 @@ class TrialSession:
     @property
     def stand_in(self) -> str:
         """The reference of the session's stand-in for Python's official image."""
-        return self.session.image_name(stock.TARGET, "stand-in")
+        return self.session.image_name(build_docker.TARGET, "stand-in")
 
     def fresh_name(self, purpose: str) -> str:
         """A name for a container, a database, a bucket or a volume: all of them take it."""

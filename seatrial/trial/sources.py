@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from seatrial import catalogue
 from seatrial.contract import (
     DEFAULT_CONTRACT,
+    MLFLOW_MODEL_CONTRACT,
     MODEL_CONTRACT,
-    OWN_CONTRACT,
-    STOCK_CONTRACT,
+    SEATRIAL_MODEL_CONTRACT,
     Contract,
     load,
     promises_of,
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from seatrial.stack.ownership import Session
     from seatrial.trial.options import TrialOptions
 
-OWN, STOCK = "own", "stock"
-"""Images of models that the trial builds: by `invoke model`, and by MLflow's own build-docker."""
-STOCK_PLATFORM = "linux/amd64"
-"""The only one that MLflow's own build knows."""
+SEATRIAL_MODEL, MLFLOW_MODEL = "seatrial-model", "mlflow-model"
+"""Images of models that the trial builds: by `invoke model` and by `mlflow models build-docker`."""
+MLFLOW_MODEL_PLATFORM = "linux/amd64"
+"""The only platform that `mlflow models build-docker` builds for."""
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
@@ -188,13 +188,19 @@ def plan(options: TrialOptions) -> list[ImageSource]:
     if not named and current().has_services:
         sources += [
             ModelImage.of(
-                OWN, "images of models, built by `invoke model`", platform, native, OWN_CONTRACT
+                SEATRIAL_MODEL,
+                "images of models, built by `invoke model`",
+                platform,
+                native,
+                SEATRIAL_MODEL_CONTRACT,
             )
             for platform in platforms
         ]
-        if STOCK_PLATFORM in platforms and native == STOCK_PLATFORM:
+        if MLFLOW_MODEL_PLATFORM in platforms and native == MLFLOW_MODEL_PLATFORM:
             reference = "images of models, built by `mlflow models build-docker`"
-            sources.append(ModelImage.of(STOCK, reference, native, native, STOCK_CONTRACT))
+            sources.append(
+                ModelImage.of(MLFLOW_MODEL, reference, native, native, MLFLOW_MODEL_CONTRACT)
+            )
     require_promised(sources, options)
     return sources
 

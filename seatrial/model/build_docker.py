@@ -1,4 +1,4 @@
-"""MLflow's own way from a model to an image: `mlflow models build-docker`.
+"""Run MLflow's own builds of model images: `mlflow models build-docker` and `generate-dockerfile`.
 
 Its Dockerfile begins with `python:X.Y.Z-slim`, in the model's own version of Python. Where no
 registry gives that, a stand-in takes its place: an image with a name of its own, which the build is
