@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from seatrial.contract import Promise
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.model_server import ModelServer
-    from seatrial.stack.server import Server, Stores
+    from seatrial.stack.server import MLflowServer, Stores
     from seatrial.stack.services import Services
     from seatrial.stack.settings import ServerSettings
     from seatrial.stack.workspace import Workspace
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
         RunInImage,
         StartServing,
     )
-    from seatrial.trial.model_serving import Serving
+    from seatrial.trial.model_serving import ModelServers
     from seatrial.trial.pool import ServerPool
     from seatrial.trial.session import TrialSession
 
     from .factories import LaunchMain, NewStores
-    from .postgresql import PrivatePostgreSQL
-    from .serving import Sample, StartServer
+    from .fresh_postgresql import PrivatePostgreSQL
+    from .serving import ServedSample, StartServer
 
 
 @pytest.fixture(scope="session")
@@ -75,19 +75,19 @@ def services(seatrial_services: Services) -> Services:
 
 
 @pytest.fixture
-def direct_server(seatrial_direct_server: Server) -> Server:
+def direct_server(seatrial_direct_server: MLflowServer) -> MLflowServer:
     """The shared server whose clients reach the artifact store by themselves."""
     return seatrial_direct_server
 
 
 @pytest.fixture
-def embedded_server(seatrial_embedded_server: Server) -> Server:
+def embedded_server(seatrial_embedded_server: MLflowServer) -> MLflowServer:
     """The shared server on SQLite and a volume."""
     return seatrial_embedded_server
 
 
 @pytest.fixture
-def server(seatrial_server: Server) -> Server:
+def server(seatrial_server: MLflowServer) -> MLflowServer:
     """The server that most tests share: artifacts go through it."""
     return seatrial_server
 
@@ -99,13 +99,13 @@ def main_settings(seatrial_main_settings: ServerSettings) -> ServerSettings:
 
 
 @pytest.fixture
-def postgresql_server(seatrial_postgresql_server: Server) -> Server:
+def postgresql_server(seatrial_postgresql_server: MLflowServer) -> MLflowServer:
     """The shared server on PostgreSQL, which may be the one that most tests share."""
     return seatrial_postgresql_server
 
 
 @pytest.fixture
-def s3_server(seatrial_s3_server: Server) -> Server:
+def s3_server(seatrial_s3_server: MLflowServer) -> MLflowServer:
     """The shared server before S3, which may be the one that most tests share."""
     return seatrial_s3_server
 
@@ -120,7 +120,7 @@ def launch(seatrial_launch: Launch) -> Launch:
 def launch_main(launch: Launch, main_settings: ServerSettings) -> LaunchMain:
     """Start servers, for this test alone, with changes to the shared server's configuration."""
 
-    def start(*, stores: Stores | None = None, wait: bool = True, **changes: Any) -> Server:
+    def start(*, stores: Stores | None = None, wait: bool = True, **changes: Any) -> MLflowServer:
         return launch(replace(main_settings, **changes), stores=stores, wait=wait)
 
     return start
@@ -145,7 +145,7 @@ def workspace(seatrial_workspace: Workspace) -> Workspace:
 
 
 @pytest.fixture
-def serving(seatrial_serving: Serving) -> Serving:
+def serving(seatrial_serving: ModelServers) -> ModelServers:
     """The models' servers that the image under test stands for."""
     return seatrial_serving
 
@@ -201,7 +201,7 @@ def new_run(seatrial_new_run: NewRun) -> NewRun:
 @pytest.fixture
 def private_postgresql(trial: TrialSession, servers: ServerPool) -> Iterator[PrivatePostgreSQL]:
     """A PostgreSQL of this test alone, which the test starts, and may freeze or kill."""
-    from .postgresql import PrivatePostgreSQL
+    from .fresh_postgresql import PrivatePostgreSQL
 
     database = PrivatePostgreSQL(trial, servers)
     yield database
@@ -209,7 +209,7 @@ def private_postgresql(trial: TrialSession, servers: ServerPool) -> Iterator[Pri
 
 
 @pytest.fixture
-def sample(serving: Serving) -> Sample:
+def sample(serving: ModelServers) -> ServedSample:
     """A model that the image under test serves, and an input of the model."""
     from .serving import sample_of
 
@@ -217,19 +217,19 @@ def sample(serving: Serving) -> Sample:
 
 
 @pytest.fixture
-def sample_server(serving: Serving, sample: Sample) -> ModelServer:
+def sample_server(serving: ModelServers, sample: ServedSample) -> ModelServer:
     """The server of the sample's model that tests share."""
     return serving.server(sample.model)
 
 
 @pytest.fixture
-def serve_sample(serve: StartServing, sample: Sample) -> StartServer:
+def serve_sample(serve: StartServing, sample: ServedSample) -> StartServer:
     """Start servers of the sample's model for this test alone."""
     return partial(serve, sample.model)
 
 
 @pytest.fixture
-def scriptable_server(serving: Serving) -> ModelServer:
+def scriptable_server(serving: ModelServers) -> ModelServer:
     """The server that tests share of the model that fails and waits when an input tells it to."""
     from .serving import require_scriptable
 
@@ -237,7 +237,7 @@ def scriptable_server(serving: Serving) -> ModelServer:
 
 
 @pytest.fixture
-def serve_scriptable(serving: Serving, serve: StartServing) -> StartServer:
+def serve_scriptable(serving: ModelServers, serve: StartServing) -> StartServer:
     """Start servers, for this test alone, of the model that fails and waits when told to."""
     from .serving import require_scriptable
 

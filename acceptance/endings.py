@@ -11,7 +11,7 @@ import requests
 from seatrial.engine.machine_speed import MACHINE_SPEED
 
 if TYPE_CHECKING:
-    from seatrial.stack.running import RunningServer
+    from seatrial.stack.running_server import RunningServer
 
 KILLED = 128 + signal.SIGKILL
 """The exit code of a process that was killed."""

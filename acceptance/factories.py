@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from seatrial.stack.server import Server, Stores
+    from seatrial.stack.server import MLflowServer, Stores
     from seatrial.stack.settings import ServerSettings
 
 
@@ -18,7 +18,7 @@ class LaunchMain(Protocol):
         stores: Stores | None = None,
         wait: bool = True,
         **changes: Any,
-    ) -> Server:
+    ) -> MLflowServer:
         """Start it with the configuration of the server that most tests share.
 
         Args:

@@ -20,7 +20,7 @@ _CLEAN = "sh clean"
 
 
 @dataclass(frozen=True)
-class Step:
+class GuideStep:
     """One block of commands."""
 
     commands: str
@@ -32,7 +32,7 @@ class Step:
 class Guide:
     """The commands of a guide."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[GuideStep, ...]
     clean: str
 
 
@@ -48,7 +48,7 @@ def read(path: Path) -> Guide:
         blocks, [*blocks[1:], ("", "")], strict=True
     ):
         if language == "sh":
-            steps.append(Step(content, answer if following == "json" else None))
+            steps.append(GuideStep(content, answer if following == "json" else None))
     (clean,) = (content for language, content in blocks if language == _CLEAN)
     return Guide(tuple(steps), clean)
 

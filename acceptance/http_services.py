@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from seatrial.wire.cases import Target
-from seatrial.wire.exchange import Address
+from seatrial.wire.cases import WireTarget
+from seatrial.wire.exchange import HTTPAddress
 
 from .serving import JSON, SCRIPTABLE, with_parameters
 
 if TYPE_CHECKING:
-    from seatrial.stack.running import RunningServer
-    from seatrial.stack.server import Server
+    from seatrial.stack.running_server import RunningServer
+    from seatrial.stack.server import MLflowServer
     from seatrial.trial.model_cases import Payload
-    from seatrial.trial.model_serving import Serving
+    from seatrial.trial.model_serving import ModelServers
 
 REACHED_WITHIN = 3.0
 """Seconds: elsewhere than on Linux, containers have addresses that nobody answers on."""
@@ -28,10 +28,10 @@ class HttpService:
     """A server under test, and where a client on this host finds it."""
 
     server: RunningServer
-    target: Target
+    target: WireTarget
 
     @property
-    def direct(self) -> Target:
+    def direct(self) -> WireTarget:
         """The container's own address, or the published one where this host has no route to it.
 
         The engine's proxy for published ports has limits of its own: with 20 000 open files, it
@@ -41,7 +41,7 @@ class HttpService:
         container.reload()
         port = self.server.image.contract.start.port
         for network in container.attrs["NetworkSettings"]["Networks"].values():
-            address = Address(network["IPAddress"], port)
+            address = HTTPAddress(network["IPAddress"], port)
             with suppress(OSError), socket.create_connection(address, timeout=REACHED_WITHIN):
                 return replace(self.target, address=address)
         return self.target
@@ -63,9 +63,9 @@ class StartService(Protocol):
         """Start the server, and wait until it is ready."""
 
 
-def tracking_service(server: Server) -> HttpService:
+def tracking_service(server: MLflowServer) -> HttpService:
     """Describe MLflow's own server."""
-    target = Target(
+    target = WireTarget(
         address_of(server),
         health="/health",
         action="/api/2.0/mlflow/experiments/search",
@@ -77,10 +77,10 @@ def tracking_service(server: Server) -> HttpService:
     return HttpService(server, target)
 
 
-def model_service(server: RunningServer, model: str, serving: Serving) -> HttpService:
+def model_service(server: RunningServer, model: str, serving: ModelServers) -> HttpService:
     """Describe a server of a model."""
     content_type, body = _small_input(model, serving)
-    target = Target(
+    target = WireTarget(
         address_of(server),
         health="/ping",
         action="/invocations",
@@ -90,15 +90,15 @@ def model_service(server: RunningServer, model: str, serving: Serving) -> HttpSe
     return HttpService(server, target)
 
 
-def address_of(server: RunningServer) -> Address:
+def address_of(server: RunningServer) -> HTTPAddress:
     """Read the address at which a server answers on this host."""
     parts = urlsplit(server.url)
     assert parts.hostname, f"the trial is at fault: its server's URL {server.url!r} has no host"
     assert parts.port, f"the trial is at fault: its server's URL {server.url!r} has no port"
-    return Address(parts.hostname, parts.port)
+    return HTTPAddress(parts.hostname, parts.port)
 
 
-def _small_input(model: str, serving: Serving) -> tuple[str, str]:
+def _small_input(model: str, serving: ModelServers) -> tuple[str, str]:
     """Find an input of few bytes: some cases send each byte in a chunk of its own."""
     if model == SCRIPTABLE:
         return JSON, with_parameters()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from seatrial.stack.oneoff import run_in_container
+from seatrial.stack.run_container import run_in_container
 
 if TYPE_CHECKING:
     from docker.models.containers import Container

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import requests
 
     from seatrial.stack.model_server import ModelServer
-    from seatrial.trial.model_serving import Serving
+    from seatrial.trial.model_serving import ModelServers
 
 GIVEN = "given"
 """The model of an image that was given with `--model-image`."""
@@ -49,20 +49,20 @@ class StartServer(Protocol):
 
 
 @dataclass(frozen=True)
-class Sample:
+class ServedSample:
     """A model that an image serves, and an input of the model."""
 
     model: str
     payload: Payload
 
 
-def sample_of(serving: Serving) -> Sample:
+def sample_of(serving: ModelServers) -> ServedSample:
     """Take the scriptable model, or the model that was given in its place."""
     model = SCRIPTABLE if SCRIPTABLE in serving.cases else next(iter(serving.cases))
-    return Sample(model, next(iter(serving.cases[model].payloads.values())))
+    return ServedSample(model, next(iter(serving.cases[model].payloads.values())))
 
 
-def require_scriptable(serving: Serving) -> str:
+def require_scriptable(serving: ModelServers) -> str:
     """Return the name of the scriptable model; skip the test where another model was given."""
     if SCRIPTABLE not in serving.cases:
         pytest.skip("the model that was given does not fail or wait when it is told to")

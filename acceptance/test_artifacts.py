@@ -18,12 +18,12 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from seatrial.backends.minio import MinIO
 
 from .comparisons import assert_equal
-from .refusals import refused
+from .refused_requests import refused
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from seatrial.stack.server import Server
+    from seatrial.stack.server import MLflowServer
     from seatrial.stack.services import Services
     from seatrial.trial.fixtures import ClientFor, NewRun
 
@@ -86,7 +86,7 @@ def tree(tmp_path: Path) -> Path:
     return folder
 
 
-def _stored(server: Server, run_id: str) -> dict[str, bytes]:
+def _stored(server: MLflowServer, run_id: str) -> dict[str, bytes]:
     """Look behind the server: content of the run's artifacts in the store, by path."""
     marker = f"{run_id}/artifacts/"
     return {
@@ -95,16 +95,16 @@ def _stored(server: Server, run_id: str) -> dict[str, bytes]:
     }
 
 
-def _kind(server: Server) -> str:
+def _kind(server: MLflowServer) -> str:
     """Name where the server's artifacts lie, for messages."""
     return {"s3": "bucket", "file": "volume"}.get(server.settings.store, server.settings.store)
 
 
-class ArtifactStore:
+class StoreTests:
     """Tests of both kinds of access to the store, which the classes below choose as `target`."""
 
     @pytest.fixture
-    def client(self, target: Server, client_for: ClientFor) -> MlflowClient:
+    def client(self, target: MLflowServer, client_for: ClientFor) -> MlflowClient:
         return client_for(target)
 
     @pytest.fixture
@@ -112,7 +112,7 @@ class ArtifactStore:
         return new_run(client)
 
     def test_tree_comes_back_byte_for_byte(
-        self, client: MlflowClient, run_id: str, tree: Path, tmp_path: Path, target: Server
+        self, client: MlflowClient, run_id: str, tree: Path, tmp_path: Path, target: MLflowServer
     ) -> None:
         client.log_artifacts(run_id, str(tree), "tree")
         back = Path(client.download_artifacts(run_id, "tree", str(tmp_path)))
@@ -178,7 +178,9 @@ class ArtifactStore:
         with refused("the download of a file that isn't there", match=r"not-there\.txt"):
             client.download_artifacts(run_id, "not-there.txt", str(part))
 
-    def test_overwriting_replaces(self, client: MlflowClient, run_id: str, target: Server) -> None:
+    def test_overwriting_replaces(
+        self, client: MlflowClient, run_id: str, target: MLflowServer
+    ) -> None:
         client.log_text(run_id, "a first text, longer than the second", "note.txt")
         client.log_text(run_id, "second", "note.txt")
         assert_equal(
@@ -192,7 +194,9 @@ class ArtifactStore:
             {"note.txt": b"second"},
         )
 
-    def test_deletion(self, client: MlflowClient, run_id: str, tree: Path, target: Server) -> None:
+    def test_deletion(
+        self, client: MlflowClient, run_id: str, tree: Path, target: MLflowServer
+    ) -> None:
         client.log_artifacts(run_id, str(tree))
         repository = get_artifact_repository(client.get_run(run_id).info.artifact_uri)
         repository.delete_artifacts("deep")
@@ -207,7 +211,7 @@ class ArtifactStore:
         assert "deep" not in listed, f"the client deleted the folder 'deep', and lists {listed}"
 
     def test_large_file(
-        self, client: MlflowClient, run_id: str, large_file: Path, target: Server
+        self, client: MlflowClient, run_id: str, large_file: Path, target: MLflowServer
     ) -> None:
         large, folder = large_file.read_bytes(), large_file.parent / "back"
         client.log_artifact(run_id, str(large_file), "weights")
@@ -219,11 +223,11 @@ class ArtifactStore:
 
 @pytest.mark.promise("server.capabilities", "artifacts")
 @pytest.mark.promise("server.artifact_access", "proxied")
-class TestProxied(ArtifactStore):
+class TestProxied(StoreTests):
     """Clients that send artifacts to the server, which alone knows the store."""
 
     @pytest.fixture
-    def target(self, server: Server) -> Server:
+    def target(self, server: MLflowServer) -> MLflowServer:
         return server
 
     def test_client_needs_no_store(self, client: MlflowClient, run_id: str) -> None:
@@ -235,15 +239,15 @@ class TestProxied(ArtifactStore):
 
 @pytest.mark.promise("server.capabilities", "artifacts")
 @pytest.mark.promise("server.artifact_access", "direct")
-class TestDirect(ArtifactStore):
+class TestDirect(StoreTests):
     """Clients that talk to S3 themselves; the server only gives the address."""
 
     @pytest.fixture
-    def target(self, direct_server: Server) -> Server:
+    def target(self, direct_server: MLflowServer) -> MLflowServer:
         return direct_server
 
     def test_client_is_sent_to_the_bucket(
-        self, client: MlflowClient, run_id: str, target: Server
+        self, client: MlflowClient, run_id: str, target: MLflowServer
     ) -> None:
         uri = client.get_run(run_id).info.artifact_uri
         bucket = f"s3://{target.stores.bucket}/"
@@ -253,7 +257,9 @@ class TestDirect(ArtifactStore):
 
 
 @pytest.mark.promise("server.artifact_stores", "s3")
-def test_store_is_the_bucket(s3_server: Server, client_for: ClientFor, new_run: NewRun) -> None:
+def test_store_is_the_bucket(
+    s3_server: MLflowServer, client_for: ClientFor, new_run: NewRun
+) -> None:
     assert s3_server.settings.store == "s3", (
         f"the trial is at fault: the server before S3 has the store {s3_server.settings.store!r}"
     )
@@ -268,7 +274,7 @@ def test_store_is_the_bucket(s3_server: Server, client_for: ClientFor, new_run: 
 
 @pytest.mark.promise("server.artifact_stores", "file")
 def test_store_is_the_volume(
-    embedded_server: Server, client_for: ClientFor, new_run: NewRun
+    embedded_server: MLflowServer, client_for: ClientFor, new_run: NewRun
 ) -> None:
     store = embedded_server.settings.store
     assert store == "file", f"the trial is at fault: the embedded server has the store {store!r}"
@@ -303,7 +309,7 @@ def _route_to_minio(services: Services) -> None:
         pytest.skip(f"this host has no route to the containers' network ({error}): runs on Linux")
 
 
-def _parts(server: Server, services: Services, run_id: str) -> tuple[str, int]:
+def _parts(server: MLflowServer, services: Services, run_id: str) -> tuple[str, int]:
     """Read the key of the run's only object, and the number of its parts, which its ETag holds."""
     keys = server.object_keys(containing=run_id)
     assert len(keys) == 1, f"the client logged one file, and the bucket holds {keys} of its run"
@@ -316,7 +322,7 @@ def _parts(server: Server, services: Services, run_id: str) -> tuple[str, int]:
 @pytest.mark.promise("server.multipart", "proxied")
 @pytest.mark.usefixtures("_route_to_minio")
 def test_proxied_upload_in_parts(
-    s3_server: Server,
+    s3_server: MLflowServer,
     services: Services,
     large_file: Path,
     client_for: ClientFor,
@@ -340,7 +346,7 @@ def test_proxied_upload_in_parts(
 @pytest.mark.promise("server.multipart", "direct")
 def test_direct_upload_in_parts(
     direct_client: MlflowClient,
-    direct_server: Server,
+    direct_server: MLflowServer,
     services: Services,
     large_file: Path,
     new_run: NewRun,
@@ -369,7 +375,9 @@ ESCAPES = [
 ]
 
 
-def _raw(server: Server, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+def _raw(
+    server: MLflowServer, method: str, path: str, body: bytes | None = None
+) -> tuple[int, bytes]:
     """Send a request as it stands: ordinary clients tidy up a path before they send it."""
     parts = urlsplit(server.url)
     limit = 60 * server.image.scale
@@ -386,7 +394,7 @@ class PathTraversal:
     """Tests of every store behind the proxy, which the classes below choose as `target`."""
 
     @pytest.mark.parametrize("escape", ESCAPES)
-    def test_reading(self, target: Server, escape: str) -> None:
+    def test_reading(self, target: MLflowServer, escape: str) -> None:
         for path in (
             f"{ARTIFACTS}/{escape}",
             f"{ARTIFACTS}?path={escape}",
@@ -400,7 +408,7 @@ class PathTraversal:
             )
 
     @pytest.mark.parametrize("escape", ESCAPES)
-    def test_writing(self, target: Server, escape: str) -> None:
+    def test_writing(self, target: MLflowServer, escape: str) -> None:
         name = f"written-{secrets.token_hex(4)}"
         path = f"{ARTIFACTS}/{escape.replace('passwd', name)}"
         status, body = _raw(target, "PUT", path, b"written outside")
@@ -414,7 +422,7 @@ class PathTraversal:
         )
 
     @pytest.mark.parametrize("escape", ESCAPES)
-    def test_deleting(self, target: Server, escape: str) -> None:
+    def test_deleting(self, target: MLflowServer, escape: str) -> None:
         path = f"{ARTIFACTS}/{escape.replace('passwd', 'not-there')}"
         status, body = _raw(target, "DELETE", path)
         # Flask answers two slashes in a row with a redirect to one: no success either.
@@ -423,7 +431,7 @@ class PathTraversal:
             f" {status}, as if it were allowed: {body[:200]!r}"
         )
 
-    def test_from_a_run(self, target: Server, client_for: ClientFor, new_run: NewRun) -> None:
+    def test_from_a_run(self, target: MLflowServer, client_for: ClientFor, new_run: NewRun) -> None:
         client = client_for(target)
         run_id = new_run(client)
         client.log_text(run_id, "inside", "note.txt")
@@ -443,7 +451,7 @@ class TestNoWayOutOfTheBucket(PathTraversal):
     """S3, where a key with dots would lead to another folder once somebody downloads it."""
 
     @pytest.fixture
-    def target(self, s3_server: Server) -> Server:
+    def target(self, s3_server: MLflowServer) -> MLflowServer:
         return s3_server
 
 
@@ -453,5 +461,5 @@ class TestNoWayOutOfTheVolume(PathTraversal):
     """A volume, where the database and the image's own files lie beside the artifacts."""
 
     @pytest.fixture
-    def target(self, embedded_server: Server) -> Server:
+    def target(self, embedded_server: MLflowServer) -> MLflowServer:
         return embedded_server

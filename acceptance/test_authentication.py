@@ -14,13 +14,13 @@ from seatrial.backends.postgresql import PostgreSQL
 from seatrial.stack.settings import FILES_PATH
 
 from .comparisons import assert_equal, assert_hidden
-from .refusals import refused
+from .refused_requests import refused
 
 if TYPE_CHECKING:
     import psycopg
     from mlflow import MlflowClient
 
-    from seatrial.stack.server import Server
+    from seatrial.stack.server import MLflowServer
     from seatrial.stack.settings import ServerSettings
     from seatrial.trial.fixtures import ClientFor, Launch, NewExperiment
     from seatrial.trial.pool import ServerPool
@@ -37,7 +37,7 @@ UNKNOWN = "error code 401|UNAUTHENTICATED"
 class Guarded:
     """A server with basic authentication, and its administrator."""
 
-    server: Server
+    server: MLflowServer
     admin: tuple[str, str]
     """Name and password."""
     database: str | None

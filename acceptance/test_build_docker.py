@@ -150,7 +150,7 @@ def require_sources(dockerfile: str) -> None:
 
 
 @dataclass(frozen=True)
-class Builder:
+class ModelImageBuilder:
     """Builds an image of the model."""
 
     model: Model
@@ -225,13 +225,15 @@ class Builder:
 @pytest.fixture
 def builder(
     model: Model, tag: str, trial: TrialSession, image: ImageUnderTest, tmp_path: Path
-) -> Builder:
+) -> ModelImageBuilder:
     """Build an image of the model, by the image under test or with its Dockerfile."""
-    return Builder(model, tag, trial, image, tmp_path)
+    return ModelImageBuilder(model, tag, trial, image, tmp_path)
 
 
 @pytest.mark.promise("command_line.builds_models")
-def test_image_serves_the_model(promised: Promise, builder: Builder, serve: Serve) -> None:
+def test_image_serves_the_model(
+    promised: Promise, builder: ModelImageBuilder, serve: Serve
+) -> None:
     """The image predicts, whether it was built inside or outside, with or without the model."""
     build = str(promised.item)
     if build == INSIDE:

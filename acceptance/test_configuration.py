@@ -13,10 +13,10 @@ from seatrial.backends.postgresql import PostgreSQL
 from seatrial.engine.waiting import LOG_LINES, ContainerError, until
 
 from .comparisons import assert_equal, assert_hidden
-from .refusals import refused
+from .refused_requests import refused
 
 if TYPE_CHECKING:
-    from seatrial.stack.server import Server
+    from seatrial.stack.server import MLflowServer
     from seatrial.stack.services import Services
     from seatrial.trial.fixtures import ClientFor, Launch, NewRun
 
@@ -27,7 +27,7 @@ SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
 
 @pytest.mark.promise("server.checks_host")
 @pytest.mark.parametrize("host", ["mlflow", "mlflow:5000", "localhost:5000"])
-def test_allowed_host_is_served(server: Server, host: str) -> None:
+def test_allowed_host_is_served(server: MLflowServer, host: str) -> None:
     answer = server.get(SEARCH, headers={"Host": host})
     assert answer.status_code == 200, (
         f"a request with the allowed `Host: {host}` was answered with {answer.status_code}:"
@@ -43,7 +43,7 @@ def test_allowed_host_is_served(server: Server, host: str) -> None:
 @pytest.mark.parametrize(
     "host", ["evil.example", "mlflow.evil.example:5000", "localhost.evil.example", "tracking:5000"]
 )
-def test_other_host_is_refused(server: Server, host: str) -> None:
+def test_other_host_is_refused(server: MLflowServer, host: str) -> None:
     answer = server.get(SEARCH, headers={"Host": host})
     assert answer.status_code == 403, (
         f"a request with `Host: {host}`, which is not allowed, was answered with"
@@ -102,7 +102,7 @@ def test_missing_database_is_named(services: Services, launch_main: LaunchMain) 
 
 @pytest.mark.promise("server.reports_faults", "bucket")
 def test_missing_bucket_fails_the_upload_and_spares_the_server(
-    s3_server: Server,
+    s3_server: MLflowServer,
     new_stores: NewStores,
     launch: Launch,
     client_for: ClientFor,

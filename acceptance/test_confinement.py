@@ -14,7 +14,7 @@ from .comparisons import assert_equal
 
 if TYPE_CHECKING:
     from seatrial.stack.image_under_test import ImageUnderTest
-    from seatrial.stack.server import Server
+    from seatrial.stack.server import MLflowServer
     from seatrial.trial.fixtures import ClientFor, NewRun
     from seatrial.trial.pool import ServerPool
 
@@ -25,12 +25,14 @@ COMPLAINTS = ("Read-only file system", "Permission denied", "Operation not permi
 
 @pytest.fixture
 @uses_server("tracking")
-def confined_server(servers: ServerPool, image: ImageUnderTest) -> Server:
+def confined_server(servers: ServerPool, image: ImageUnderTest) -> MLflowServer:
     """The fullest of the promised servers, confined; another one must not take its place here."""
     return servers.shared(image, servers.promised(image)[0])
 
 
-def test_serves_confined(confined_server: Server, client_for: ClientFor, new_run: NewRun) -> None:
+def test_serves_confined(
+    confined_server: MLflowServer, client_for: ClientFor, new_run: NewRun
+) -> None:
     attributes = confined_server.container.attrs
     host = attributes["HostConfig"]
     assert_equal(
@@ -58,7 +60,7 @@ def test_serves_confined(confined_server: Server, client_for: ClientFor, new_run
         )
 
 
-def test_misses_nothing_to_write_to(confined_server: Server) -> None:
+def test_misses_nothing_to_write_to(confined_server: MLflowServer) -> None:
     """A failed write would be in the log, and may have been of use."""
     log: str = confined_server.container.logs().decode(errors="replace")
     complaints = [line for line in log.splitlines() if any(text in line for text in COMPLAINTS)]

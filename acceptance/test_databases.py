@@ -15,7 +15,7 @@ from .comparisons import assert_equal, assert_hidden
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from seatrial.stack.server import Server
+    from seatrial.stack.server import MLflowServer
     from seatrial.stack.services import Services
     from seatrial.stack.settings import ServerSettings
     from seatrial.trial.fixtures import ClientFor, Launch, NewName, NewRun
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def assert_database_used(client_for: ClientFor, new_name: NewName) -> Callable[[Server], None]:
+def assert_database_used(
+    client_for: ClientFor, new_name: NewName
+) -> Callable[[MLflowServer], None]:
     """Log a parameter, and require it in the database behind the server."""
 
-    def check(server: Server) -> None:
+    def check(server: MLflowServer) -> None:
         client, name = client_for(server), new_name()
         run_id = client.create_run(client.create_experiment(name)).info.run_id
         client.log_param(run_id, "depth", "7")
@@ -53,9 +55,9 @@ def assert_database_used(client_for: ClientFor, new_name: NewName) -> Callable[[
 
 @pytest.mark.promise("server.databases", "postgresql")
 def test_postgresql(
-    postgresql_server: Server,
+    postgresql_server: MLflowServer,
     services: Services,
-    assert_database_used: Callable[[Server], None],
+    assert_database_used: Callable[[MLflowServer], None],
 ) -> None:
     _assert_kind(postgresql_server, "postgresql")
     assert_database_used(postgresql_server)
@@ -69,7 +71,7 @@ def test_postgresql_without_a_driver_in_the_url(
     main_settings: ServerSettings,
     new_stores: NewStores,
     launch: Launch,
-    assert_database_used: Callable[[Server], None],
+    assert_database_used: Callable[[MLflowServer], None],
 ) -> None:
     """SQLAlchemy picks a driver by its own version, and the image must hold that driver."""
     settings = replace(main_settings, name="plain-url", database="postgresql")
@@ -82,7 +84,9 @@ def test_postgresql_without_a_driver_in_the_url(
 
 
 @pytest.mark.promise("server.databases", "sqlite")
-def test_sqlite(embedded_server: Server, assert_database_used: Callable[[Server], None]) -> None:
+def test_sqlite(
+    embedded_server: MLflowServer, assert_database_used: Callable[[MLflowServer], None]
+) -> None:
     _assert_kind(embedded_server, "sqlite")
     assert_database_used(embedded_server)
 
@@ -91,7 +95,7 @@ def test_sqlite(embedded_server: Server, assert_database_used: Callable[[Server]
 def test_mysql(
     services: Services,
     launch_main: LaunchMain,
-    assert_database_used: Callable[[Server], None],
+    assert_database_used: Callable[[MLflowServer], None],
     client_for: ClientFor,
     new_run: NewRun,
 ) -> None:
@@ -125,6 +129,6 @@ def test_mysql(
         assert_equal(f"the {what} of the next container on the same database", read, written)
 
 
-def _assert_kind(server: Server, database: str) -> None:
+def _assert_kind(server: MLflowServer, database: str) -> None:
     found = server.settings.database
     assert found == database, f"the trial is at fault: its server for {database} is on {found}"

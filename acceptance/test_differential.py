@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from seatrial.differential.pair import Area, Finding
-    from seatrial.stack.server import Server
+    from seatrial.stack.server import MLflowServer
     from seatrial.trial.session import TrialSession
 
     References = Callable[[str], str]
@@ -47,7 +47,7 @@ def references() -> Iterator[References]:
 class Comparison:
     """A server under test, and what it is compared with."""
 
-    server: Server
+    server: MLflowServer
     version: str
     reference: str
     trial: TrialSession
@@ -81,7 +81,7 @@ class Comparison:
 @pytest.fixture
 def comparison(
     client: MlflowClient,  # noqa: ARG001 - the environment in which clients reach the server
-    server: Server,
+    server: MLflowServer,
     references: References,
     trial: TrialSession,
 ) -> Comparison:

@@ -15,10 +15,10 @@ from sqlalchemy import make_url
 from seatrial.backends.minio import MinIO
 from seatrial.backends.postgresql import PostgreSQL
 from seatrial.engine.waiting import ContainerError, until
-from seatrial.stack.oneoff import run_in_container
+from seatrial.stack.run_container import run_in_container
 from seatrial.stack.settings import FILES_PATH, ServerSettings
 
-from . import postgresql
+from . import fresh_postgresql
 from .comparisons import assert_equal, assert_hidden
 from .endings import KILL_SERVER, KILLED, START, WITHIN, assert_clear_end, wait_ended
 from .orphans import assert_reaped
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from seatrial.stack.image_under_test import ImageUnderTest
-    from seatrial.stack.server import Server, Stores
+    from seatrial.stack.server import MLflowServer, Stores
     from seatrial.stack.services import Services
     from seatrial.trial.fixtures import ClientFor, Launch, NewName, NewRun, RunInImage
 
     from .factories import NewStores
-    from .postgresql import PrivatePostgreSQL
+    from .fresh_postgresql import PrivatePostgreSQL
 
 WAIT = 180
 """Seconds in which a server that waits for its database has given up, whatever its own limit is."""
@@ -157,7 +157,7 @@ class LaunchOnStores(Protocol):
         variables: Mapping[str, str] | None = None,
         proxied: bool = False,
         wait: bool = True,
-    ) -> Server:
+    ) -> MLflowServer:
         """Start the image with this command and these variables.
 
         Args:
@@ -177,7 +177,7 @@ def launch_on_stores(launch: Launch, stores: Stores) -> LaunchOnStores:
         variables: Mapping[str, str] | None = None,
         proxied: bool = False,
         wait: bool = True,
-    ) -> Server:
+    ) -> MLflowServer:
         settings = _with_command(FULL, *command, **(variables or {}))
         if proxied:
             settings = replace(settings, access="proxied")
@@ -189,10 +189,10 @@ def launch_on_stores(launch: Launch, stores: Stores) -> LaunchOnStores:
 @pytest.fixture
 def assert_uses_stores(
     services: Services, client_for: ClientFor, new_name: NewName
-) -> Callable[[Server], None]:
+) -> Callable[[MLflowServer], None]:
     """Log a run, and require it in the server's database, and its artifact in the bucket."""
 
-    def check(server: Server) -> None:
+    def check(server: MLflowServer) -> None:
         client, name = client_for(server), new_name()
         run_id = client.create_run(client.create_experiment(name)).info.run_id
         client.log_text(run_id, name, "note.txt")
@@ -243,7 +243,7 @@ def test_compose_file_of_the_guide(
     account: str,
     variables: dict[str, str],
     launch_on_stores: LaunchOnStores,
-    assert_uses_stores: Callable[[Server], None],
+    assert_uses_stores: Callable[[MLflowServer], None],
 ) -> None:
     """The container gets the command from Compose, which takes the variables from `.env`."""
     root, port = variables["ARTIFACT_ROOT"], variables["MLFLOW_SERVER_PORT"]
@@ -255,7 +255,7 @@ def test_compose_file_of_the_guide(
 def test_everything_from_the_environment(
     variables: dict[str, str],
     launch_on_stores: LaunchOnStores,
-    assert_uses_stores: Callable[[Server], None],
+    assert_uses_stores: Callable[[MLflowServer], None],
 ) -> None:
     """A client that knows nothing of the bucket gets its artifacts there, through the server."""
     server = launch_on_stores(variables=variables, proxied=True)
@@ -266,7 +266,7 @@ def test_everything_from_the_environment(
 def test_names_of_variables_in_the_command(
     variables: dict[str, str],
     launch_on_stores: LaunchOnStores,
-    assert_uses_stores: Callable[[Server], None],
+    assert_uses_stores: Callable[[MLflowServer], None],
 ) -> None:
     """Kubernetes, or a Compose file with `$$`, hands the guide's command over unexpanded."""
     command = _guide_command("${BACKEND_STORE_URI}", "${ARTIFACT_ROOT}", "${MLFLOW_SERVER_PORT}")
@@ -278,7 +278,7 @@ def test_names_of_variables_in_the_command(
 def test_values_that_vanished_on_the_way(
     variables: dict[str, str],
     launch_on_stores: LaunchOnStores,
-    assert_uses_stores: Callable[[Server], None],
+    assert_uses_stores: Callable[[MLflowServer], None],
 ) -> None:
     """Compose expands the variables of the guide's file itself, to nothing where they are unset."""
     command = "mlflow server --backend-store-uri --default-artifact-root --host 0.0.0.0 --port"
@@ -299,7 +299,7 @@ def test_secrets_in_files(
     services: Services,
     new_stores: NewStores,
     launch: Launch,
-    assert_uses_stores: Callable[[Server], None],
+    assert_uses_stores: Callable[[MLflowServer], None],
 ) -> None:
     """Each file ends with a line break, as editors leave it."""
     # Settings that name S3 would give the server the keys as variables: name files, and tell the
@@ -351,7 +351,7 @@ def test_secret_file_that_holds_none(image: ImageUnderTest, launch: Launch, path
     assert_clear_end(server, f"{variable} names what is no small text", variable, path)
 
 
-def _assert_hidden_everywhere(server: Server, secret: str) -> None:
+def _assert_hidden_everywhere(server: MLflowServer, secret: str) -> None:
     """Require that no process list, health check or log of the container shows `secret`."""
     top = server.container.top(ps_args="-eo pid,args")
     listed = "\n".join(" ".join(line) for line in top["Processes"])
@@ -376,7 +376,7 @@ def test_password_of_a_running_server(
     services: Services,
     stores: Stores,
     launch_on_stores: LaunchOnStores,
-    assert_uses_stores: Callable[[Server], None],
+    assert_uses_stores: Callable[[MLflowServer], None],
     spelling: str,
 ) -> None:
     """The command holds the database's URL, with all that SQLAlchemy takes in a password."""
@@ -428,7 +428,7 @@ def test_password_of_a_server_that_fails(image: ImageUnderTest, launch: Launch, 
 class StartOn(Protocol):
     """Start a server on a database; it is removed when the test ends."""
 
-    def __call__(self, url: str, **variables: str) -> Server:
+    def __call__(self, url: str, **variables: str) -> MLflowServer:
         """Start the image on the database of a URL, with variables; it is not waited for."""
 
 
@@ -436,7 +436,7 @@ class StartOn(Protocol):
 def start_on(image: ImageUnderTest, launch: Launch) -> StartOn:
     """Start servers on databases that the trial does not share."""
 
-    def start(url: str, **variables: str) -> Server:
+    def start(url: str, **variables: str) -> MLflowServer:
         command = (
             *(*image.server_command, "--host", "0.0.0.0"),
             *("--port", str(image.contract.start.port), "--backend-store-uri", url),
@@ -479,10 +479,10 @@ class TestWaitsForDatabase:
     ) -> None:
         """A server hangs while it initialises the database, and the next server waits for it."""
         database, url = private_postgresql.start(), private_postgresql.url()
-        postgresql.begin(database, BLOCK)
+        fresh_postgresql.begin(database, BLOCK)
         holder = start_on(url)
         until(
-            lambda: postgresql.ask(database, WAITING) not in ("", "0"),
+            lambda: fresh_postgresql.ask(database, WAITING) not in ("", "0"),
             container=holder.container,
             what="begin to initialise its database",
             limit=holder.image.contract.start.ready_within * holder.image.scale,
@@ -530,7 +530,7 @@ class TestFailsInOneLine:
     pytestmark = pytest.mark.promise("entrypoint.fails_in_one_line")
 
     @staticmethod
-    def _assert_one_line(server: Server, cause: str, *named: str) -> None:
+    def _assert_one_line(server: MLflowServer, cause: str, *named: str) -> None:
         code = wait_ended(server, cause, START)
         lines = server.logs(1000).splitlines()
         assert code == 1, f"{cause}, and the exit code is {code}"
@@ -748,7 +748,7 @@ class OlderUsers:
             MLFLOW_FLASK_SERVER_SECRET_KEY=token_hex(32),
         )
 
-    def assert_let_in(self, server: Server) -> None:
+    def assert_let_in(self, server: MLflowServer) -> None:
         """Require that their password opens the server, and that others don't."""
         path = "/api/2.0/mlflow/experiments/search?max_results=1"
         codes = [server.get(path, auth=(self.admin[0], word)) for word in (self.admin[1], WRONG)]
@@ -822,7 +822,7 @@ def test_garbage_is_collected_with_the_servers_variables(
 
 @pytest.mark.promise("process.exits_with_server")
 def test_server_that_is_killed_ends_the_container(
-    embedded_server: Server, launch: Launch, image: ImageUnderTest
+    embedded_server: MLflowServer, launch: Launch, image: ImageUnderTest
 ) -> None:
     """SIGKILL ends every process but the first, which nothing inside a container can kill."""
     server = launch(embedded_server.settings)
@@ -836,5 +836,7 @@ def test_server_that_is_killed_ends_the_container(
 
 
 @pytest.mark.promise("process.reaps_zombies")
-def test_orphans_leave_the_process_table(embedded_server: Server, image: ImageUnderTest) -> None:
+def test_orphans_leave_the_process_table(
+    embedded_server: MLflowServer, image: ImageUnderTest
+) -> None:
     assert_reaped(embedded_server.container, image)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from seatrial.contract import Promise
     from seatrial.stack.image_under_test import ImageUnderTest
-    from seatrial.stack.server import Server
+    from seatrial.stack.server import MLflowServer
     from seatrial.stack.settings import ServerSettings
     from seatrial.trial.fixtures import ClientFor, NewRun
     from seatrial.trial.pool import ServerPool
@@ -64,7 +64,7 @@ def site_image(
 @pytest.fixture
 def site_server(
     site_image: ImageUnderTest, servers: ServerPool, main_settings: ServerSettings
-) -> Iterator[Server]:
+) -> Iterator[MLflowServer]:
     """A server of the example, with its plugin."""
     settings = replace(main_settings, name="site", options=("--app-name", "site"))
     server = servers.launch(site_image, settings)
@@ -74,7 +74,7 @@ def site_server(
 
 @pytest.mark.promise("contents.extensible_by")
 def test_plugin_is_added_and_runs(
-    site_server: Server, client_for: ClientFor, new_run: NewRun
+    site_server: MLflowServer, client_for: ClientFor, new_run: NewRun
 ) -> None:
     headers = site_server.get("/health").headers
     assert headers.get("X-Site") == "harbour", (

@@ -13,13 +13,13 @@ import pytest
 
 from seatrial.engine.waiting import until
 from seatrial.inspection import authorities, declared, programs, sbom
+from seatrial.inspection.content_search import search
 from seatrial.inspection.layers import read_layers
-from seatrial.inspection.search import search
-from seatrial.stack.oneoff import run_in_container
-from seatrial.stack.running import ImageContainer
+from seatrial.stack.run_container import run_in_container
+from seatrial.stack.running_server import ImageContainer
 from seatrial.stack.settings import EMBEDDED
 
-from .health import wait_healthy
+from .health_checks import wait_healthy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from seatrial.inspection.layers import InspectedImage
     from seatrial.inspection.sbom import Package
     from seatrial.stack.image_under_test import ImageUnderTest
-    from seatrial.stack.server import Server
+    from seatrial.stack.server import MLflowServer
     from seatrial.trial.fixtures import RunInImage
     from seatrial.trial.session import TrialSession
 
@@ -215,7 +215,10 @@ def _beside(image: ImageUnderTest, promised: Promise) -> Path:
 
 @pytest.mark.promise("image.user")
 def test_user(
-    image: ImageUnderTest, promised: Promise, embedded_server: Server, run_in_image: RunInImage
+    image: ImageUnderTest,
+    promised: Promise,
+    embedded_server: MLflowServer,
+    run_in_image: RunInImage,
 ) -> None:
     """The image names the promised user, and all processes of a server run as that user."""
     configured = image.configuration.user
@@ -296,7 +299,7 @@ def test_health_check_needs_no_shell(image: ImageUnderTest) -> None:
 
 
 @pytest.mark.promise("image.healthcheck")
-def test_serving_container_is_healthy(image: ImageUnderTest, embedded_server: Server) -> None:
+def test_serving_container_is_healthy(image: ImageUnderTest, embedded_server: MLflowServer) -> None:
     """The check passes when it is run by hand, and the engine reports the container as healthy."""
     container = embedded_server.container
     outcome = run_in_container(container, *_health_check(image))

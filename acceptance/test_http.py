@@ -12,9 +12,9 @@ import requests
 
 from seatrial.wire import framing, heads
 from seatrial.wire.cases import length, request
-from seatrial.wire.connections import IdleConnections
-from seatrial.wire.exchange import Exchange, converse, shown
-from seatrial.wire.verdict import ANSWERED_WITHIN, AT_ONCE, try_out
+from seatrial.wire.conformance import ANSWERED_WITHIN, AT_ONCE, try_out
+from seatrial.wire.exchange import WireExchange, converse, shown
+from seatrial.wire.idle_connections import IdleConnections
 
 from .http_services import (
     HttpService,
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.model_server import ModelServer
     from seatrial.trial.fixtures import Launch
-    from seatrial.wire.verdict import Fault
+    from seatrial.wire.conformance import WireFault
 
-    from .serving import Sample, StartServer
+    from .serving import ServedSample, StartServer
 
 SHOWN = 8
 """Faults that a message names."""
@@ -57,7 +57,7 @@ def service(request: pytest.FixtureRequest, image: ImageUnderTest) -> HttpServic
     # By name: a test that asks for both kinds of server would run on images that have both.
     if not image.contract.serves_models:
         return tracking_service(request.getfixturevalue("server"))
-    sample: Sample = request.getfixturevalue("sample")
+    sample: ServedSample = request.getfixturevalue("sample")
     server: ModelServer = request.getfixturevalue("sample_server")
     return model_service(server, sample.model, request.getfixturevalue("serving"))
 
@@ -70,7 +70,7 @@ def start_service(request: pytest.FixtureRequest, image: ImageUnderTest) -> Star
         if not image.contract.serves_models:
             launch: Launch = request.getfixturevalue("launch")
             return tracking_service(launch(request.getfixturevalue("main_settings")))
-        sample: Sample = request.getfixturevalue("sample")
+        sample: ServedSample = request.getfixturevalue("sample")
         serve_sample: StartServer = request.getfixturevalue("serve_sample")
         return model_service(serve_sample(), sample.model, request.getfixturevalue("serving"))
 
@@ -308,7 +308,7 @@ def _send_all(service: HttpService, sent: Sequence[bytes]) -> float:
     return time.monotonic() - began
 
 
-def _is_refused(found: Exchange) -> bool:
+def _is_refused(found: WireExchange) -> bool:
     refused = all(400 <= answer.status < 500 for answer in found.answers)
     return refused and (found.closed or bool(found.answers))
 
@@ -325,7 +325,7 @@ def _assert_answers(service: HttpService) -> None:
     )
 
 
-def _assert_none(faults: Sequence[Fault], tried: int) -> None:
+def _assert_none(faults: Sequence[WireFault], tried: int) -> None:
     desynchronised = sum(fault.desynchronised for fault in faults)
     lines = "\n".join(str(fault) for fault in faults[:SHOWN])
     assert not faults, (

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from seatrial.build import store
+from seatrial.inspection.content_search import of_other_machines
 from seatrial.inspection.layers import read_layers
-from seatrial.inspection.search import of_other_machines
 from seatrial.inspection.secrets import shown
 from seatrial.project import command
 

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
-    from seatrial.stack.server import Server
+    from seatrial.stack.server import MLflowServer
 
     from .factories import LaunchMain
 
@@ -31,7 +31,7 @@ Samples = dict[tuple[str, str], float]
 """Value by name and the label `status`, added up over the other labels."""
 
 
-def read(server: Server) -> tuple[dict[str, str], Samples]:
+def read(server: MLflowServer) -> tuple[dict[str, str], Samples]:
     """Read the type of each family, and the samples, under the server's name on the network."""
     answer = server.get("/metrics", headers={"Host": "mlflow:5000"})
     assert answer.status_code == 200, f"/metrics answers {answer.status_code}: {answer.text[:500]}"

@@ -24,7 +24,7 @@ from seatrial.model import image as model_image
 from seatrial.project import command, current
 from seatrial.stack.image_under_test import configuration_of
 from seatrial.stack.model_server import ServedImage, start_model_server
-from seatrial.stack.oneoff import run_in_image
+from seatrial.stack.run_container import run_in_image
 
 from . import guides
 from .comparisons import assert_equal
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
     from seatrial.stack.image_under_test import ImageUnderTest
-    from seatrial.stack.server import Server
+    from seatrial.stack.server import MLflowServer
     from seatrial.stack.services import Services
-    from seatrial.trial.model_serving import Serving
+    from seatrial.trial.model_serving import ModelServers
     from seatrial.trial.session import TrialSession
 
     from .private_index import PrivateIndex
@@ -54,7 +54,7 @@ PIECE = 1 << 20
 
 
 @pytest.mark.promise("serving.agrees_across_architectures")
-def test_one_index_for_both_architectures(trial: TrialSession, serving: Serving) -> None:
+def test_one_index_for_both_architectures(trial: TrialSession, serving: ModelServers) -> None:
     """The same model, confined, gives the same predictions on both architectures."""
     images = [image for image in trial.images if image.name == serving.image.name]
     if len(images) < len(PLATFORMS):
@@ -75,7 +75,9 @@ def test_one_index_for_both_architectures(trial: TrialSession, serving: Serving)
             _assert_serves(trial, serving, model, ServedImage(image, tag))
 
 
-def _assert_serves(trial: TrialSession, serving: Serving, model: str, served: ServedImage) -> None:
+def _assert_serves(
+    trial: TrialSession, serving: ModelServers, model: str, served: ServedImage
+) -> None:
     name = trial.fresh_name(f"both-{model}")
     server = start_model_server(served, trial.session, name, workers=1)
     try:
@@ -92,7 +94,7 @@ class LoggedModel:
 
     model: str
     uri: str
-    server: Server
+    server: MLflowServer
     version: ModelVersion
 
     @property
@@ -102,7 +104,7 @@ class LoggedModel:
 
 
 @pytest.fixture
-def logged_model(serving: Serving) -> LoggedModel:
+def logged_model(serving: ModelServers) -> LoggedModel:
     """The first of the models; skips where none was logged."""
     model, case = next(iter(serving.cases.items()))
     server = _tracking(serving)
@@ -113,7 +115,7 @@ def logged_model(serving: Serving) -> LoggedModel:
 
 @pytest.mark.promise("serving.identifies_model")
 def test_labels_say_which_model_it_is(
-    serving: Serving, logged_model: LoggedModel, image: ImageUnderTest
+    serving: ModelServers, logged_model: LoggedModel, image: ImageUnderTest
 ) -> None:
     stored = store.read(serving.served_image(logged_model.model).reference)
     assert stored, f"the image of the model {logged_model.model} is not in the engine's store"
@@ -232,7 +234,7 @@ class ModelRequiring(Protocol):
 
 
 @pytest.fixture
-def model_requiring(serving: Serving, tmp_path: Path) -> ModelRequiring:
+def model_requiring(serving: ModelServers, tmp_path: Path) -> ModelRequiring:
     """Make copies of a model that also require another distribution."""
 
     def fetch(distribution: str) -> Path:
@@ -336,7 +338,7 @@ def _blobs_with(reference: str, words: Mapping[str, str]) -> Iterator[str]:
             before = piece[-overlap:]
 
 
-def _tracking(serving: Serving) -> Server:
+def _tracking(serving: ModelServers) -> MLflowServer:
     """Find the server that the models were logged to; skip where there is none."""
     tracking = serving.trial.tracking
     if not tracking:

@@ -10,12 +10,12 @@ import requests
 from mlflow.entities import Metric, Param, RunTag
 
 from .comparisons import assert_equal
-from .refusals import refused
+from .refused_requests import refused
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from seatrial.stack.server import Server
+    from seatrial.stack.server import MLflowServer
     from seatrial.trial.fixtures import ClientFor, NewName
 
     from .factories import LaunchMain
@@ -151,7 +151,7 @@ def misuse(client: MlflowClient, run: str) -> None:
             mistake()
 
 
-def browse(server: Server) -> None:
+def browse(server: MLflowServer) -> None:
     """Ask for pages, also for some that are not there, and hang up on one."""
     for page in PAGES:
         answer = server.get(page)

@@ -15,12 +15,12 @@ from sklearn.linear_model import Ridge
 from seatrial.trial.clients import pages_of
 
 from .comparisons import assert_equal
-from .refusals import refused
+from .refused_requests import refused
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from seatrial.stack.server import Server
+    from seatrial.stack.server import MLflowServer
     from seatrial.trial.fixtures import NewName
 
 pytestmark = pytest.mark.promise("server.capabilities", "registry")
@@ -30,7 +30,7 @@ REQUIREMENTS = ["scikit-learn"]
 
 
 def test_versions_aliases_and_tags(
-    client: MlflowClient, experiment: str, new_name: NewName, server: Server
+    client: MlflowClient, experiment: str, new_name: NewName, server: MLflowServer
 ) -> None:
     name = new_name()
     client.create_registered_model(name, tags={"team": "größe"}, description="first words")

@@ -16,12 +16,12 @@ from seatrial.engine.waiting import until
 from seatrial.stack.settings import FILES_PATH
 
 from .comparisons import assert_equal
-from .refusals import refused
+from .refused_requests import refused
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from seatrial.stack.server import Server
+    from seatrial.stack.server import MLflowServer
     from seatrial.stack.services import Services
     from seatrial.stack.settings import ServerSettings
     from seatrial.trial.fixtures import ClientFor, Launch, NewRun
@@ -47,14 +47,14 @@ class Secure:
     new_stores: NewStores
     launch: Launch
 
-    def start_server(self, **trust: str) -> Server:
+    def start_server(self, **trust: str) -> MLflowServer:
         """Start a server on a new bucket, with the variables in `trust`."""
         settings = self.settings.with_environment(**trust)
         stores = self.new_stores(settings)
         self.s3.create_bucket(Bucket=stores.bucket)
         return self.launch(settings, stores=stores)
 
-    def objects(self, server: Server) -> dict[str, bytes]:
+    def objects(self, server: MLflowServer) -> dict[str, bytes]:
         """Look behind `server`: content by key."""
         bucket = server.stores.bucket
         listed = self.s3.list_objects_v2(Bucket=bucket).get("Contents", [])
@@ -66,7 +66,7 @@ class Secure:
 def secure(
     servers: ServerPool,
     services: Services,
-    s3_server: Server,
+    s3_server: MLflowServer,
     new_stores: NewStores,
     launch: Launch,
     tmp_path: Path,

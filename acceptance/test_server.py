@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from seatrial.stack.image_under_test import ImageUnderTest
-    from seatrial.stack.server import Server
+    from seatrial.stack.server import MLflowServer
     from seatrial.trial.fixtures import ClientFor, NewName, NewRun
 
     from .factories import LaunchMain
@@ -46,7 +46,7 @@ class _Scripts(HTMLParser):
 
 
 @pytest.mark.promise("server.capabilities", "tracking")
-def test_health(server: Server) -> None:
+def test_health(server: MLflowServer) -> None:
     answer = server.get("/health")
     assert (answer.status_code, answer.text) == (200, "OK"), (
         f"GET /health is answered with {answer.status_code} {answer.text[:200]!r}, not 200 'OK'"
@@ -54,7 +54,7 @@ def test_health(server: Server) -> None:
 
 
 @pytest.mark.promise("server.version_label")
-def test_version_is_the_labels(server: Server, image: ImageUnderTest) -> None:
+def test_version_is_the_labels(server: MLflowServer, image: ImageUnderTest) -> None:
     answer = server.get("/version")
     assert answer.status_code == 200, (
         f"GET /version is answered with {answer.status_code}: {answer.text[:200]}"
@@ -67,7 +67,7 @@ def test_version_is_the_labels(server: Server, image: ImageUnderTest) -> None:
 
 
 @pytest.mark.promise("server.capabilities", "ui")
-def test_ui_page_and_its_scripts(server: Server) -> None:
+def test_ui_page_and_its_scripts(server: MLflowServer) -> None:
     page = server.get("/")
     assert page.status_code == 200, (
         f"the UI's page, GET /, is answered with {page.status_code}: {page.text[:200]}"
@@ -98,7 +98,7 @@ def test_ui_page_and_its_scripts(server: Server) -> None:
 
 
 @pytest.mark.promise("server.capabilities", "ui")
-def test_ui_scripts_that_are_loaded_later(server: Server) -> None:
+def test_ui_scripts_that_are_loaded_later(server: MLflowServer) -> None:
     """The page's script names the later ones; a missing script breaks a view, not the page."""
     scripts = _Scripts()
     scripts.feed(server.get("/").text)
@@ -159,12 +159,12 @@ def test_stops_on_sigterm(launch_main: LaunchMain, promised_number: int) -> None
     )
 
 
-def _replaced(before: Server, launch_main: LaunchMain) -> Server:
+def _replaced(before: MLflowServer, launch_main: LaunchMain) -> MLflowServer:
     """Start another container on the same stores."""
     return launch_main(stores=before.stores)
 
 
-def _started_again(before: Server, _: LaunchMain) -> Server:
+def _started_again(before: MLflowServer, _: LaunchMain) -> MLflowServer:
     """Start the same container, on what its first start left in it."""
     before.container.start()
     before.wait_healthy()
@@ -218,7 +218,7 @@ class TestKeepsData:
     @pytest.mark.parametrize("come_back", [_replaced, _started_again])
     def test_after_a_stop(
         self,
-        come_back: Callable[[Server, LaunchMain], Server],
+        come_back: Callable[[MLflowServer, LaunchMain], MLflowServer],
         launch_main: LaunchMain,
         client_for: ClientFor,
         new_name: NewName,

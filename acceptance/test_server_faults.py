@@ -12,17 +12,17 @@ import pytest
 import requests
 
 from seatrial.engine.waiting import answers_ok, until
-from seatrial.stack.oneoff import run_in_container
+from seatrial.stack.run_container import run_in_container
 from seatrial.stack.settings import EMBEDDED
 
-from .postgresql import frozen
+from .fresh_postgresql import frozen
 
 if TYPE_CHECKING:
     from seatrial.stack.image_under_test import ImageUnderTest
-    from seatrial.stack.server import Server
+    from seatrial.stack.server import MLflowServer
     from seatrial.trial.fixtures import Launch
 
-    from .postgresql import PrivatePostgreSQL
+    from .fresh_postgresql import PrivatePostgreSQL
 
 ASKS_DATABASE = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 AT_ONCE = 30
@@ -89,7 +89,7 @@ class TestFrozenDatabase:
         _wait_until_served(server, limit)
 
 
-def _assert_all_fail(server: Server, limit: float) -> None:
+def _assert_all_fail(server: MLflowServer, limit: float) -> None:
     def ask(_: int) -> str:
         try:
             status = requests.get(f"{server.url}{ASKS_DATABASE}", timeout=limit).status_code
@@ -112,7 +112,7 @@ def _assert_all_fail(server: Server, limit: float) -> None:
     )
 
 
-def _wait_until_served(server: Server, limit: float) -> None:
+def _wait_until_served(server: MLflowServer, limit: float) -> None:
     """Wait until the database is asked successfully, several times in a row."""
 
     def served() -> bool:
@@ -125,7 +125,7 @@ def _wait_until_served(server: Server, limit: float) -> None:
 @pytest.mark.parametrize("workers", ["several", "one"])
 def test_processes_that_are_stopped(
     workers: str,
-    embedded_server: Server,
+    embedded_server: MLflowServer,
     launch: Launch,
     promised_number: int,
 ) -> None:
@@ -149,7 +149,7 @@ def test_processes_that_are_stopped(
     )
 
 
-def _run(server: Server, task: str, *pids: str) -> str:
+def _run(server: MLflowServer, task: str, *pids: str) -> str:
     """Run a task of `WORKERS` in the server's container, and return what it prints."""
     start = server.image.contract.start
     found = run_in_container(

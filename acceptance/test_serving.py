@@ -20,7 +20,7 @@ import pytest
 import requests
 
 from .endings import WITHIN, wait_ended
-from .inside import serving as served_inside
+from .inside import models_serve as served_inside
 from .models import put_doubling
 from .predictions import (
     ACROSS_ARCHITECTURES,
@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.model_server import ModelServer
     from seatrial.stack.workspace import Workspace
-    from seatrial.trial.model_serving import Serving
+    from seatrial.trial.model_serving import ModelServers
 
-    from .serving import Sample, StartServer
+    from .serving import ServedSample, StartServer
 
 MIB = 1 << 20
 ROWS = 100_000
@@ -96,7 +96,7 @@ def test_models_serve(workspace: Workspace, image: ImageUnderTest, tmp_path: Pat
 
 @pytest.mark.promise("serving.inputs")
 def test_input_gets_its_predictions(
-    serving: Serving, promised: Promise, image: ImageUnderTest
+    serving: ModelServers, promised: Promise, image: ImageUnderTest
 ) -> None:
     models = [name for name, case in serving.cases.items() if promised.item in case.payloads]
     if not models:
@@ -217,7 +217,7 @@ def test_predictions_that_json_has_no_number_for(scriptable_server: ModelServer,
 
 @pytest.mark.promise("serving.inputs", "dataframe_split")
 def test_charset_may_be_named(
-    sample_server: ModelServer, sample: Sample, image: ImageUnderTest
+    sample_server: ModelServer, sample: ServedSample, image: ImageUnderTest
 ) -> None:
     content_type = f"{sample.payload.content_type}; charset=utf-8"
     answer = sample_server.ask(sample.payload.body, content_type)
@@ -268,7 +268,7 @@ OF_COLUMN_X = ("text for a number", "a missing column")
 
 @pytest.mark.promise("serving.refuses_bad_input")
 @pytest.mark.parametrize("fault", NO_INPUTS)
-def test_bad_input_is_refused(sample_server: ModelServer, sample: Sample, fault: str) -> None:
+def test_bad_input_is_refused(sample_server: ModelServer, sample: ServedSample, fault: str) -> None:
     """The answer is 4xx, and the next request gets its predictions."""
     if fault in OF_COLUMN_X and sample.model != SCRIPTABLE:
         pytest.skip("the model that was given may take this")
@@ -279,7 +279,7 @@ def test_bad_input_is_refused(sample_server: ModelServer, sample: Sample, fault:
 @pytest.mark.promise("serving.names_content_types")
 @pytest.mark.parametrize("sent", ["application/xml", "text/html; charset=utf-8", None])
 def test_refused_content_type_is_told_what_is_taken(
-    sample_server: ModelServer, sample: Sample, sent: str | None
+    sample_server: ModelServer, sample: ServedSample, sent: str | None
 ) -> None:
     """What the server takes, it has to name; whatever else the client must not be shown again."""
     unsupported = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
@@ -301,7 +301,9 @@ def test_refused_content_type_is_told_what_is_taken(
 
 
 @pytest.mark.promise("serving.refuses_bad_bytes")
-def test_bytes_that_are_no_text_are_refused(sample_server: ModelServer, sample: Sample) -> None:
+def test_bytes_that_are_no_text_are_refused(
+    sample_server: ModelServer, sample: ServedSample
+) -> None:
     """The promise stands alone, because MLflow has kept it since August 2026 only."""
     _assert_refused(sample_server, "bytes that are no text", *NO_TEXT)
     assert_predicts(sample_server, sample.payload, "after bytes that are no text")
@@ -334,7 +336,7 @@ def _blanks(size: int, announces: str) -> bytes | Iterator[bytes]:
 @pytest.mark.promise("serving.limits_requests")
 @pytest.mark.parametrize("announces", ["its length", "nothing"])
 def test_large_request_is_refused(
-    sample_server: ModelServer, sample: Sample, promised_number: int, announces: str
+    sample_server: ModelServer, sample: ServedSample, promised_number: int, announces: str
 ) -> None:
     size = promised_number * MIB * 5 // 4
     refused_before = _settled_log(sample_server).count(" 413 ")
@@ -359,7 +361,7 @@ def test_large_request_is_refused(
 @pytest.mark.promise("serving.limits_requests")
 @pytest.mark.parametrize("announces", ["its length", "nothing"])
 def test_request_below_the_limit_is_answered(
-    sample_server: ModelServer, sample: Sample, promised_number: int, announces: str
+    sample_server: ModelServer, sample: ServedSample, promised_number: int, announces: str
 ) -> None:
     payload = sample.payload
     if payload.content_type != JSON:
@@ -421,7 +423,7 @@ def test_input_is_repeated_nowhere(serve_sample: StartServer) -> None:
 
 @pytest.mark.promise("serving.answers_at_once")
 def test_kept_connection_is_no_slower_than_a_new_one(
-    sample_server: ModelServer, sample: Sample
+    sample_server: ModelServer, sample: ServedSample
 ) -> None:
     """TCP may hold small answers back for 40 ms on a kept connection, but not on a new one."""
     url, payload = f"{sample_server.url}/invocations", sample.payload

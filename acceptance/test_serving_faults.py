@@ -19,7 +19,7 @@ import requests
 from pyarrow import parquet
 
 from seatrial.engine.ports import LOOPBACK
-from seatrial.stack.oneoff import run_in_container
+from seatrial.stack.run_container import run_in_container
 
 from .predictions import assert_answered, assert_predicts
 from .serving import (
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.model_server import ModelServer
 
-    from .serving import Sample, StartServer
+    from .serving import ServedSample, StartServer
 
 TIME_LIMIT = 3
 """Seconds that a prediction may take here, natively."""
@@ -237,7 +237,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
 @pytest.mark.promise("serving.limits_unpacking")
 @pytest.mark.parametrize("name", BOMBS)
 def test_what_unpacks_to_gigabytes_is_refused(
-    serve_sample: StartServer, sample: Sample, name: str
+    serve_sample: StartServer, sample: ServedSample, name: str
 ) -> None:
     """The container hasn't got the memory for the input."""
     server = serve_sample(memory=1536 * MIB)
@@ -298,7 +298,7 @@ def _memory(server: ModelServer) -> int:
     return int(stats["usage"]) - int(cached)
 
 
-class _Answer(NamedTuple):
+class _TimedStatus(NamedTuple):
     """An answer's status, and how long it took."""
 
     status: int
@@ -314,11 +314,11 @@ CROWD = 48
 """Clients: three times as many as the largest server here answers at a time, and more."""
 
 
-def _ask(server: ModelServer, pause: float) -> _Answer:
+def _ask(server: ModelServer, pause: float) -> _TimedStatus:
     begun = time.monotonic()
     answer = server.ask(with_parameters(pause=pause))
     took = time.monotonic() - begun
-    return _Answer(answer.status_code, took, answer.headers.get("Retry-After"))
+    return _TimedStatus(answer.status_code, took, answer.headers.get("Retry-After"))
 
 
 @pytest.mark.promise("serving.sheds_load")
@@ -332,7 +332,7 @@ def test_too_many_requests_are_turned_away(
     alone = max(_ask(server, pause).seconds for _ in range(3))
     over = time.monotonic() + BUSY * image.scale
 
-    def ask_until_over() -> list[_Answer]:
+    def ask_until_over() -> list[_TimedStatus]:
         asked = []
         while time.monotonic() < over:
             asked.append(_ask(server, pause))
@@ -378,7 +378,7 @@ def test_too_many_requests_are_turned_away(
 
 
 @pytest.mark.promise("serving.sheds_load")
-def test_burst_is_answered(sample_server: ModelServer, sample: Sample) -> None:
+def test_burst_is_answered(sample_server: ModelServer, sample: ServedSample) -> None:
     """Eight clients at once are no overload."""
     for _ in range(5):
         for answer in at_once(sample_server, sample.payload):

@@ -23,7 +23,7 @@ from seatrial.stack.model_server import (
     ServedImage,
     start_model_server,
 )
-from seatrial.stack.oneoff import run_in_container
+from seatrial.stack.run_container import run_in_container
 
 from .endings import KILL_SERVER, KILLED, WITHIN, assert_clear_end, wait_ended
 from .orphans import assert_reaped
@@ -50,9 +50,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from seatrial.stack.image_under_test import ImageUnderTest
-    from seatrial.trial.model_serving import Serving
+    from seatrial.trial.model_serving import ModelServers
 
-    from .serving import Sample, StartServer
+    from .serving import ServedSample, StartServer
 
 STOP_WAIT, DRAIN_WAIT = "MLFLOW_STOP_WAIT", "MLFLOW_DRAIN_WAIT"
 STOPPED_WITHIN = 10
@@ -76,7 +76,7 @@ class ServeImage(Protocol):
 
 
 @pytest.fixture
-def serve_image(serving: Serving) -> Iterator[ServeImage]:
+def serve_image(serving: ModelServers) -> Iterator[ServeImage]:
     """Start servers of images that aren't among those of the models; they are not waited for."""
     trial, started = serving.trial, []
 
@@ -119,7 +119,7 @@ def test_ready_means_loaded(serve_scriptable: StartServer, image: ImageUnderTest
 
 
 @pytest.mark.promise("serving.ready_when_loaded")
-def test_first_answer_after_ready(serve_sample: StartServer, sample: Sample) -> None:
+def test_first_answer_after_ready(serve_sample: StartServer, sample: ServedSample) -> None:
     """Eight requests at once are answered, whichever workers take them."""
     server = serve_sample()
     try:
@@ -151,7 +151,7 @@ def _service_links(port: int) -> dict[str, str]:
 
 @pytest.mark.promise("serving.ignores_service_links")
 def test_starts_among_service_links(
-    serve_sample: StartServer, sample: Sample, image: ImageUnderTest
+    serve_sample: StartServer, sample: ServedSample, image: ImageUnderTest
 ) -> None:
     """It listens where it would without them, and its health check asks there."""
     server = serve_sample(variables=_service_links(9))
@@ -180,7 +180,7 @@ def test_model_works_confined(
 @pytest.mark.promise("serving.works_confined")
 @pytest.mark.parametrize("command", [(), ("check",)], ids=["serve", "check"])
 def test_model_is_loaded_confined(
-    serving: Serving, serve_image: ServeImage, sample: Sample, command: tuple[str, ...]
+    serving: ModelServers, serve_image: ServeImage, sample: ServedSample, command: tuple[str, ...]
 ) -> None:
     """A model may do all of this while it is loaded, by the server and by its check."""
     require_scriptable(serving)
@@ -243,7 +243,7 @@ def test_requests_in_flight_are_answered(
 
 @pytest.mark.promise("serving.finishes_requests")
 def test_uploads_in_flight_are_answered(
-    serve_sample: StartServer, sample: Sample, image: ImageUnderTest
+    serve_sample: StartServer, sample: ServedSample, image: ImageUnderTest
 ) -> None:
     """A server that is told to stop has half of each of eight requests."""
     payload = sample.payload
@@ -271,7 +271,7 @@ def test_uploads_in_flight_are_answered(
 
 @pytest.mark.promise("serving.finishes_requests")
 def test_idle_clients_hold_nothing_up(
-    serve_sample: StartServer, sample: Sample, image: ImageUnderTest
+    serve_sample: StartServer, sample: ServedSample, image: ImageUnderTest
 ) -> None:
     """A client may keep its connection, or never send its whole request."""
     payload = sample.payload
@@ -337,7 +337,9 @@ def test_worker_that_is_killed_costs_no_request(
 
 
 @pytest.mark.promise("serving.survives_workers")
-def test_worker_that_is_killed_from_outside(serve_sample: StartServer, sample: Sample) -> None:
+def test_worker_that_is_killed_from_outside(
+    serve_sample: StartServer, sample: ServedSample
+) -> None:
     """Workers die whatever they do at that moment, and more of them than there are at a time."""
     begun = time.monotonic()
     server = serve_sample()
@@ -372,7 +374,7 @@ for name in filter(str.isdigit, os.listdir("/proc")):
 @pytest.mark.promise("process.exits_with_server")
 @pytest.mark.parametrize("script", [KILL_SERVER, KILL_LISTENER], ids=["all of it", "what listens"])
 def test_killed_model_server_ends_the_container(
-    serve_sample: StartServer, sample: Sample, script: str, image: ImageUnderTest
+    serve_sample: StartServer, sample: ServedSample, script: str, image: ImageUnderTest
 ) -> None:
     """The container may go on where the first process is the server, or starts another one."""
     server, start = serve_sample(), image.contract.start
@@ -410,7 +412,7 @@ def test_model_that_cannot_be_loaded_is_reported(
 
 @pytest.mark.promise("serving.reports_unloadable")
 def test_folder_without_a_model_is_reported(
-    serving: Serving, sample: Sample, serve_image: ServeImage
+    serving: ModelServers, sample: ServedSample, serve_image: ServeImage
 ) -> None:
     """The folder is without a model where nothing, or another folder, is mounted."""
     if GIVEN in serving.cases:
@@ -434,7 +436,7 @@ UNMET = {"docopt": "docopt==0.6.2", "numpy": "numpy<1", ANOTHER_PYTHON: ""}
 @pytest.mark.promise("serving.refuses_unmet")
 @pytest.mark.parametrize("named", UNMET)
 def test_model_with_other_requirements_is_refused(
-    serving: Serving, named: str, serve_image: ServeImage
+    serving: ModelServers, named: str, serve_image: ServeImage
 ) -> None:
     """The image neither loads the model nor downloads what is missing: its content was tested."""
     if not serving.files:

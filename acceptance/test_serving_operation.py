@@ -11,10 +11,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from seatrial.stack.confinement import CONFINED_USER, OTHER_USER
-from seatrial.stack.oneoff import run_in_container
+from seatrial.stack.run_container import run_in_container
 
 from .comparisons import assert_equal
-from .health import wait_healthy
+from .health_checks import wait_healthy
 from .predictions import assert_predicts
 from .serving import (
     AT_ONCE,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.model_server import ModelServer
 
-    from .serving import Sample, StartServer
+    from .serving import ServedSample, StartServer
 
 HOST = "MLFLOW_MODELS_HOST"
 COUNTED_WITHIN = 0.5
@@ -40,7 +40,7 @@ COUNTED_WITHIN = 0.5
 @pytest.mark.promise("serving.paths")
 def test_path_is_answered(
     sample_server: ModelServer,
-    sample: Sample,
+    sample: ServedSample,
     serve_sample: StartServer,
     promised: Promise,
     image: ImageUnderTest,
@@ -70,7 +70,7 @@ def test_path_is_answered(
 
 
 @pytest.mark.promise("serving.metrics")
-def test_metrics_count_requests(sample_server: ModelServer, sample: Sample) -> None:
+def test_metrics_count_requests(sample_server: ModelServer, sample: ServedSample) -> None:
     before, rounds = _counted(sample_server), 5
     for _ in range(rounds):
         for answer in at_once(sample_server, sample.payload):
@@ -202,7 +202,7 @@ def test_ipv6_alone(serve_sample: StartServer, image: ImageUnderTest) -> None:
 
 
 @pytest.mark.promise("process.confined")
-def test_serves_models_confined(sample_server: ModelServer, sample: Sample) -> None:
+def test_serves_models_confined(sample_server: ModelServer, sample: ServedSample) -> None:
     sample_server.container.reload()
     attributes = sample_server.container.attrs
     configuration, host = attributes["Config"], attributes["HostConfig"]
@@ -215,7 +215,7 @@ def test_serves_models_confined(sample_server: ModelServer, sample: Sample) -> N
 
 
 @pytest.mark.promise("process.arbitrary_user")
-def test_serves_models_as_another_user(serve_sample: StartServer, sample: Sample) -> None:
+def test_serves_models_as_another_user(serve_sample: StartServer, sample: ServedSample) -> None:
     server = serve_sample(user=OTHER_USER)
     users = {row[1] for row in server.container.top(ps_args="-eo pid,uid,args")["Processes"]}
     assert users == {OTHER_USER.partition(":")[0]}, (
@@ -240,7 +240,10 @@ def test_model_server_runs_as_its_user(
 
 @pytest.mark.promise("image.healthcheck")
 def test_model_server_is_healthy(
-    sample_server: ModelServer, sample: Sample, serve_sample: StartServer, image: ImageUnderTest
+    sample_server: ModelServer,
+    sample: ServedSample,
+    serve_sample: StartServer,
+    image: ImageUnderTest,
 ) -> None:
     """The health check passes once the model is loaded, and not before."""
     form, *command = image.configuration.healthcheck or ("NONE",)

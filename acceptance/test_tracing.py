@@ -11,12 +11,12 @@ from mlflow.entities import LoggedModelStatus
 from seatrial.trial.clients import pages_of
 
 from .comparisons import assert_equal
-from .refusals import refused
+from .refused_requests import refused
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from seatrial.stack.server import Server
+    from seatrial.stack.server import MLflowServer
 
 pytestmark = pytest.mark.promise("server.capabilities", "tracing")
 
@@ -32,7 +32,7 @@ def _trace(experiment: str, question: str) -> str:
     return outer.trace_id
 
 
-def test_trace_with_its_spans(client: MlflowClient, experiment: str, server: Server) -> None:
+def test_trace_with_its_spans(client: MlflowClient, experiment: str, server: MLflowServer) -> None:
     trace_id = _trace(experiment, "größe?")
     trace = client.get_trace(trace_id)
     spans = {span.name: span for span in trace.data.spans}
@@ -61,7 +61,7 @@ def test_trace_with_its_spans(client: MlflowClient, experiment: str, server: Ser
 
 
 def test_traces_are_searched_tagged_and_deleted(
-    client: MlflowClient, experiment: str, server: Server
+    client: MlflowClient, experiment: str, server: MLflowServer
 ) -> None:
     ids = [_trace(experiment, f"question {number}") for number in range(5)]
     client.set_trace_tag(ids[2], "picked", "yes")
@@ -119,7 +119,7 @@ def test_traces_are_searched_tagged_and_deleted(
     )
 
 
-def test_logged_models(client: MlflowClient, experiment: str, server: Server) -> None:
+def test_logged_models(client: MlflowClient, experiment: str, server: MLflowServer) -> None:
     run_id = client.create_run(experiment).info.run_id
     models = [
         client.create_logged_model(

@@ -19,10 +19,10 @@ from mlflow.entities import Metric, Param, RunStatus, RunTag, ViewType
 from seatrial.trial.clients import pages_of
 
 from .comparisons import assert_equal
-from .refusals import refused
+from .refused_requests import refused
 
 if TYPE_CHECKING:
-    from seatrial.stack.server import Server
+    from seatrial.stack.server import MLflowServer
     from seatrial.trial.fixtures import NewName
 
 pytestmark = pytest.mark.promise("server.capabilities", "tracking")
@@ -38,7 +38,7 @@ CONTEXT = {"mlflow.data.context": "training"}
 
 
 def test_experiment_from_creation_to_restoration(
-    client: MlflowClient, new_name: NewName, server: Server
+    client: MlflowClient, new_name: NewName, server: MLflowServer
 ) -> None:
     fresh_part = new_name()
     name = f"{fresh_part} {NON_ASCII}"
@@ -214,7 +214,7 @@ def _point(metric: Metric) -> tuple[int, float, int]:
 
 
 def test_metric_history_of_ten_thousand_points(
-    client: MlflowClient, experiment: str, server: Server
+    client: MlflowClient, experiment: str, server: MLflowServer
 ) -> None:
     run_id = client.create_run(experiment).info.run_id
     written = [
@@ -258,7 +258,7 @@ def test_metrics_that_are_not_finite(client: MlflowClient, experiment: str) -> N
     )
 
 
-def test_datasets(client: MlflowClient, experiment: str, server: Server) -> None:
+def test_datasets(client: MlflowClient, experiment: str, server: MLflowServer) -> None:
     frame = pd.DataFrame({"größe": [1.5, 2.5], "name": ["a", "数"]})
     data = from_pandas(frame, source="trial.csv", name="cargo", targets="größe")
     with mlflow.start_run(experiment_id=experiment) as run:
@@ -354,7 +354,7 @@ def test_deleted_run_can_be_restored(client: MlflowClient, experiment: str) -> N
 
 
 def test_concurrent_clients_lose_nothing(
-    client: MlflowClient, experiment: str, server: Server
+    client: MlflowClient, experiment: str, server: MLflowServer
 ) -> None:
     """Eight clients write four hundred runs; the client, the search and the database agree."""
 
@@ -421,7 +421,7 @@ def test_concurrent_clients_lose_nothing(
 
 
 def test_database_holds_what_the_client_reads(
-    client: MlflowClient, experiment: str, server: Server
+    client: MlflowClient, experiment: str, server: MLflowServer
 ) -> None:
     """The tables behind the server hold what the client reads, value by value."""
     run_id = client.create_run(experiment, run_name="behind").info.run_id

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from seatrial.stack.oneoff import run_in_container
+from seatrial.stack.run_container import run_in_container
 from seatrial.trial.model_cases import Payload
 
 from .predictions import assert_predicts

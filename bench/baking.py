@@ -20,7 +20,7 @@ from bench import BAKE_FILE, PROJECT, ROOT
 from seatrial import catalogue
 from seatrial.build import build, network, record, revision
 from seatrial.build.builder import Builder, find
-from seatrial.catalogue.reading import environment
+from seatrial.catalogue.bake_file import environment
 from seatrial.engine import connection
 
 if TYPE_CHECKING:

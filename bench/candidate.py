@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
 
-    from seatrial.stack.ownership import Session
+    from seatrial.stack.labels import Session
 
 PORT = 5000
 START_LIMIT = 240.0

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 
 from bench import ROOT
 from bench.figures import percentile_99
-from seatrial.wire.connections import allow_files
 from seatrial.wire.exchange import read_answers
+from seatrial.wire.idle_connections import allow_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from seatrial.wire.exchange import Address
+    from seatrial.wire.exchange import HTTPAddress
 
 SECONDS = 15.0
 """Time in which active connections send requests and health is checked."""
@@ -59,7 +59,7 @@ class ConnectionResult:
 class ConnectionPlan:
     """Numbers of connections, and their requests."""
 
-    address: Address
+    address: HTTPAddress
     idle: int
     """Connections that send `first`, and nothing more."""
     active: int
@@ -126,7 +126,7 @@ async def _run(plan: ConnectionPlan, look: Callable[[], None]) -> ConnectionResu
 
 
 @contextlib.contextmanager
-def _pinging(address: Address, path: str) -> Iterator[subprocess.Popen[str]]:
+def _pinging(address: HTTPAddress, path: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "bench.pinging", address.host, str(address.port), path]
     with subprocess.Popen(
         [*command, str(SECONDS)], stdout=subprocess.PIPE, text=True, cwd=ROOT
@@ -143,7 +143,7 @@ class _Connection:
     writer: asyncio.StreamWriter
 
     @classmethod
-    async def open(cls, address: Address) -> _Connection | None:
+    async def open(cls, address: HTTPAddress) -> _Connection | None:
         try:
             async with asyncio.timeout(ANSWER_LIMIT):
                 return cls(*await asyncio.open_connection(*address))

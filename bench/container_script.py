@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
 
-    from seatrial.stack.ownership import Session
+    from seatrial.stack.labels import Session
 
 FOLDER = "/tmp"
 """Folder of the files: every image lets its user write there."""

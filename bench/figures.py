@@ -125,7 +125,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Report:
+class SuiteReport:
     """Results of a run of a suite."""
 
     suite: str

@@ -20,13 +20,13 @@ from bench import floor, load, size
 from bench.candidate import PORT, Candidate, Running, processor_seconds
 from bench.figures import SECONDS, Bar, Figure, medians, share_figure
 from bench.load import Call
-from bench.services import services_session
+from bench.trial_services import services_session
 from seatrial import catalogue
 from seatrial.backends.minio import MinIO
 from seatrial.backends.postgresql import PostgreSQL
 from seatrial.contract import load as load_contract
 from seatrial.errors import UserError
-from seatrial.stack.ownership import SESSION_LABEL, Session
+from seatrial.stack.labels import SESSION_LABEL, Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 from docker.types import Ulimit
 
-from bench import client_runs, connection_load, hanging, load, models, overload, serving_suite, size
+from bench import (
+    client_runs,
+    connection_load,
+    hanging,
+    load,
+    model_versions,
+    overload,
+    serving_suite,
+    size,
+)
 from bench.candidate import Candidate, Running, proportional_size
 from bench.figures import SECONDS, Bar, Figure, share_figure
 from bench.load import Call
@@ -24,11 +33,11 @@ from bench.serving_suite import CHOSEN, MLFLOW, SEATRIAL
 from seatrial import catalogue
 from seatrial.engine import connection
 from seatrial.errors import UserError
-from seatrial.stack.running import HARD_FILES, SOFT_FILES
+from seatrial.stack.running_server import HARD_FILES, SOFT_FILES
 from seatrial.wire import framing, heads
-from seatrial.wire.cases import Target, length, request
-from seatrial.wire.exchange import Address
-from seatrial.wire.verdict import try_out
+from seatrial.wire.cases import WireTarget, length, request
+from seatrial.wire.conformance import try_out
+from seatrial.wire.exchange import HTTPAddress
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -101,9 +110,11 @@ def measure(watch: Stopwatch, runner: Runner, parts: Sequence[str]) -> list[Figu
         UserError: this is no machine for MLflow's own images, something that is needed is not
             there, a build failed, or a server did not start.
     """
-    if connection.native_platform() != models.PLATFORM:
-        raise UserError(f"MLflow builds images for {models.PLATFORM} alone")
-    with serving_suite.model_bench(watch, runner, versions=1, program=models.SCRIPTED) as bench:
+    if connection.native_platform() != model_versions.PLATFORM:
+        raise UserError(f"MLflow builds images for {model_versions.PLATFORM} alone")
+    with serving_suite.model_bench(
+        watch, runner, versions=1, program=model_versions.SCRIPTED
+    ) as bench:
         bench.build()
         suite = _LimitsBench(bench)
         made: dict[str, Callable[[], list[Figure]]] = {
@@ -371,12 +382,12 @@ class _LimitsBench:
         """Pair our servers with MLflow's, of the model and for tracking."""
         return [self._models(), (limited(tracking(HARDENED)), limited(tracking(UPSTREAM)))]
 
-    def _target(self, running: Running) -> Target:
-        address = Address(running.address, running.candidate.port)
+    def _target(self, running: Running) -> WireTarget:
+        address = HTTPAddress(running.address, running.candidate.port)
         if running.candidate.path == "/ping":
             body = json.dumps(self.bench.call.body).encode()
-            return Target(address, "/ping", self.bench.call.path, "application/json", body)
-        return Target(
+            return WireTarget(address, "/ping", self.bench.call.path, "application/json", body)
+        return WireTarget(
             address,
             "/health",
             "/api/2.0/mlflow/experiments/search",

@@ -11,13 +11,13 @@ from bench.figures import Meaning
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.figures import Figure, Report
+    from bench.figures import Figure, SuiteReport
 
 _MET = {True: "met", False: "NOT MET", None: ""}
 _COLUMNS = ("measured", "value", "against", "baseline", "ratio", "bar", "")
 
 
-def show(report: Report, console: Console) -> None:
+def show(report: SuiteReport, console: Console) -> None:
     """Print a report."""
     console.print(f"{report.started}  {report.machine}", highlight=False, markup=False)
     console.print(of(report))
@@ -33,7 +33,7 @@ def show(report: Report, console: Console) -> None:
         )
 
 
-def of(report: Report) -> Table:
+def of(report: SuiteReport) -> Table:
     """Make the table."""
     table = Table(title=f"bench {report.suite}", title_justify="left")
     for column in _COLUMNS:

@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
-from bench import container_script, faults, floor, load, models, size
+from bench import container_script, fault_injection, floor, load, model_versions, size
 from bench.candidate import Candidate, Running, processor_seconds
 from bench.figures import SECONDS, Bar, Figure, median_seconds, medians, share_figure
 from bench.load import Call
-from bench.models import PLATFORM, TRAINER, Builds
+from bench.model_versions import PLATFORM, TRAINER, Builds
 from seatrial import catalogue, scratch
 from seatrial.build import table
 from seatrial.contract import load as load_contract
 from seatrial.engine import connection
 from seatrial.errors import UserError
 from seatrial.model import build_docker
-from seatrial.stack.ownership import Session, remove_session
+from seatrial.stack.labels import Session, remove_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -130,7 +130,7 @@ def candidate(side: str, workers: int, name: str = "", **variables: str) -> Cand
     """
     return Candidate(
         f"{side}, {name or counted(workers)}",
-        models.reference(side, 1),
+        model_versions.reference(side, 1),
         # Our default queue is shorter than the number of connections here.
         environment={_WORKERS: str(workers), _QUEUE: str(MANY), **variables},
         path="/ping",
@@ -327,7 +327,8 @@ class ModelBench:
     def weighing(self) -> list[Figure]:
         """Weigh both images."""
         ours, theirs = (
-            size.weighed(self.watch, models.reference(side, 1)) for side in (SEATRIAL, MLFLOW)
+            size.weighed(self.watch, model_versions.reference(side, 1))
+            for side in (SEATRIAL, MLFLOW)
         )
         base = size.weighed(self.watch, self.builds.base.image)
         origin = "a stand-in" if self.builds.base.stand_in else "the official one"
@@ -400,13 +401,13 @@ class ModelBench:
         results: dict[tuple[str, str], FaultResult] = defaultdict(FaultResult)
         sides = [candidate(side, CHOSEN) for side in SIDES]
         for _ in range(repeat):
-            for fault in faults.FAULTS:
+            for fault in fault_injection.FAULTS:
                 for server in sides:
                     with self.started(server, CHOSEN) as (running, _):
                         expected = replace(self.call, expected=self.checked(running))
                         label = f"{server.name}: {fault.name}"
                         with self.watch.measure(label, containers=True) as detail:
-                            result = faults.inject(running, fault, expected)
+                            result = fault_injection.inject(running, fault, expected)
                             detail |= vars(result)
                     results[fault.name, server.name] += result
         mlflow_name, seatrial_name = (server.name for server in sides)
@@ -419,16 +420,16 @@ class ModelBench:
                 results[fault.name, mlflow_name].failed,
                 Bar(value=0),
                 f"{results[fault.name, seatrial_name]}; mlflow: {results[fault.name, mlflow_name]};"
-                f" in {repeat} rounds, {faults.CLIENTS} connections",
+                f" in {repeat} rounds, {fault_injection.CLIENTS} connections",
             )
-            for fault in faults.FAULTS
+            for fault in fault_injection.FAULTS
         ]
 
     def floors(self, seatrial: ModelRound) -> list[Figure]:
         """Measure lower bounds of our server: the model alone, and HTTP alone."""
         alone = self._in_process()
         bare = replace(
-            floor.handler(models.reference(SEATRIAL, 1), self.interpreter), limits=LIMITS
+            floor.handler(model_versions.reference(SEATRIAL, 1), self.interpreter), limits=LIMITS
         )
         with Running.created(self.client, self.session, bare) as running:
             running.start()
@@ -466,7 +467,7 @@ class ModelBench:
             container_script.ended(
                 self.client,
                 self.session,
-                models.reference(SEATRIAL, 1),
+                model_versions.reference(SEATRIAL, 1),
                 command,
                 environment=threads,
                 limits=LIMITS,
@@ -482,7 +483,7 @@ class ModelBench:
             with self._measured(running, f"{server.name}: first 200") as detail:
                 detail["seconds"] = start = running.start()
                 detail["image"] = running.container.attrs["Image"]
-            faults.wait_for_workers(running, workers)
+            fault_injection.wait_for_workers(running, workers)
             self.checked(running)
             # Each worker's first request takes longer.
             load.many_at_once(running.base, [self.call], clients=FEW, requests=10 * FEW)
@@ -523,7 +524,7 @@ def _processor_seconds(running: Running) -> Callable[[], float]:
 
 @contextmanager
 def model_bench(
-    watch: Stopwatch, runner: Runner, versions: int, program: Path = models.VERSIONS
+    watch: Stopwatch, runner: Runner, versions: int, program: Path = model_versions.VERSIONS
 ) -> Iterator[ModelBench]:
     """Make the model and a network; remove what was built and started at the end.
 
@@ -546,7 +547,7 @@ def model_bench(
         try:
             session.create_network(client)
             with watch.measure("making the model", containers=True):
-                trained = models.train(
+                trained = model_versions.train(
                     client,
                     session,
                     trainer.reference,
@@ -560,4 +561,4 @@ def model_bench(
             yield ModelBench(watch, client, session, Builds(runner, trained, base), interpreter)
         finally:
             remove_session(client, session)
-            models.remove()
+            model_versions.remove()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bench import (
     ROOT,
     baking,
-    emulation,
+    emulated_builds,
     image_suite,
     limits_suite,
     report_table,
@@ -17,7 +17,7 @@ from bench import (
     trial_session,
     warm,
 )
-from bench.figures import FOLDER, Report
+from bench.figures import FOLDER, SuiteReport
 from bench.machine import describe
 from bench.measuring import Stopwatch
 from bench.processor import Processor
@@ -48,7 +48,7 @@ def run(
     cold: bool = False,
     full: bool = False,
     repeat: int | None = None,
-) -> Report:
+) -> SuiteReport:
     """Measure, print a table and write the report.
 
     Args:
@@ -67,7 +67,7 @@ def run(
     chosen = choose(suite, parts, cold=cold, full=full, repeat=repeat)
     console = make_console()
     started = datetime.now(UTC)
-    report = Report(
+    report = SuiteReport(
         suite,
         started.isoformat(timespec="seconds"),
         describe(),
@@ -129,7 +129,7 @@ def _builds(
     figures: list[Figure] = []
     with baking.baker(runner) as baker:
         if "emulation" in chosen:
-            figures += emulation.measure(watch, baker, repeat)
+            figures += emulated_builds.measure(watch, baker, repeat)
         if "warm" in chosen:
             figures += warm.measure(watch, runner, baker)
             if cold:

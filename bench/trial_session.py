@@ -9,11 +9,11 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from bench.figures import SECONDS, Bar, Figure, median_seconds
-from bench.services import services_session
+from bench.trial_services import services_session
 from seatrial.backends import ALWAYS
 from seatrial.engine import connection
 from seatrial.errors import UserError
-from seatrial.stack.ownership import OWNER_LABEL
+from seatrial.stack.labels import OWNER_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -20,7 +20,7 @@ from seatrial import scratch
 from seatrial.build import bootstrap
 from seatrial.engine import trust
 from seatrial.engine.connection import connect
-from seatrial.stack.ownership import Session, remove_session, sweep
+from seatrial.stack.labels import Session, remove_session, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -200,7 +200,7 @@ def promises(context: Context, contract: str = "") -> None:
 @options.as_task
 def test(context: Context, **given: Any) -> None:  # noqa: ANN401
     """Try built or foreign images against real services."""
-    from seatrial.trial import command as trial_command
+    from seatrial.trial import run_pytest as trial_command
 
     trial_command.run(options.as_words(given, flags=()))
 
@@ -216,9 +216,9 @@ def clean(context: Context) -> None:
 @command()
 def lock(context: Context) -> None:
     """Renew every lock: this environment's, and those of the images."""
-    from seatrial.build import locks
+    from seatrial.build import lock_files
 
-    locks.refresh()
+    lock_files.refresh()
 
 
 collection = Collection(*(value for value in list(globals().values()) if isinstance(value, Task)))

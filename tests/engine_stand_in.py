@@ -14,12 +14,12 @@ from typing import Any
 
 from docker.errors import NotFound
 
-from seatrial.backends.base import Address
+from seatrial.backends.base import ServiceAddress
 from seatrial.engine.waiting import ContainerError
 from seatrial.errors import UserError
 from seatrial.stack import services
 from seatrial.stack.image_under_test import ImageConfiguration
-from seatrial.stack.server import Server
+from seatrial.stack.server import MLflowServer
 from seatrial.trial import pool, ryuk, service_images, session, sources
 
 NATIVE = "linux/amd64"
@@ -81,7 +81,7 @@ def pull(_client: object, reference: str, _platform: str) -> None:
     raise UserError(f"image '{reference}' can't be pulled")
 
 
-class StartedServer(Server):
+class StartedServer(MLflowServer):
     """One without a container."""
 
     def wait_healthy(self) -> None:
@@ -93,7 +93,7 @@ class StartedServer(Server):
         return True
 
 
-def start_server(*, session: object, name: str, running: Any, **given: Any) -> Server:  # noqa: ARG001
+def start_server(*, session: object, name: str, running: Any, **given: Any) -> MLflowServer:  # noqa: ARG001
     """Give back a server that is noted when it is waited for."""
     container: Any = StandInContainer(name)
     return StartedServer(**given, services=running, container=container)
@@ -108,7 +108,7 @@ class ServiceStarter:
     def start(self) -> services.Services:
         """Note it."""
         start("services")
-        return services.Services({"postgresql": Address(1, "10.0.0.1", "user", "password")})
+        return services.Services({"postgresql": ServiceAddress(1, "10.0.0.1", "user", "password")})
 
 
 def pytest_configure() -> None:

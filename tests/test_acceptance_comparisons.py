@@ -7,7 +7,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
 from acceptance.comparisons import assert_equal, assert_hidden, difference
-from acceptance.refusals import refused
+from acceptance.refused_requests import refused
 
 MANY = {f"param/{number}": str(number) for number in range(90)}
 LONG = list(range(400))

@@ -19,15 +19,15 @@ from bench.figures import (
     SECONDS,
     Bar,
     Figure,
-    Report,
     Sample,
+    SuiteReport,
     median_cpu,
     median_seconds,
 )
 from bench.machine import MeasuredMachine
 from bench.processor import Times
 from seatrial.errors import UserError
-from seatrial.stack.ownership import OWNER_LABEL
+from seatrial.stack.labels import OWNER_LABEL
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,7 @@ MACHINE = MeasuredMachine(
 )
 FIGURE = Figure("composed", CPU_SECONDS, 20.0, "emulated", 500.0, Bar(ratio=10.0), "a note")
 SAMPLE = Sample("a run", 12.5, Times(1.0, 2.0, 3.0, 7.0), disturbed=True, detail={"tests": 4})
-REPORT = Report(
+REPORT = SuiteReport(
     suite="build",
     started="2026-01-02T03:04:05+00:00",
     machine=MACHINE,
@@ -77,7 +77,7 @@ def test_bar_is_met(bar: Bar | None, value: float, met: bool | None) -> None:
 
 
 def test_report_survives_json() -> None:
-    assert Report.from_json(REPORT.as_json()) == REPORT
+    assert SuiteReport.from_json(REPORT.as_json()) == REPORT
 
 
 def test_report_holds_what_follows_from_its_values() -> None:
@@ -93,13 +93,13 @@ def test_report_holds_what_follows_from_its_values() -> None:
 @pytest.mark.parametrize("text", ["no JSON", "{}", "[]", json.dumps({"suite": "build"})])
 def test_something_else_is_no_report(text: str) -> None:
     with pytest.raises(UserError, match="no report"):
-        Report.from_json(text)
+        SuiteReport.from_json(text)
 
 
 def test_report_is_named_after_suite_and_moment(tmp_path: Path) -> None:
     path = replace(REPORT, started="2026-01-02T04:04:05+01:00").write(tmp_path / "new")
     assert path.name == "build-2026-01-02T030405Z.json"
-    assert Report.from_json(path.read_text(encoding="utf-8")).figures == REPORT.figures
+    assert SuiteReport.from_json(path.read_text(encoding="utf-8")).figures == REPORT.figures
 
 
 def test_median_ignores_one_slow_run() -> None:
@@ -116,7 +116,7 @@ def test_times_between_two_readings() -> None:
     assert Times(5.0, 0.0, 0.0, 0.0).since(Times(0.0, 3.0, 0.0, 0.0)).daemon == 0.0
 
 
-def shown(report: Report) -> str:
+def shown(report: SuiteReport) -> str:
     console = Console(width=160, record=True)
     report_table.show(report, console)
     return console.export_text()

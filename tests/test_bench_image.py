@@ -15,7 +15,7 @@ import zstandard
 
 from bench import image_suite, load, report_table, size, suites
 from bench.candidate import proportional_size
-from bench.figures import Bar, Figure, Meaning, Report
+from bench.figures import Bar, Figure, Meaning, SuiteReport
 from bench.image_suite import TrackingRound
 from bench.load import Call
 from bench.machine import MeasuredMachine
@@ -77,8 +77,8 @@ def test_share_is_told_with_its_bar() -> None:
 
 
 def test_share_survives_json() -> None:
-    report = Report("image", "2026-01-02T03:04:05+00:00", MACHINE, {}, (SHARE,))
-    assert Report.from_json(report.as_json()) == report
+    report = SuiteReport("image", "2026-01-02T03:04:05+00:00", MACHINE, {}, (SHARE,))
+    assert SuiteReport.from_json(report.as_json()) == report
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor(level=19).compress])

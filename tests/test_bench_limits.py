@@ -16,7 +16,7 @@ from bench import client_runs, connection_load, hanging, limits_suite, overload,
 from bench.candidate import Candidate
 from bench.load import Call
 from seatrial.wire.cases import request
-from seatrial.wire.exchange import Address
+from seatrial.wire.exchange import HTTPAddress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ BODY = json.dumps(CALL.body)
 
 
 @contextmanager
-def server(*statuses: int, retry_after: bool = True) -> Iterator[Address]:
+def server(*statuses: int, retry_after: bool = True) -> Iterator[HTTPAddress]:
     """Gives POST these statuses in turn, the last one again and again, and GET 200."""
     left = list(statuses)
     lock = threading.Lock()
@@ -73,7 +73,7 @@ def server(*statuses: int, retry_after: bool = True) -> Iterator[Address]:
 
     with Server(("127.0.0.1", 0), Handler) as listening:
         threading.Thread(target=listening.serve_forever, daemon=True).start()
-        yield Address("127.0.0.1", listening.server_address[1])
+        yield HTTPAddress("127.0.0.1", listening.server_address[1])
         listening.shutdown()
 
 
@@ -131,7 +131,7 @@ def test_connections_without_an_answer_are_lost(monkeypatch: pytest.MonkeyPatch)
     assert found.slowest_ping >= 1000
 
 
-def running(address: Address) -> Running:
+def running(address: HTTPAddress) -> Running:
     return cast("Running", SimpleNamespace(base=f"http://{address.name}", candidate=None))
 
 

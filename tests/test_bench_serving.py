@@ -20,11 +20,11 @@ from repository import BAKE_FILE
 
 from bench import (
     candidate,
-    faults,
+    fault_injection,
     floor,
     image_suite,
     load,
-    models,
+    model_versions,
     report_table,
     serving_suite,
     size,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
     from bench.runner import Runner
-    from seatrial.stack.ownership import Session
+    from seatrial.stack.labels import Session
 
 MEASURED = ModelRound(
     start=6.0,
@@ -204,23 +204,23 @@ def test_a_server_without_a_worker_cannot_lose_one(
     (tmp_path / "21").mkdir()
     (tmp_path / "21" / "maps").write_text("")
     with pytest.raises(UserError, match="no process holds the model"):
-        faults.FAULTS[1].prepare(running({21: 1}))
+        fault_injection.FAULTS[1].prepare(running({21: 1}))
 
 
 def test_workers_are_ready_when_the_metrics_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faults, "_READY_LIMIT", 0.3)
+    monkeypatch.setattr(fault_injection, "_READY_LIMIT", 0.3)
     with server(b"mlflow_model_workers_ready 1.0\n") as found:
         stub = running({}, port=found.server_port)
-        faults.wait_for_workers(stub, 1)
+        fault_injection.wait_for_workers(stub, 1)
         with pytest.raises(UserError, match="stub did not have 2 workers ready within"):
-            faults.wait_for_workers(stub, 2)
+            fault_injection.wait_for_workers(stub, 2)
 
 
 def test_workers_are_ready_when_the_log_says_so() -> None:
     log = b"INFO:     Application startup complete.\n" * 2
-    assert faults.started(log) == 2
+    assert fault_injection.started(log) == 2
     with server(status=404) as found:
-        faults.wait_for_workers(running({}, log, found.server_port), 2)
+        fault_injection.wait_for_workers(running({}, log, found.server_port), 2)
 
 
 def test_each_figure_stands_against_the_better_of_mlflow() -> None:
@@ -294,7 +294,7 @@ BUILD_OUTPUT = """\
 
 
 def test_steps_of_a_build_are_read_from_its_output() -> None:
-    assert models.steps(BUILD_OUTPUT) == {
+    assert model_versions.steps(BUILD_OUTPUT) == {
         "RUN apt-get -y update && apt-get install nginx": 12.5,
         "RUN pip install mlflow==3.17.2": 40.1,
     }
@@ -318,17 +318,17 @@ class FakeRunner:
 
 
 @pytest.fixture
-def builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> models.Builds:
+def builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> model_versions.Builds:
     for name in ("records", "locks"):
         (tmp_path / name).mkdir()
     monkeypatch.setattr("seatrial.build.record.folder", lambda: tmp_path / "records")
-    monkeypatch.setattr(models, "LOCKS", tmp_path / "locks")
-    trained = models.Trained(tmp_path / "versions", "3.13.5", {}, [])
+    monkeypatch.setattr(model_versions, "LOCKS", tmp_path / "locks")
+    trained = model_versions.Trained(tmp_path / "versions", "3.13.5", {}, [])
     runner = cast("Runner", FakeRunner(tmp_path / "records"))
-    return models.Builds(runner, trained, Base("python:3.13.5-slim", "sha256:0"))
+    return model_versions.Builds(runner, trained, Base("python:3.13.5-slim", "sha256:0"))
 
 
-def test_cold_build_starts_without_a_lock(builds: models.Builds, tmp_path: Path) -> None:
+def test_cold_build_starts_without_a_lock(builds: model_versions.Builds, tmp_path: Path) -> None:
     lock = tmp_path / "locks" / "seatrial-bench_seatrial" / "amd64" / "requirements.txt"
     lock.parent.mkdir(parents=True)
     lock.touch()
@@ -339,7 +339,7 @@ def test_cold_build_starts_without_a_lock(builds: models.Builds, tmp_path: Path)
     assert (tmp_path / "locks" / "seatrial-bench_seatrial" / "moment").read_text() != first
 
 
-def test_builds_are_those_of_a_user(builds: models.Builds) -> None:
+def test_builds_are_those_of_a_user(builds: model_versions.Builds) -> None:
     builds.seatrial(2)
     builds.mlflow(2)
     assert builds.mlflow_anew(1)["RUN pip install mlflow==3.17.2"] == 40.1
@@ -382,7 +382,7 @@ def test_only_builds_get_the_options(
 def test_stages_that_follow_the_environment(target: str, last: str, shared: bool) -> None:
     """Bake takes an unknown stage without a word, and its steps would come from the cache."""
     block = f'target "{target}" {{\n  no-cache-filter = ["with-environment", "{last}"]\n}}'
-    assert block in models.ANEW.read_text(encoding="utf-8")
+    assert block in model_versions.ANEW.read_text(encoding="utf-8")
     assert f'target "{target}" {{' in BAKE_FILE.read_text(encoding="utf-8")
     stage = "with-environment" if shared else last
     text = (BAKE_FILE.parent / "model-server" / "Dockerfile").read_text(encoding="utf-8")
@@ -392,21 +392,21 @@ def test_stages_that_follow_the_environment(target: str, last: str, shared: bool
     assert "type=cache" not in rest.partition("\nFROM ")[0]
 
 
-def test_a_build_without_a_record_is_no_measurement(builds: models.Builds) -> None:
+def test_a_build_without_a_record_is_no_measurement(builds: model_versions.Builds) -> None:
     with pytest.raises(LookupError, match="none of seatrial-bench/seatrial:1"):
-        models._recorded_seconds("seatrial-bench/seatrial:1")
+        model_versions._recorded_seconds("seatrial-bench/seatrial:1")
     assert builds.seatrial(1) == 3.5
 
 
 def test_what_was_built_is_removed_with_its_locks(
-    builds: models.Builds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    builds: model_versions.Builds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     removed = []
     monkeypatch.setattr("bench.baking.remove_images", lambda: removed.append("images"))
     builds.seatrial_anew(1)
     other = tmp_path / "locks" / "somebodys_model"
     other.mkdir()
-    models.remove()
+    model_versions.remove()
     assert removed == ["images"]
     assert list((tmp_path / "locks").iterdir()) == [other]
 
@@ -434,7 +434,7 @@ def test_bare_handler_gives_back_what_it_gets(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_scripts_for_containers_are_whole() -> None:
-    for path in (models.VERSIONS, models.SCRIPTED, TRAIN_MODELS):
+    for path in (model_versions.VERSIONS, model_versions.SCRIPTED, TRAIN_MODELS):
         compile(path.read_text(encoding="utf-8"), path.name, "exec")
     compile(floor.IN_PROCESS, "in-process", "exec")
 

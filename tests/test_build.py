@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from repository import PROJECT, ROOT
 
-from seatrial.build import bootstrap, build, locks, network, record, revision, store
+from seatrial.build import bootstrap, build, lock_files, network, record, revision, store
 from seatrial.build import builder as builders
 from seatrial.catalogue.model import Catalogue, Image
 from seatrial.errors import UserError
@@ -381,7 +381,7 @@ def test_versions_of_a_lock_come_with_their_markers() -> None:
         "boto3==1.44.5 \\\n    --hash=sha256:00\n"
         "psycopg[binary]==3.3.9 ; python_version >= '3.10' \\\n    --hash=sha256:01\n# a==1\n"
     )
-    assert locks.versions(text) == [
+    assert lock_files.versions(text) == [
         "boto3==1.44.5",
         "psycopg[binary]==3.3.9 ; python_version >= '3.10'",
     ]

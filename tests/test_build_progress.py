@@ -11,13 +11,23 @@ from build_events import log, vertex
 from rich.console import Console
 
 from seatrial.build import bake
-from seatrial.build.progress import KEPT_LINES, Build, Owner, Step, busy_seconds, cached, events
+from seatrial.build.progress import (
+    KEPT_LINES,
+    Build,
+    BuildStep,
+    StepOwner,
+    busy_seconds,
+    cached,
+    events,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def step(name: str, begin: float | None = None, end: float | None = None, **more: object) -> Step:
+def step(
+    name: str, begin: float | None = None, end: float | None = None, **more: object
+) -> BuildStep:
     build = Build()
     build.update({"vertexes": [vertex("d", name, begin, end, **more)]})
     return build.steps["d"]
@@ -26,25 +36,30 @@ def step(name: str, begin: float | None = None, end: float | None = None, **more
 @pytest.mark.parametrize(
     ("name", "owner", "stage", "action"),
     [
-        ("[custom environment 2/3] RUN  a", Owner("custom", ""), "environment 2/3", "RUN a"),
+        ("[custom environment 2/3] RUN  a", StepOwner("custom", ""), "environment 2/3", "RUN a"),
         (
             "[custom linux/amd64->arm64 environment 2/3] RUN a\n b",
-            Owner("custom", "linux/arm64"),
+            StepOwner("custom", "linux/arm64"),
             "environment 2/3",
             "RUN a b",
         ),
         (
             "[custom linux/arm64 custom 1/2] COPY a b",
-            Owner("custom", "linux/arm64"),
+            StepOwner("custom", "linux/arm64"),
             "custom 1/2",
             "COPY a b",
         ),
-        ("[model-server] exporting to image", Owner("model-server", ""), "", "exporting to image"),
-        ("[tools 2/6] RUN --mount=type=secret,id=ca x", Owner("tools", ""), "2/6", "RUN x"),
-        ("importing cache", Owner("", ""), "", "importing cache"),
+        (
+            "[model-server] exporting to image",
+            StepOwner("model-server", ""),
+            "",
+            "exporting to image",
+        ),
+        ("[tools 2/6] RUN --mount=type=secret,id=ca x", StepOwner("tools", ""), "2/6", "RUN x"),
+        ("importing cache", StepOwner("", ""), "", "importing cache"),
     ],
 )
-def test_names_tell_the_owner(name: str, owner: Owner, stage: str, action: str) -> None:
+def test_names_tell_the_owner(name: str, owner: StepOwner, stage: str, action: str) -> None:
     found = step(name)
     assert (found.owner, found.stage, found.action) == (owner, stage, action)
 

@@ -12,8 +12,8 @@ from build_events import vertex
 from rich.console import Console
 
 from seatrial.build import watch as watching
-from seatrial.build.progress import Build, Step
-from seatrial.build.watch import Watch, describe
+from seatrial.build.progress import Build, BuildStep
+from seatrial.build.watch import BuildWatch, describe
 
 APT = "[custom tools 1/2] RUN apt-get install"
 GO = "[minio compile 1/2] RUN --mount=type=secret,id=ca go install"
@@ -33,7 +33,7 @@ class Log:
 
     def __init__(self, *targets: str) -> None:
         self.output = io.StringIO()
-        self.watch = Watch(Build(), targets, Console(file=self.output, width=200))
+        self.watch = BuildWatch(Build(), targets, Console(file=self.output, width=200))
 
     def take(self, *vertexes: dict[str, Any]) -> list[str]:
         """The lines that an event adds."""
@@ -101,7 +101,7 @@ def test_image_from_the_cache_is_finished_whatever_its_steps_say(log: Log) -> No
 def test_terminal_shows_what_is_left_below_the_lines() -> None:
     output = io.StringIO()
     console = Console(file=output, width=60, force_terminal=True)
-    watch = Watch(Build(), ["custom", "minio"], console)
+    watch = BuildWatch(Build(), ["custom", "minio"], console)
     with console.status(watch):
         watch.take({"vertexes": [*ANNOUNCED, vertex("go", GO, 5)]})
         deadline = time.monotonic() + 10
@@ -114,5 +114,5 @@ def test_terminal_shows_what_is_left_below_the_lines() -> None:
 
 
 def test_long_instructions_are_cut() -> None:
-    found = Step("d", "[x a 1/1] RUN " + "word " * 100)
+    found = BuildStep("d", "[x a 1/1] RUN " + "word " * 100)
     assert len(describe(found)) < 120

@@ -8,8 +8,8 @@ import pytest
 from repository import PROJECT, ROOT, needs_buildx
 
 from seatrial import catalogue
+from seatrial.catalogue.bake_file import environment
 from seatrial.catalogue.model import Catalogue, Image
-from seatrial.catalogue.reading import environment
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from seatrial.contract import Claim, Contract, Need, Promise
+from seatrial.contract import Contract, Need, Promise, PromiseSelector
 from seatrial.contract.declarations import declaration, declarations, sections
 from seatrial.contract.declaring import Table, Trait
 from seatrial.errors import UserError
@@ -110,9 +110,11 @@ def test_what_services_show_nothing_more_about(key: str, uses: bool) -> None:
 
 
 def test_items_are_known_where_the_schema_lists_them() -> None:
-    assert Claim.of("server.databases", "sqlite") == Claim("server.databases", "sqlite")
-    assert Claim.of("python.imports", "anything.at.all").item == "anything.at.all"
+    assert PromiseSelector.of("server.databases", "sqlite") == PromiseSelector(
+        "server.databases", "sqlite"
+    )
+    assert PromiseSelector.of("python.imports", "anything.at.all").item == "anything.at.all"
     with pytest.raises(UserError, match=r"^server\.databases has no item 'oracle': known are"):
-        Claim.of("server.databases", "oracle")
+        PromiseSelector.of("server.databases", "oracle")
     with pytest.raises(UserError, match=r"^process\.confined is one promise, without items"):
-        Claim.of("process.confined", "/tmp")
+        PromiseSelector.of("process.confined", "/tmp")

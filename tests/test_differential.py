@@ -20,7 +20,7 @@ from seatrial.differential.side import Side
 from seatrial.differential.steps import Filled, Name, Ref, Step, World
 from seatrial.engine.waiting import answers_ok
 from seatrial.mutants.proxied import trial
-from seatrial.mutants.proxied.faults import Mutant
+from seatrial.mutants.proxied.faults import ProxiedMutant
 from seatrial.mutants.proxied.proxy import Exchange, Fault, faulty
 from seatrial.trial.endpoints import Router
 
@@ -337,7 +337,7 @@ def test_mutant_of_a_proxy_is_refused_and_an_equal_one_is_not(server: str) -> No
     endpoint = router.endpoints["GET /api/2.0/mlflow/runs/get"]
 
     def refused(field: str, change: str, direction: str = "received") -> str:
-        mutant = Mutant(endpoint, change, direction, field)
+        mutant = ProxiedMutant(endpoint, change, direction, field)
         assert mutant in trial.possible([recording], router)
         found = trial.judge(mutant, server=server, router=router, recordings=[recording])
         return found.refused

@@ -57,7 +57,7 @@ def choose(folder: Path, name: str) -> None:
 
 def test_the_local_socket_is_the_default() -> None:
     found = connection.endpoint()
-    assert found == connection.Endpoint("unix:///var/run/docker.sock", "default")
+    assert found == connection.EngineEndpoint("unix:///var/run/docker.sock", "default")
     assert not found.configured
 
 
@@ -84,7 +84,7 @@ def test_a_context_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_local_socket_by_another_name_is_still_this_machine() -> None:
-    assert not connection.Endpoint("unix:///var/run/docker.sock", "DOCKER_HOST").configured
+    assert not connection.EngineEndpoint("unix:///var/run/docker.sock", "DOCKER_HOST").configured
 
 
 @pytest.mark.parametrize(

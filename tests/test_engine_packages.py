@@ -56,8 +56,8 @@ deb [trusted=yes] http://mirror.example/local ./
 """
 
 
-def target(file: Path, entry: int = 1, **changes: str) -> packages.Target:
-    base = packages.Target("http://mirror.example/debian/", "bookworm", "Debian", file, entry)
+def target(file: Path, entry: int = 1, **changes: str) -> packages.IndexTarget:
+    base = packages.IndexTarget("http://mirror.example/debian/", "bookworm", "Debian", file, entry)
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
 
@@ -95,7 +95,9 @@ def test_targets_are_the_package_indexes_only(tmp_path: Path) -> None:
     assert packages.targets(listing(file)) == (
         target(file),
         # No Release file has been fetched yet: the suite's name in the source is all there is.
-        packages.Target("http://mirror.example/debian-security/", "bookworm-security", "", file, 2),
+        packages.IndexTarget(
+            "http://mirror.example/debian-security/", "bookworm-security", "", file, 2
+        ),
     )
 
 

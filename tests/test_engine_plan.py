@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from seatrial.engine.connection import DEFAULT_SOCKET, Endpoint
+from seatrial.engine.connection import DEFAULT_SOCKET, EngineEndpoint
 from seatrial.engine.facts import Client, Configuration, Data, Engine, Facts, System
-from seatrial.engine.plan import Check, Plan, State, checks, plan
+from seatrial.engine.plan import Check, CheckState, Plan, checks, plan
 
 GIB = 1024**3
 FILE = Path("/etc/docker/daemon.json")
@@ -29,7 +29,7 @@ READY = Facts(
     system=BOOKWORM,
     root=True,
     platform="linux/amd64",
-    endpoint=Endpoint(DEFAULT_SOCKET, "default"),
+    endpoint=EngineEndpoint(DEFAULT_SOCKET, "default"),
     configuration=Configuration(FILE, {"features": {"containerd-snapshotter": True}}),
     client=CLIENT,
     engine=ENGINE,
@@ -53,7 +53,7 @@ FRESH = dataclasses.replace(
     emulators=frozenset(),
     tools=frozenset(),
 )
-REMOTE = Endpoint("tcp://builder.example:2376", "DOCKER_HOST")
+REMOTE = EngineEndpoint("tcp://builder.example:2376", "DOCKER_HOST")
 
 
 def but(facts: Facts, **changes: Any) -> Facts:
@@ -61,7 +61,7 @@ def but(facts: Facts, **changes: Any) -> Facts:
 
 
 def faults(facts: Facts) -> dict[str, Check]:
-    return {row.subject: row for row in checks(facts) if row.state is State.FAULT}
+    return {row.subject: row for row in checks(facts) if row.state is CheckState.FAULT}
 
 
 def test_nothing_to_do_where_all_is_there() -> None:
@@ -265,7 +265,7 @@ def test_faults_say_what_and_how(changes: dict[str, Any], subject: str | None, w
 
 def test_little_room_is_only_a_note() -> None:
     facts = but(READY, free=10 * GIB, engine=dataclasses.replace(ENGINE, memory=2 * GIB))
-    notes = {row.subject for row in checks(facts) if row.state is State.NOTE}
+    notes = {row.subject for row in checks(facts) if row.state is CheckState.NOTE}
     assert {"free disk space", "cores and memory"} <= notes
     assert faults(facts) == {}
 

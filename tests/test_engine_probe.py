@@ -9,7 +9,7 @@ from rich.console import Console
 
 from seatrial.engine import probe, report
 from seatrial.engine.facts import Configuration
-from seatrial.engine.plan import Check, State
+from seatrial.engine.plan import Check, CheckState
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,8 +74,8 @@ def test_folder_in_the_place_of_a_configuration(tmp_path: Path) -> None:
 def test_the_table_shows_mends_only_where_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
     facts = probe.facts(hosts=())
-    fine = Check("buildx", State.FINE, "0.13.1")
-    fault = Check("compose", State.FAULT, "missing [really]", "install docker-compose")
+    fine = Check("buildx", CheckState.FINE, "0.13.1")
+    fault = Check("compose", CheckState.FAULT, "missing [really]", "install docker-compose")
     console = Console(width=100)
     with console.capture() as first:
         console.print(report.table(facts, [fine]))

@@ -42,7 +42,7 @@ def record(tmp_path: Path) -> Path:
     return tmp_path / "state" / "setup"
 
 
-def exact(folder: Path) -> dict[str, tuple[tree.Entry, int]]:
+def exact(folder: Path) -> dict[str, tuple[tree.PathState, int]]:
     """Everything about every path, its time of change as well."""
     return {name: (entry, entry.changed) for name, entry in tree.capture(folder).items()}
 

@@ -23,10 +23,10 @@ from secret_samples import ANY, TEXTS, TOKENS, Maker, Sample, packed_tar, packed
 
 from seatrial.build.store import StoredPlatform
 from seatrial.inspection import secrets, stand_ins
+from seatrial.inspection.archives import UnpackingBudget
 from seatrial.inspection.content import traits_of
+from seatrial.inspection.content_search import search
 from seatrial.inspection.layers import InspectedImage
-from seatrial.inspection.search import search
-from seatrial.inspection.unpacking import Budget
 
 if TYPE_CHECKING:
     from seatrial.inspection.layer import Layer
@@ -38,7 +38,9 @@ ROOT = Path(__file__).parents[1]
 PASSWORD = Maker(random.Random(1)).password()
 
 
-def details(content: bytes | str, path: str = ANYWHERE, budget: Budget | None = None) -> list[str]:
+def details(
+    content: bytes | str, path: str = ANYWHERE, budget: UnpackingBudget | None = None
+) -> list[str]:
     """What is found in a file."""
     data = content.encode() if isinstance(content, str) else content
     found = traits_of(path, io.BytesIO(data), budget)
@@ -280,8 +282,8 @@ def test_archives_in_archives_end() -> None:
 
 def test_bomb_is_unpacked_up_to_the_limit() -> None:
     bomb = gzip.compress(bytes(64 * 1024 * 1024))
-    assert details(bomb, budget=Budget(size=1024 * 1024)) == [BEYOND]
-    budget = Budget(size=80 * 1024 * 1024)
+    assert details(bomb, budget=UnpackingBudget(size=1024 * 1024)) == [BEYOND]
+    budget = UnpackingBudget(size=80 * 1024 * 1024)
     assert details(bomb, budget=budget) == []
     assert details(bomb, budget=budget) == [BEYOND], "the limit is for all archives of a layer"
 
@@ -289,8 +291,8 @@ def test_bomb_is_unpacked_up_to_the_limit() -> None:
 def test_members_are_counted() -> None:
     for pack in (packed_zip, packed_tar):
         archive = pack({str(number): b"" for number in range(50)})
-        assert details(archive, budget=Budget(members=20)) == [BEYOND]
-        assert details(archive, budget=Budget(members=100)) == []
+        assert details(archive, budget=UnpackingBudget(members=20)) == [BEYOND]
+        assert details(archive, budget=UnpackingBudget(members=100)) == []
 
 
 def test_list_of_members_that_claims_gigabytes_is_not_read() -> None:

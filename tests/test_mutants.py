@@ -10,17 +10,17 @@ import pytest
 from repository import ROOT
 
 from seatrial import catalogue
-from seatrial.contract import Claim
+from seatrial.contract import PromiseSelector
 from seatrial.errors import UserError
-from seatrial.mutants import command, coverage, loader, overlay, verdict
-from seatrial.mutants.mutant import Change, Mutant, Recipe
-from seatrial.mutants.verdict import Outcome, Run
+from seatrial.mutants import coverage, loader, overlay, try_mutants, verdict
+from seatrial.mutants.mutant import Mutant, Recipe, SourceChange
+from seatrial.mutants.verdict import Outcome, TrialRun
 
 pytest_plugins = ["pytester"]
 
-SQLITE = Claim("server.databases", "sqlite")
-POSTGRESQL = Claim("server.databases", "postgresql")
-PINS = Claim("python.pins")
+SQLITE = PromiseSelector("server.databases", "sqlite")
+POSTGRESQL = PromiseSelector("server.databases", "postgresql")
+PINS = PromiseSelector("python.pins")
 
 
 MUTANT_FILE = """
@@ -36,20 +36,24 @@ after = "2"
 """
 
 
-def _mutant(name: str, promise: Claim, *also: Claim, variant: str = "one") -> Mutant:
+def _mutant(
+    name: str, promise: PromiseSelector, *also: PromiseSelector, variant: str = "one"
+) -> Mutant:
     return Mutant(name, variant, promise, also)
 
 
-def _failed(promise: Claim, *more: Claim, test: str = "test_it: test_one") -> Outcome:
+def _failed(
+    promise: PromiseSelector, *more: PromiseSelector, test: str = "test_it: test_one"
+) -> Outcome:
     return Outcome(test, (promise, *more), failure="it is broken")
 
 
-def _passed(promise: Claim) -> Outcome:
+def _passed(promise: PromiseSelector) -> Outcome:
     return Outcome("test_it: test_two", (promise,))
 
 
-def _run(*outcomes: Outcome, code: int = verdict.TESTS_FAILED, said: str = "1 failed") -> Run:
-    return Run(code, said, outcomes, 1.5)
+def _run(*outcomes: Outcome, code: int = verdict.TESTS_FAILED, said: str = "1 failed") -> TrialRun:
+    return TrialRun(code, said, outcomes, 1.5)
 
 
 def _saved(folder: Path, text: str, name: str = "entrypoint/forms.starts-nothing.toml") -> Path:
@@ -63,10 +67,10 @@ def test_file_with_changes(tmp_path: Path) -> None:
     assert loader.read(_saved(tmp_path, MUTANT_FILE + CHANGE)) == Mutant(
         name="starts-nothing",
         variant="hardened",
-        promise=Claim("entrypoint.forms", "mlflow server"),
+        promise=PromiseSelector("entrypoint.forms", "mlflow server"),
         also=(PINS, SQLITE),
         why="Nothing starts.",
-        changes=(Change("mlflow/cli/__init__.py", "1", "2"),),
+        changes=(SourceChange("mlflow/cli/__init__.py", "1", "2"),),
     )
 
 
@@ -186,17 +190,20 @@ def test_changes_fit_what_they_change(mutants: dict[str, Mutant]) -> None:
 )
 def test_change_that_does_not_fit(before: str, after: str, fault: str) -> None:
     with pytest.raises(UserError) as error:
-        overlay.applied(Change("a.py", before, after), "a = 1\nb = 1\n")
+        overlay.applied(SourceChange("a.py", before, after), "a = 1\nb = 1\n")
     assert str(error.value) == fault
 
 
 def test_change_that_fits() -> None:
-    assert overlay.applied(Change("a.py", "b = 1", "b = 2"), "a = 1\nb = 1\n") == "a = 1\nb = 2\n"
+    assert (
+        overlay.applied(SourceChange("a.py", "b = 1", "b = 2"), "a = 1\nb = 1\n")
+        == "a = 1\nb = 2\n"
+    )
 
 
 def test_they_are_listed(mutants: dict[str, Mutant], capsys: pytest.CaptureFixture[str]) -> None:
     name = next(iter(mutants))
-    assert command.run(["--list", name]) == 0
+    assert try_mutants.run(["--list", name]) == 0
     printed = capsys.readouterr().out
     assert name in printed
     assert str(mutants[name].promise) in printed
@@ -214,18 +221,18 @@ def contracts(tmp_path: Path) -> dict[str, Path]:
     return {"one": path}
 
 
-def _require(contracts: dict[str, Path], *promises: Claim, **more: Any) -> None:
+def _require(contracts: dict[str, Path], *promises: PromiseSelector, **more: Any) -> None:
     made = [_mutant(f"m{number}", one, **more) for number, one in enumerate(promises)]
     coverage.require_whole(made, contracts)
 
 
 def test_whole(contracts: dict[str, Path]) -> None:
-    _require(contracts, SQLITE, POSTGRESQL, Claim("image.labels", "b"))
+    _require(contracts, SQLITE, POSTGRESQL, PromiseSelector("image.labels", "b"))
 
 
 def test_item_without_one(contracts: dict[str, Path]) -> None:
     with pytest.raises(UserError) as error:
-        _require(contracts, SQLITE, Claim("image.labels", "b"))
+        _require(contracts, SQLITE, PromiseSelector("image.labels", "b"))
     assert str(error.value) == (
         f"{contracts['one']} promises server.databases[postgresql], and no mutant breaks it:"
         " add one to docker/mutants/"
@@ -239,7 +246,7 @@ def test_what_nobody_promises(contracts: dict[str, Path]) -> None:
         f"the mutant m1 is to break python.pins, which {contracts['one']} doesn't promise"
     )
     with pytest.raises(UserError, match=r"to break image\.labels, which"):
-        _require(contracts, Claim("image.labels"))
+        _require(contracts, PromiseSelector("image.labels"))
 
 
 def test_unknown_variant(contracts: dict[str, Path]) -> None:

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from seatrial.mutants.proxied.command import explained
 from seatrial.mutants.proxied.faults import (
     CACHED,
     CHANGES,
     FIRST_PAGE,
     PRAISED,
-    Mutant,
     ProxiedFault,
+    ProxiedMutant,
     mutants,
 )
 from seatrial.mutants.proxied.proxy import Exchange
+from seatrial.mutants.proxied.try_proxied import explained
 from seatrial.trial.endpoints import Endpoint, Router
 
 SEARCH = "/api/2.0/mlflow/runs/search"
@@ -35,7 +35,7 @@ def _exchange(answer: Any, status: int = 200, **body: Any) -> Exchange:
 
 def _fault(router: Router, change: str, direction: str = "", field: str = "") -> ProxiedFault:
     return ProxiedFault(
-        Mutant(router.endpoints[f"POST {SEARCH}"], change, direction, field), router
+        ProxiedMutant(router.endpoints[f"POST {SEARCH}"], change, direction, field), router
     )
 
 

@@ -15,9 +15,9 @@ from repository import ROOT, needs_buildx
 
 from bench.task import bench
 from seatrial import catalogue, tasks
-from seatrial.contract import BUILT_IN, Claim, load, promises_of
+from seatrial.contract import BUILT_IN, PromiseSelector, load, promises_of
 from seatrial.contract.declarations import sections
-from seatrial.contract.schema import Absence, Start
+from seatrial.contract.schema import Absence, StartSection
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,7 +80,9 @@ def test_example_of_a_contract_is_one(text: str, tmp_path: Path) -> None:
 
 
 def test_first_example_has_every_key_that_says_how_an_image_is_run() -> None:
-    assert set(tomllib.loads(blocks(CONTRACTS, "toml")[0])["start"]) == set(Start.model_fields)
+    assert set(tomllib.loads(blocks(CONTRACTS, "toml")[0])["start"]) == set(
+        StartSection.model_fields
+    )
 
 
 def test_built_in_contracts_are_listed() -> None:
@@ -107,7 +109,7 @@ def test_no_key_is_named_that_contracts_do_not_have() -> None:
     found = [match for name in names if (match := keys.fullmatch(name))]
     assert found
     for match in found:
-        Claim.of(match["key"], match["item"])
+        PromiseSelector.of(match["key"], match["item"])
 
 
 @needs_buildx

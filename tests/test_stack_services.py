@@ -9,7 +9,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from seatrial import backends
-from seatrial.backends.base import PASSWORD_PATH, Address, ArtifactStore, Database
+from seatrial.backends.base import PASSWORD_PATH, ArtifactStore, Database, ServiceAddress
 from seatrial.backends.minio import MinIO
 from seatrial.backends.mysql import MySQL
 from seatrial.errors import UserError
@@ -31,7 +31,7 @@ def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 ADDRESSES = {
-    name: Address(number, "10.0.0.1", "seatrial", PASSWORD)
+    name: ServiceAddress(number, "10.0.0.1", "seatrial", PASSWORD)
     for number, name in enumerate(backends.in_services(each.name for each in backends.ENTRIES), 1)
 }
 
@@ -76,7 +76,7 @@ def test_password_is_no_part_of_what_is_printed() -> None:
 
 
 @pytest.mark.parametrize("entry", backends.ENTRIES, ids=lambda entry: entry.name)
-def test_each_backend_is_what_its_promise_says(entry: backends.Entry) -> None:
+def test_each_backend_is_what_its_promise_says(entry: backends.BackendEntry) -> None:
     kind = Database if entry.promised_by == backends.DATABASES_KEY else ArtifactStore
     assert issubclass(entry.load(), kind)
     entry.load()()

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from seatrial import scratch
+from seatrial.stack.labels import OWNER_LABEL, SESSION_LABEL
 from seatrial.stack.owner import Owner
-from seatrial.stack.ownership import OWNER_LABEL, SESSION_LABEL
 from seatrial.trial import leftovers
 
 if TYPE_CHECKING:

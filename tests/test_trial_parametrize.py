@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from repository import ROOT
 
-from seatrial.contract import BUILT_IN, Claim, Contract, Promise, load
+from seatrial.contract import BUILT_IN, Contract, Promise, PromiseSelector, load
 from seatrial.errors import UserError
 from seatrial.trial.options import TrialOptions
 from seatrial.trial.parametrize import cases, is_wanted, require_coverage
@@ -41,26 +41,29 @@ BOTH = source_with("both", server={"databases": ["sqlite", "postgresql"]})
 
 
 def _names(
-    claims: list[Claim], options: TrialOptions = FULL, *, itemwise: bool = False
+    selectors: list[PromiseSelector], options: TrialOptions = FULL, *, itemwise: bool = False
 ) -> list[tuple[str, list[str]]]:
-    found = cases(claims, [LITE, BOTH], options, itemwise=itemwise)
+    found = cases(selectors, [LITE, BOTH], options, itemwise=itemwise)
     return [(case.source.name, [str(one) for one in case.promises]) for case in found]
 
 
 def test_test_runs_on_images_that_make_its_promise() -> None:
-    assert _names([Claim("server.databases", "postgresql")]) == [
+    assert _names([PromiseSelector("server.databases", "postgresql")]) == [
         ("both", ["server.databases[postgresql]"])
     ]
-    assert _names([Claim("process.keeps_data")]) == []
+    assert _names([PromiseSelector("process.keeps_data")]) == []
 
 
-def test_every_claim_must_be_promised() -> None:
-    claims = [Claim("server.databases", "sqlite"), Claim("server.capabilities", "ui")]
-    assert _names(claims) == [("lite", ["server.databases[sqlite]", "server.capabilities[ui]"])]
+def test_every_selector_must_be_promised() -> None:
+    selectors = [
+        PromiseSelector("server.databases", "sqlite"),
+        PromiseSelector("server.capabilities", "ui"),
+    ]
+    assert _names(selectors) == [("lite", ["server.databases[sqlite]", "server.capabilities[ui]"])]
 
 
 def test_itemwise_runs_once_for_each_item() -> None:
-    assert _names([Claim("server.databases")], itemwise=True) == [
+    assert _names([PromiseSelector("server.databases")], itemwise=True) == [
         ("lite", ["server.databases[sqlite]"]),
         ("both", ["server.databases[sqlite]"]),
         ("both", ["server.databases[postgresql]"]),
@@ -68,8 +71,8 @@ def test_itemwise_runs_once_for_each_item() -> None:
 
 
 def test_embedded_stack_rules_out_what_needs_services() -> None:
-    assert _names([Claim("server.databases", "postgresql")], EMBEDDED) == []
-    assert _names([Claim("server.databases")], EMBEDDED, itemwise=True) == [
+    assert _names([PromiseSelector("server.databases", "postgresql")], EMBEDDED) == []
+    assert _names([PromiseSelector("server.databases")], EMBEDDED, itemwise=True) == [
         ("lite", ["server.databases[sqlite]"]),
         ("both", ["server.databases[sqlite]"]),
     ]
@@ -80,7 +83,7 @@ def test_emulated_image_is_not_tried_on_what_needs_its_own_architecture() -> Non
     emulated = replace(native, native=False)
 
     def in_vain(key: str) -> list[bool]:
-        found = cases([Claim(key)], [native, emulated], FULL, itemwise=False)
+        found = cases([PromiseSelector(key)], [native, emulated], FULL, itemwise=False)
         return [case.emulated_in_vain for case in found]
 
     assert in_vain("serving.answers_at_once") == [False, True]
@@ -91,7 +94,9 @@ def test_what_needs_the_engines_socket_says_that_there_is_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     builds = source_with(command_line={"builds_models": ["local", "inside"]})
-    local, inside = cases([Claim("command_line.builds_models")], [builds], FULL, itemwise=True)
+    local, inside = cases(
+        [PromiseSelector("command_line.builds_models")], [builds], FULL, itemwise=True
+    )
     monkeypatch.setenv("DOCKER_HOST", "tcp://far.example:2375")
     assert not local.missing
     assert inside.missing.startswith("the engine is at tcp://far.example:2375")
@@ -136,8 +141,8 @@ def test_mark_on_a_method_counts(acceptance: Path) -> None:
     require_coverage([BOTH], acceptance, acceptance.name)
 
 
-def _asking_for(*claims: str) -> TrialOptions:
-    return replace(FULL, promises=tuple(map(Claim.parse, claims)))
+def _asking_for(*selectors: str) -> TrialOptions:
+    return replace(FULL, promises=tuple(map(PromiseSelector.parse, selectors)))
 
 
 def test_only_tests_of_the_promises_asked_for() -> None:

@@ -14,7 +14,7 @@ import pytest
 from repository import PROJECT, ROOT, needs_buildx
 
 from seatrial import __version__
-from seatrial.catalogue.reading import environment, evaluate
+from seatrial.catalogue.bake_file import environment, evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

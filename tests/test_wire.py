@@ -13,20 +13,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 from seatrial.errors import UserError
-from seatrial.wire import connections, framing, heads, verdict
-from seatrial.wire.cases import Case, Expected, Target, chunked
-from seatrial.wire.connections import IdleConnections
-from seatrial.wire.exchange import Address, Answer, Exchange, converse, read_answers
+from seatrial.wire import conformance, framing, heads, idle_connections
+from seatrial.wire.cases import Expected, WireCase, WireTarget, chunked
+from seatrial.wire.conformance import judge, try_out
+from seatrial.wire.exchange import HTTPAddress, WireAnswer, WireExchange, converse, read_answers
 from seatrial.wire.heads import Endless, Slow
-from seatrial.wire.verdict import judge, try_out
+from seatrial.wire.idle_connections import IdleConnections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-TARGET = Target(Address("127.0.0.1", 8080), "/ping", "/invocations", "application/json", b'{"a":1}')
-OK = Answer(200, {}, b"ok")
-BAD, ABSENT = Answer(400), Answer(404)
-CLOSING = Answer(400, {"connection": "close"})
+TARGET = WireTarget(
+    HTTPAddress("127.0.0.1", 8080), "/ping", "/invocations", "application/json", b'{"a":1}'
+)
+OK = WireAnswer(200, {}, b"ok")
+BAD, ABSENT = WireAnswer(400), WireAnswer(404)
+CLOSING = WireAnswer(400, {"connection": "close"})
 
 
 class Lenient(BaseHTTPRequestHandler):
@@ -54,7 +56,7 @@ class Lenient(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def lenient() -> Iterator[Target]:
+def lenient() -> Iterator[WireTarget]:
     """A server that gets much of the framing wrong."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Lenient) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -63,7 +65,7 @@ def lenient() -> Iterator[Target]:
 
 
 @contextmanager
-def listening(serve: Callable[[socket.socket], None]) -> Iterator[Target]:
+def listening(serve: Callable[[socket.socket], None]) -> Iterator[WireTarget]:
     """A server that does something with each connection, and closes it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -81,9 +83,9 @@ def listening(serve: Callable[[socket.socket], None]) -> Iterator[Target]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def at(port: int) -> Target:
-    address = Address("127.0.0.1", port)
-    return Target(address, "/ping", "/invocations", "application/json", b'{"a":1}')
+def at(port: int) -> WireTarget:
+    address = HTTPAddress("127.0.0.1", port)
+    return WireTarget(address, "/ping", "/invocations", "application/json", b'{"a":1}')
 
 
 def test_there_are_many_cases_and_each_has_a_name_of_its_own() -> None:
@@ -128,51 +130,55 @@ def test_answers_are_read_one_after_the_other(
     assert left == (received if rest is None else rest)
 
 
-def case(expected: Expected, *statuses: int | None, known: bool = True) -> Case:
+def case(expected: Expected, *statuses: int | None, known: bool = True) -> WireCase:
     sent = TARGET.post("Content-Length: 1", body=TARGET.hidden)
-    return Case("family", "name", expected, (sent,), statuses or (None,), known=known)
+    return WireCase("family", "name", expected, (sent,), statuses or (None,), known=known)
 
 
 @pytest.mark.parametrize(
     ("made", "found", "message"),
     [
-        (case(Expected.REFUSED), Exchange((BAD,), closed=True), ""),
-        (case(Expected.REFUSED), Exchange((), closed=True), ""),
-        (case(Expected.REFUSED), Exchange((), closed=False), "left open"),
-        (case(Expected.REFUSED), Exchange((BAD,), closed=False), "left open"),
-        (case(Expected.REFUSED), Exchange((OK,), closed=True), "as if nothing were wrong"),
-        (case(Expected.REFUSED), Exchange((BAD, OK), closed=True), "should have been closed"),
-        (case(Expected.REFUSED), Exchange((ABSENT,), closed=True), "hidden in the body"),
-        (case(Expected.CLOSED), Exchange((OK,), closed=True), ""),
-        (case(Expected.CLOSED), Exchange((OK,), closed=False), "left open"),
-        (case(Expected.CLOSED), Exchange((OK, OK), closed=True), "should have been closed"),
-        (case(Expected.SAFE), Exchange((), closed=False), ""),
-        (case(Expected.SAFE), Exchange((BAD,), closed=True), ""),
-        (case(Expected.SAFE), Exchange((BAD, OK), closed=True), ""),
-        (case(Expected.SAFE), Exchange((BAD, ABSENT), closed=True), "another answer"),
-        (case(Expected.SAFE), Exchange((BAD, ABSENT, OK), closed=True), "3 answers to 2"),
-        (case(Expected.SAFE), Exchange((ABSENT, OK), closed=True), "hidden in the body"),
-        (case(Expected.SAFE, known=False), Exchange((ABSENT, OK), closed=True), ""),
-        (case(Expected.SAFE), Exchange((OK,), closed=True, rest=b"?"), "no answer"),
-        (case(Expected.ANSWERED), Exchange((BAD, OK), closed=True), ""),
-        (case(Expected.ANSWERED), Exchange((CLOSING,), closed=True), ""),
-        (case(Expected.ANSWERED), Exchange((BAD,), closed=True), "followed got no answer"),
-        (case(Expected.ANSWERED), Exchange((), closed=True), "0 answers to 1"),
-        (case(Expected.ANSWERED, 200), Exchange((BAD, OK), closed=True), "answered with 400"),
-        (case(Expected.ANSWERED), Exchange((Answer(500), OK), closed=True), "answered with 500"),
-        (case(Expected.LAST, 200), Exchange((OK,), closed=True), ""),
-        (case(Expected.LAST, 200), Exchange((OK,), closed=False), "left open"),
-        (case(Expected.LAST, 200), Exchange((OK, OK), closed=True), "should have been closed"),
+        (case(Expected.REFUSED), WireExchange((BAD,), closed=True), ""),
+        (case(Expected.REFUSED), WireExchange((), closed=True), ""),
+        (case(Expected.REFUSED), WireExchange((), closed=False), "left open"),
+        (case(Expected.REFUSED), WireExchange((BAD,), closed=False), "left open"),
+        (case(Expected.REFUSED), WireExchange((OK,), closed=True), "as if nothing were wrong"),
+        (case(Expected.REFUSED), WireExchange((BAD, OK), closed=True), "should have been closed"),
+        (case(Expected.REFUSED), WireExchange((ABSENT,), closed=True), "hidden in the body"),
+        (case(Expected.CLOSED), WireExchange((OK,), closed=True), ""),
+        (case(Expected.CLOSED), WireExchange((OK,), closed=False), "left open"),
+        (case(Expected.CLOSED), WireExchange((OK, OK), closed=True), "should have been closed"),
+        (case(Expected.SAFE), WireExchange((), closed=False), ""),
+        (case(Expected.SAFE), WireExchange((BAD,), closed=True), ""),
+        (case(Expected.SAFE), WireExchange((BAD, OK), closed=True), ""),
+        (case(Expected.SAFE), WireExchange((BAD, ABSENT), closed=True), "another answer"),
+        (case(Expected.SAFE), WireExchange((BAD, ABSENT, OK), closed=True), "3 answers to 2"),
+        (case(Expected.SAFE), WireExchange((ABSENT, OK), closed=True), "hidden in the body"),
+        (case(Expected.SAFE, known=False), WireExchange((ABSENT, OK), closed=True), ""),
+        (case(Expected.SAFE), WireExchange((OK,), closed=True, rest=b"?"), "no answer"),
+        (case(Expected.ANSWERED), WireExchange((BAD, OK), closed=True), ""),
+        (case(Expected.ANSWERED), WireExchange((CLOSING,), closed=True), ""),
+        (case(Expected.ANSWERED), WireExchange((BAD,), closed=True), "followed got no answer"),
+        (case(Expected.ANSWERED), WireExchange((), closed=True), "0 answers to 1"),
+        (case(Expected.ANSWERED, 200), WireExchange((BAD, OK), closed=True), "answered with 400"),
+        (
+            case(Expected.ANSWERED),
+            WireExchange((WireAnswer(500), OK), closed=True),
+            "answered with 500",
+        ),
+        (case(Expected.LAST, 200), WireExchange((OK,), closed=True), ""),
+        (case(Expected.LAST, 200), WireExchange((OK,), closed=False), "left open"),
+        (case(Expected.LAST, 200), WireExchange((OK, OK), closed=True), "should have been closed"),
     ],
 )
-def test_verdicts(made: Case, found: Exchange, message: str) -> None:
+def test_verdicts(made: WireCase, found: WireExchange, message: str) -> None:
     fault = judge(made, found, OK)
     assert message in str(fault) if message else fault is None
 
 
 def test_a_server_that_knows_no_coding_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     quiet = dict.fromkeys(Expected, 0.3)
-    monkeypatch.setattr(verdict, "_QUIET_BY_EXPECTATION", quiet)
+    monkeypatch.setattr(conformance, "_QUIET_BY_EXPECTATION", quiet)
     with lenient() as target:
         found = [case for case in framing.cases(target) if case.family == "coding"][:20]
         faults = try_out(target, found)
@@ -251,4 +257,4 @@ def test_too_few_open_files_are_a_fault_of_the_machine() -> None:
     if hard == resource.RLIM_INFINITY:
         pytest.skip("there is no limit of open files here")
     with pytest.raises(UserError, match="ulimit"):
-        connections.allow_files(hard + 1)
+        idle_connections.allow_files(hard + 1)

@@ -21,7 +21,7 @@ DATABASES_KEY, STORES_KEY = "server.databases", "server.artifact_stores"
 
 
 @dataclass(frozen=True)
-class Entry:
+class BackendEntry:
     """One backend."""
 
     name: str
@@ -48,7 +48,7 @@ class Entry:
 
 
 ENTRIES = (
-    Entry(
+    BackendEntry(
         "postgresql",
         "PostgreSQL",
         ".postgresql:PostgreSQL",
@@ -56,9 +56,9 @@ ENTRIES = (
         service="postgres",
         always=True,
     ),
-    Entry("mysql", "MySQL", ".mysql:MySQL", DATABASES_KEY, service="mysql"),
-    Entry("sqlite", "SQLite", ".sqlite:SQLite", DATABASES_KEY),
-    Entry(
+    BackendEntry("mysql", "MySQL", ".mysql:MySQL", DATABASES_KEY, service="mysql"),
+    BackendEntry("sqlite", "SQLite", ".sqlite:SQLite", DATABASES_KEY),
+    BackendEntry(
         "s3",
         "MinIO",
         ".minio:MinIO",
@@ -68,7 +68,7 @@ ENTRIES = (
         buckets=True,
         tls=True,
     ),
-    Entry("file", "files", ".files:Files", STORES_KEY),
+    BackendEntry("file", "files", ".file_store:Files", STORES_KEY),
 )
 """The fullest first."""
 ALWAYS = tuple(each.service for each in ENTRIES if each.service and each.always)
@@ -79,7 +79,7 @@ BUCKETS = tuple(each.name for each in ENTRIES if each.buckets)
 TLS = tuple(each.name for each in ENTRIES if each.tls)
 
 
-def entry(name: str) -> Entry:
+def entry(name: str) -> BackendEntry:
     """Find a backend.
 
     Raises:
@@ -92,7 +92,7 @@ def entry(name: str) -> Entry:
     raise UserError(f"unknown database or store '{printable(name)}': known are {known}")
 
 
-def entry_of(kind: type[Backend]) -> Entry:
+def entry_of(kind: type[Backend]) -> BackendEntry:
     """The backend of that class, without importing the others."""
     place = f"{kind.__module__}:{kind.__name__}"
     return next(each for each in ENTRIES if f"{__name__}{each.place}" == place)

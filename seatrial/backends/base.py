@@ -31,7 +31,7 @@ USER = "seatrial"
 
 
 @dataclass(frozen=True)
-class Address:
+class ServiceAddress:
     """Where a service is, for clients on this host and for containers on the network."""
 
     port: int
@@ -44,7 +44,7 @@ class Address:
     """The certificate of the authority that signed its own, as PEM; empty without TLS."""
 
 
-class Connection(Protocol):
+class DatabaseConnection(Protocol):
     """Of any driver."""
 
     def close(self) -> None:
@@ -58,7 +58,7 @@ class Backend(ABC):
     """Of the service in its container."""
     USER: ClassVar[str] = USER
 
-    def __init__(self, address: Address | None = None) -> None:
+    def __init__(self, address: ServiceAddress | None = None) -> None:
         """Nothing is connected.
 
         Args:
@@ -67,7 +67,7 @@ class Backend(ABC):
         self._address = address
 
     @property
-    def address(self) -> Address:
+    def address(self) -> ServiceAddress:
         """Where its service is.
 
         Raises:
@@ -83,7 +83,7 @@ class Backend(ABC):
         raise NotImplementedError(f"{cls.__name__} has no service")
 
     @classmethod
-    def secured(cls, image: str, host: str, users: Address) -> tuple[DockerContainer, str]:
+    def secured(cls, image: str, host: str, users: ServiceAddress) -> tuple[DockerContainer, str]:
         """Describe the container of a service that speaks TLS alone.
 
         Args:
@@ -181,7 +181,7 @@ class Answering(WaitStrategy):
 
 
 def accepting(
-    port: int, connect: Callable[[int], Connection], refused: type[Exception]
+    port: int, connect: Callable[[int], DatabaseConnection], refused: type[Exception]
 ) -> Answering:
     """Waits until a database accepts connections.
 

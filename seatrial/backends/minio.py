@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from testcontainers.core.container import DockerContainer
 
-    from seatrial.backends.base import Address
+    from seatrial.backends.base import ServiceAddress
 
 REGION = "us-east-1"
 _LIVE = "/minio/health/live"
@@ -48,7 +48,7 @@ class MinIO(ArtifactStore):
         )
 
     @classmethod
-    def secured(cls, image: str, host: str, users: Address) -> tuple[DockerContainer, str]:
+    def secured(cls, image: str, host: str, users: ServiceAddress) -> tuple[DockerContainer, str]:
         """Describe the container of a service that speaks https alone."""
         authority = trustme.CA()
         certificate = authority.issue_cert(host, LOOPBACK)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from seatrial import process
 from seatrial.build import pins
-from seatrial.build.progress import KEPT_LINES, Build, Step, events
-from seatrial.build.watch import Watch, describe
-from seatrial.catalogue.reading import STATE_VARIABLE
+from seatrial.build.progress import KEPT_LINES, Build, BuildStep, events
+from seatrial.build.watch import BuildWatch, describe
+from seatrial.catalogue.bake_file import STATE_VARIABLE
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class StepError(UserError):
     """A step of a build failed."""
 
-    def __init__(self, message: str, step: Step) -> None:
+    def __init__(self, message: str, step: BuildStep) -> None:
         super().__init__(message)
         self.step = step
 
@@ -59,7 +59,7 @@ def run(
     Args:
         targets: names of the bake file.
         settings: `TARGET.KEY=VALUE`, as `--set` takes them.
-        variables: of the bake file, as `catalogue.reading.environment` makes them.
+        variables: of the bake file, as `catalogue.bake_file.environment` makes them.
         builder: one that `docker buildx ls` lists; None for the one in use.
         no_cache: build every layer anew.
         console: where the progress goes.
@@ -90,7 +90,7 @@ def run(
             "BUILDX_BAKE_ENTITLEMENTS_FS": "0",
         }
         build, texts = Build(), []
-        watch = Watch(build, targets, console)
+        watch = BuildWatch(build, targets, console)
         with (
             console.status(watch),
             process.group(command, environment, project.root) as running,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from seatrial import catalogue
 from seatrial.build import bake, bootstrap, network, progress, record, revision, store, table
 from seatrial.build.builder import Builder, find
-from seatrial.catalogue.reading import environment
+from seatrial.catalogue.bake_file import environment
 from seatrial.engine import connection, registries
 from seatrial.errors import UserError
 from seatrial.project import current

@@ -12,7 +12,7 @@ from seatrial import process
 from seatrial.build import network
 
 if TYPE_CHECKING:
-    from seatrial.build.progress import Step
+    from seatrial.build.progress import BuildStep
 
 _PIN = re.compile(r'--pin "?(?P<distribution>[\w.-]+)=(?P<version>[^\s"]+)"?')
 """Pin in a Dockerfile's command, which BuildKit reports with the values of its arguments."""
@@ -21,7 +21,7 @@ _PATIENCE = 60
 """Seconds for one look at the package index."""
 
 
-def explain(step: Step) -> str:
+def explain(step: BuildStep) -> str:
     """Say which version of a failed step's pins does not exist.
 
     Returns:

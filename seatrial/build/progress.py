@@ -33,7 +33,7 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 _MANIFEST = re.compile(r"exporting manifest (sha256:[0-9a-f]{64})")
 
 
-class Owner(NamedTuple):
+class StepOwner(NamedTuple):
     """Image of a step; the platform is empty where the step serves all."""
 
     target: str
@@ -41,7 +41,7 @@ class Owner(NamedTuple):
 
 
 @dataclass
-class Step:
+class BuildStep:
     """Vertex of the build's graph."""
 
     digest: str
@@ -59,14 +59,16 @@ class Step:
     """The images that were reported to need it: what several share is named after one of them."""
 
     @property
-    def owner(self) -> Owner:
+    def owner(self) -> StepOwner:
         """The image it belongs to."""
         match = _NAME.fullmatch(self.name)
         if not match:
-            return Owner("", "")
+            return StepOwner("", "")
         platform = match["platform"] or ""
         # On a build platform for another one: it belongs to the other.
-        return Owner(match["target"], f"linux/{match['wanted']}" if match["wanted"] else platform)
+        return StepOwner(
+            match["target"], f"linux/{match['wanted']}" if match["wanted"] else platform
+        )
 
     @property
     def stage(self) -> str:
@@ -116,7 +118,7 @@ class Remaining:
     """Steps that have ended, those of the bases below it included."""
     steps: int
     """All of its steps, as far as they are known."""
-    longest: Step | None
+    longest: BuildStep | None
     """Of the steps at work, the one that began first."""
 
     def __str__(self) -> str:
@@ -128,9 +130,9 @@ class Build:
     """The state of a build, fed with events."""
 
     def __init__(self) -> None:
-        self.steps: dict[str, Step] = {}
+        self.steps: dict[str, BuildStep] = {}
 
-    def update(self, event: Mapping[str, Any]) -> list[Step]:
+    def update(self, event: Mapping[str, Any]) -> list[BuildStep]:
         """Take one event in.
 
         Returns:
@@ -139,7 +141,7 @@ class Build:
         changed = []
         for vertex in event.get("vertexes") or ():
             step = self.steps.setdefault(
-                vertex["digest"], Step(vertex["digest"], vertex.get("name", ""))
+                vertex["digest"], BuildStep(vertex["digest"], vertex.get("name", ""))
             )
             before = (step.started, step.completed, step.error)
             step.name = vertex.get("name", step.name)
@@ -160,7 +162,7 @@ class Build:
                 written.lines.extend(line.rsplit("\r", 1)[-1] for line in lines)
         return changed
 
-    def failed(self) -> Step | None:
+    def failed(self) -> BuildStep | None:
         """The step that failed by itself, rather than because another one did."""
         faults = [step for step in self.steps.values() if step.error]
         own = [step for step in faults if not step.error.endswith("context canceled")]
@@ -199,7 +201,7 @@ class Build:
             )
         return found
 
-    def of(self, targets: Iterable[str], platform: str) -> list[Step]:
+    def of(self, targets: Iterable[str], platform: str) -> list[BuildStep]:
         """The steps that made targets for a platform; a step without platform serves all."""
         wanted = set(targets)
         return [
@@ -211,12 +213,12 @@ class Build:
         ]
 
 
-def cached(steps: Iterable[Step]) -> bool:
+def cached(steps: Iterable[BuildStep]) -> bool:
     """Whether nothing had to be done but writing down the result."""
     return all(step.cached for step in steps if not step.export)
 
 
-def busy_seconds(steps: Iterable[Step]) -> float:
+def busy_seconds(steps: Iterable[BuildStep]) -> float:
     """How long at least one of the steps was at work; steps at the same time count once."""
     spans = sorted(
         (step.started, step.completed) for step in steps if step.started and step.completed

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from seatrial.build.progress import Build, Remaining, Step
+    from seatrial.build.progress import Build, BuildStep, Remaining
 
 _SHOWN_ACTION = 90
 
 
-class Watch:
+class BuildWatch:
     """The steps of a build as lines, with the images that are not finished.
 
     On a terminal those stand below the lines, as `rich.console.Console.status` shows them; in a log
@@ -70,7 +70,7 @@ class Watch:
         return Text(str(self), no_wrap=True, overflow="ellipsis")
 
 
-def describe(step: Step) -> str:
+def describe(step: BuildStep) -> str:
     """The step as a person recognises it: image, platform, instruction."""
     action = step.action
     if len(action) > _SHOWN_ACTION:
@@ -78,12 +78,12 @@ def describe(step: Step) -> str:
     return f"{' '.join(part for part in (*step.owner, step.stage) if part)}: {action}"
 
 
-def _start(step: Step) -> datetime:
+def _start(step: BuildStep) -> datetime:
     assert step.started
     return step.started
 
 
-def _mark(step: Step) -> str:
+def _mark(step: BuildStep) -> str:
     """How to show a step that has just started or finished; most are not worth a line."""
     if step.internal or step.error or step.cached:
         return ""

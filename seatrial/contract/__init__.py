@@ -9,7 +9,7 @@ from seatrial.contract.loading import (
     SEATRIAL_MODEL_CONTRACT,
     load,
 )
-from seatrial.contract.promises import Claim, Promise, promises_of
+from seatrial.contract.promises import Promise, PromiseSelector, promises_of
 from seatrial.contract.schema import Contract
 
 __all__ = [
@@ -18,10 +18,10 @@ __all__ = [
     "MLFLOW_MODEL_CONTRACT",
     "MODEL_CONTRACT",
     "SEATRIAL_MODEL_CONTRACT",
-    "Claim",
     "Contract",
     "Need",
     "Promise",
+    "PromiseSelector",
     "load",
     "promises_of",
 ]

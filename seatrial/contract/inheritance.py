@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from seatrial.contract.declarations import declarations
 from seatrial.contract.declaring import Trait
-from seatrial.contract.promises import Claim
+from seatrial.contract.promises import PromiseSelector
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,18 +47,18 @@ def without(content: Mapping[str, Any], withdrawn: Iterable[str]) -> dict[str, A
     left = {
         name: dict(value) if isinstance(value, dict) else value for name, value in content.items()
     }
-    for claim in map(Claim.parse, withdrawn):
-        declaration = claim.declaration
+    for selector in map(PromiseSelector.parse, withdrawn):
+        declaration = selector.declaration
         table = left.get(declaration.section, {})
         value = table.pop(declaration.name, None)
-        if value is not None and claim.item is not None:
-            declaration.require_item(claim.item)
-            kept = _without_item(value, claim.item)
+        if value is not None and selector.item is not None:
+            declaration.require_item(selector.item)
+            kept = _without_item(value, selector.item)
             if kept:
                 table[declaration.name] = kept
             value = None if len(kept) == len(value) else value
         if value is None:
-            raise UserError(f"{claim} is not promised there")
+            raise UserError(f"{selector} is not promised there")
     return left
 
 

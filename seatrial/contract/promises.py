@@ -42,7 +42,7 @@ class Promise:
         return self.declaration.needs_of(self.item)
 
 
-class Claim(NamedTuple):
+class PromiseSelector(NamedTuple):
     """What is tried: the promises of a key, or one of its items."""
 
     key: str

@@ -56,7 +56,7 @@ else:  # Literal takes a tuple of names, which type checkers do not follow
 Specifier = Annotated[str, AfterValidator(_specifier)]
 
 
-class Start(Table):
+class StartSection(Table):
     """How the trial runs the image."""
 
     command: Annotated[list[str] | None, Trait.COMMAND] = None
@@ -72,7 +72,7 @@ class Start(Table):
     """Seconds to the first answer on /health, natively; MLflow's slowest default measured 32 s."""
 
 
-class Image(Section):
+class ImageSection(Section):
     """What can be read off the image without running it."""
 
     without_services: ClassVar[bool] = True
@@ -102,7 +102,7 @@ class Image(Section):
     """The most that the layers of one platform weigh, in units of 10^6 bytes."""
 
 
-class Process(Section):
+class ProcessSection(Section):
     """How the container behaves towards the engine."""
 
     without_services: ClassVar[bool] = True
@@ -123,7 +123,7 @@ class Process(Section):
     """Orphaned processes that have ended don't stay in the process table."""
 
 
-class Contents(Section):
+class ContentsSection(Section):
     """What the image's file system holds, in every layer."""
 
     without_services: ClassVar[bool] = True
@@ -144,7 +144,7 @@ class Contents(Section):
     guide is built on both, and runs."""
 
 
-class Entrypoint(Section):
+class EntrypointSection(Section):
     """What the entry point adds to the `mlflow` program."""
 
     forms: Annotated[list[Form] | None, Needs(Need.SERVICES, only=("mlflow server", "none"))] = None
@@ -183,7 +183,7 @@ class Entrypoint(Section):
     runs of an older MLflow, made by the image's own migrations."""
 
 
-class CommandLine(Section):
+class CommandLineSection(Section):
     """The whole `mlflow` program."""
 
     without_services: ClassVar[bool] = True
@@ -212,7 +212,7 @@ class CommandLine(Section):
     `mlflow models build-docker` in a container of it, which is given the engine's socket."""
 
 
-class Http(Section):
+class HttpSection(Section):
     """How a server of either kind treats HTTP clients, hostile ones included."""
 
     ignores_upgrades: Literal[True] | None = None
@@ -267,7 +267,7 @@ class Http(Section):
     offers of h2c, which may leave one line each in the access log."""
 
 
-class Server(Section):
+class ServerSection(Section):
     """What the MLflow server does."""
 
     version_label: Annotated[Literal[True] | None, Trait.WITHOUT_SERVICES] = None
@@ -349,7 +349,7 @@ class Server(Section):
     whole log is read."""
 
 
-class Serving(Section):
+class ServingSection(Section):
     """What the server of a model does, by MLflow's scoring protocol."""
 
     inputs: list[InputForm] | None = None
@@ -434,7 +434,7 @@ class Serving(Section):
     """docs/serving.md leads from training to an answer."""
 
 
-class Python(Section):
+class PythonSection(Section):
     """The Python environment inside the image."""
 
     without_services: ClassVar[bool] = True
@@ -456,21 +456,21 @@ class Contract(Table):
     """Everything that one image promises."""
 
     description: Annotated[str, Field(min_length=1)]
-    start: Start = Start()
-    image: Image = Image()
-    process: Process = Process()
-    contents: Contents = Contents()
-    entrypoint: Entrypoint = Entrypoint()
-    command_line: CommandLine = CommandLine()
-    http: Http = Http()
-    server: Server = Server()
-    serving: Serving = Serving()
-    python: Python = Python()
+    start: StartSection = StartSection()
+    image: ImageSection = ImageSection()
+    process: ProcessSection = ProcessSection()
+    contents: ContentsSection = ContentsSection()
+    entrypoint: EntrypointSection = EntrypointSection()
+    command_line: CommandLineSection = CommandLineSection()
+    http: HttpSection = HttpSection()
+    server: ServerSection = ServerSection()
+    serving: ServingSection = ServingSection()
+    python: PythonSection = PythonSection()
 
     @property
     def serves_models(self) -> bool:
         """Whether the image serves a model, rather than being MLflow's own server."""
-        return self.serving != Serving()
+        return self.serving != ServingSection()
 
     @model_validator(mode="after")
     def _hold_together(self) -> Self:
@@ -481,9 +481,9 @@ class Contract(Table):
     def _contradictions(self) -> list[str]:
         found: list[str] = []
         server = self.server
-        if self.serves_models and server != Server():
+        if self.serves_models and server != ServerSection():
             found.append("serving and server are given: an image is the one or the other")
-        if self.serves_models and self.entrypoint != Entrypoint():
+        if self.serves_models and self.entrypoint != EntrypointSection():
             found.append("serving and entrypoint are given: that is tried on MLflow's own server")
         if self.serves_models and self.process.keeps_data:
             found.append("process.keeps_data is given with serving: a model's server keeps none")

@@ -35,7 +35,7 @@ _REQUEST_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class EngineEndpoint:
     """Address of the engine, and the setting that it comes from."""
 
     url: str
@@ -56,22 +56,22 @@ class Endpoint:
         return self.url if self.source == "default" else f"{self.url} ({self.source})"
 
 
-def endpoint() -> Endpoint:
+def endpoint() -> EngineEndpoint:
     """Find where the engine should be.
 
     Raises:
         UserError: the chosen docker context does not exist.
     """
     if url := os.environ.get("DOCKER_HOST"):
-        return Endpoint(url, "DOCKER_HOST")
+        return EngineEndpoint(url, "DOCKER_HOST")
     name = os.environ.get("DOCKER_CONTEXT") or get_current_context_name()
     if name == "default":
-        return Endpoint(DEFAULT_SOCKET, "default")
+        return EngineEndpoint(DEFAULT_SOCKET, "default")
     # The docker SDK 7.2 finds no context without a config.json beside them, so ask the client.
     host = _context(name, "{{.Endpoints.docker.Host}}")
     if not host:
         raise UserError(f"the docker context {name!r} does not exist: see `docker context ls`")
-    return Endpoint(host, f"context {name}")
+    return EngineEndpoint(host, f"context {name}")
 
 
 def connect() -> DockerClient:
@@ -103,7 +103,7 @@ def _context(name: str, template: str) -> str | None:
     return process.output(["docker", "context", "inspect", f"--format={template}", name])
 
 
-def _export(target: Endpoint) -> None:
+def _export(target: EngineEndpoint) -> None:
     if not target.source.startswith("context "):
         return
     os.environ["DOCKER_HOST"] = target.url
@@ -115,7 +115,7 @@ def _export(target: Endpoint) -> None:
         os.environ["DOCKER_TLS_VERIFY"] = "1"
 
 
-def _unreachable(target: Endpoint) -> str:
+def _unreachable(target: EngineEndpoint) -> str:
     if (path := target.socket) and path.exists() and not os.access(path, os.W_OK):
         return (
             f"the container engine at {target} may not be used by this user: add it to the group "

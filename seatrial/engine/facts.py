@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from seatrial.engine.connection import Endpoint
+    from seatrial.engine.connection import EngineEndpoint
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Facts:
     root: bool
     platform: str
     """Platform of this machine, which may differ from the engine's."""
-    endpoint: Endpoint
+    endpoint: EngineEndpoint
     configuration: Configuration
     client: Client
     engine: Engine | None

@@ -104,7 +104,7 @@ class SetupRun:
         for name, digest in self.changes.wrote.items():
             # Somebody has changed that file since a run that was killed: record what setup wrote.
             if (there := after.get(name)) and there.content != digest:
-                after[name] = tree.Entry("file", 0o644, 0, 0, digest)
+                after[name] = tree.PathState("file", 0o644, 0, 0, digest)
         _write(self.folder / "after.json", {name: asdict(entry) for name, entry in after.items()})
         needed = {entry.content for name, entry in before.items() if after.get(name) != entry}
         for kept in self.contents.iterdir():
@@ -170,7 +170,7 @@ def _write(path: Path, value: Mapping[str, object]) -> None:
 
 def _read_tree(path: Path) -> Tree:
     stored = json.loads(path.read_text(encoding="utf-8"))
-    return {name: tree.Entry(**entry) for name, entry in stored.items()}
+    return {name: tree.PathState(**entry) for name, entry in stored.items()}
 
 
 def _digest(text: str) -> str:

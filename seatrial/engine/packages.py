@@ -102,7 +102,7 @@ def arguments(packages: Iterable[str], system: System) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Target:
+class IndexTarget:
     """A package index of the machine's apt, from `apt-get indextargets`."""
 
     uri: str
@@ -113,7 +113,7 @@ class Target:
     """Number of the entry in the file, from 1: a line of a .list, a stanza of a .sources."""
 
 
-def targets(listing: str) -> tuple[Target, ...]:
+def targets(listing: str) -> tuple[IndexTarget, ...]:
     """Parse the output of `apt-get indextargets`.
 
     Args:
@@ -125,7 +125,7 @@ def targets(listing: str) -> tuple[Target, ...]:
             continue
         file, _, entry = stanza["Sourcesentry"].rpartition(":")
         found.append(
-            Target(
+            IndexTarget(
                 uri=stanza["Repo-URI"],
                 codename=stanza.get("Codename", stanza["Release"]),
                 label=stanza.get("Label", ""),
@@ -136,7 +136,7 @@ def targets(listing: str) -> tuple[Target, ...]:
     return tuple(found)
 
 
-def trust(target: Target) -> Mapping[str, str]:
+def trust(target: IndexTarget) -> Mapping[str, str]:
     """Read which key the machine trusts for a target, in either of apt's formats.
 
     Returns:
@@ -157,7 +157,7 @@ def trust(target: Target) -> Mapping[str, str]:
     return {key: fields[key] for key in ("Signed-By", "Trusted") if key in fields}
 
 
-def source(known: Sequence[Target], codename: str) -> str | None:
+def source(known: Sequence[IndexTarget], codename: str) -> str | None:
     """Write the apt source for the suite, from the mirror that serves the machine's own release.
 
     Args:
@@ -228,7 +228,7 @@ def install(packages: Sequence[str], system: System, run: SetupRun) -> None:
 
 def prepare(
     packages: Sequence[str], system: System, apt: Apt, write: Callable[[Path, str], None]
-) -> tuple[list[str], list[Change]]:
+) -> tuple[list[str], list[PackageChange]]:
     """Bring apt's indexes up to date, add the suite where it is needed, and try an installation.
 
     Args:
@@ -253,7 +253,7 @@ def prepare(
     return wanted, changes(simulation)
 
 
-class Change(NamedTuple):
+class PackageChange(NamedTuple):
     """Change of a package by an installation."""
 
     name: str
@@ -262,10 +262,10 @@ class Change(NamedTuple):
     new: str
 
 
-def changes(simulation: str) -> list[Change]:
+def changes(simulation: str) -> list[PackageChange]:
     """Parse the changes in the output of `apt-get install --simulate`."""
     found = re.findall(r"^Inst (\S+) (?:\[(\S+)\] )?\((\S+)", simulation, re.MULTILINE)
-    return [Change(*groups) for groups in found]
+    return [PackageChange(*groups) for groups in found]
 
 
 def present(packages: Iterable[str]) -> list[str]:

@@ -29,7 +29,7 @@ _FREE_NEEDED = 4 * _GIB
 _MEMORY_WANTED = 4 * _GIB
 
 
-class State(enum.Enum):
+class CheckState(enum.Enum):
     """Result of a check."""
 
     FINE = "fine"
@@ -43,7 +43,7 @@ class Check:
     """A part that the main job needs: a row of the report."""
 
     subject: str
-    state: State
+    state: CheckState
     detail: str
     mend: str = ""
 
@@ -153,16 +153,18 @@ def checks(facts: Facts) -> tuple[Check, ...]:
 def _engine(facts: Facts) -> Check:
     subject = "container engine"
     if facts.engine is None:
-        return Check(subject, State.FAULT, *_silence(facts))
+        return Check(subject, CheckState.FAULT, *_silence(facts))
     detail = f"{facts.engine.version}, {facts.engine.platform}, at {facts.endpoint}"
     if facts.engine.platform not in PLATFORMS:
-        return Check(subject, State.FAULT, detail, "use an engine on linux/amd64 or linux/arm64")
+        return Check(
+            subject, CheckState.FAULT, detail, "use an engine on linux/amd64 or linux/arm64"
+        )
     if _major(facts.engine.version) < OLDEST_ENGINE:
         mend = f"upgrade it to {OLDEST_ENGINE} or newer"
         if "docker.io" in facts.system.packages:
             mend = f"`apt-get remove docker.io`, then {command('setup')} installs a newer one"
-        return Check(subject, State.FAULT, f"{detail} is too old", mend)
-    return Check(subject, State.FINE, detail)
+        return Check(subject, CheckState.FAULT, f"{detail} is too old", mend)
+    return Check(subject, CheckState.FINE, detail)
 
 
 def _silence(facts: Facts) -> tuple[str, str]:
@@ -200,7 +202,7 @@ def _configuration(facts: Facts) -> Iterator[Check]:
     file = facts.configuration
     if file.fault:
         # An engine that runs already has read it, when it was whole.
-        state = State.FAULT if facts.engine is None else State.NOTE
+        state = CheckState.FAULT if facts.engine is None else CheckState.NOTE
         yield Check("daemon configuration", state, f"{file.path} {file.fault}", "mend that file")
 
 
@@ -208,26 +210,26 @@ def _client(facts: Facts) -> Iterator[Check]:
     client = facts.client
     if not client.path:
         mend = _mend(facts, "install the docker command (docker-cli)")
-        yield Check("docker client", State.FAULT, "missing", mend)
+        yield Check("docker client", CheckState.FAULT, "missing", mend)
     elif client.podman:
         mend = "remove podman-docker, or put Docker's own client first on PATH"
         detail = f"{client.path} is Podman {client.version}, which has no buildx and no bake"
-        yield Check("docker client", State.FAULT, detail, mend)
+        yield Check("docker client", CheckState.FAULT, detail, mend)
         return
     elif client.fault:
         mend = "take a client of the engine's own version first on PATH"
         detail = f"{client.path} {client.version} can't use the engine: {client.fault}"
-        yield Check("docker client", State.FAULT, detail, mend)
+        yield Check("docker client", CheckState.FAULT, detail, mend)
     else:
-        yield Check("docker client", State.FINE, f"{client.version} ({client.path})")
+        yield Check("docker client", CheckState.FINE, f"{client.version} ({client.path})")
     for name, version in (("buildx", client.buildx), ("compose", client.compose)):
         if version:
-            yield Check(name, State.FINE, version)
+            yield Check(name, CheckState.FINE, version)
         else:
             package = f"docker-{name}"
             if "docker-ce" in facts.system.packages:
                 package = f"docker-{name}-plugin"
-            yield Check(name, State.FAULT, "missing", _mend(facts, f"install {package}"))
+            yield Check(name, CheckState.FAULT, "missing", _mend(facts, f"install {package}"))
 
 
 def _mend(facts: Facts, otherwise: str) -> str:
@@ -241,7 +243,7 @@ def _store(facts: Facts) -> Iterator[Check]:
     if facts.engine is None:
         return
     if facts.engine.containerd_store:
-        yield Check(subject, State.FINE, "on")
+        yield Check(subject, CheckState.FINE, "on")
         return
     file = facts.configuration.path
     where = f"{file} on the engine's machine" if facts.endpoint.configured else str(file)
@@ -251,7 +253,7 @@ def _store(facts: Facts) -> Iterator[Check]:
         f"add {STORE_SETTING} to {where} and restart the engine, which hides the images of its"
         " present store for as long as that is set"
     )
-    yield Check(subject, State.FAULT, "off: images for two platforms can't be kept", mend)
+    yield Check(subject, CheckState.FAULT, "off: images for two platforms can't be kept", mend)
 
 
 def _platforms(facts: Facts) -> Iterator[Check]:
@@ -263,13 +265,13 @@ def _platforms(facts: Facts) -> Iterator[Check]:
         runs |= facts.emulated  # nobody to ask: the kernel's answer is the best there is
     for name in PLATFORMS:
         if name == native:
-            yield Check(name, State.FINE, "native")
+            yield Check(name, CheckState.FINE, "native")
         elif name in runs:
             # What runs on another machine, or inside a virtual one, this kernel can't tell.
             by = "" if facts.endpoint.configured else facts.interpreters.get(name, "")
-            yield Check(name, State.FINE, f"emulated by {by}" if by else "emulated")
+            yield Check(name, CheckState.FINE, f"emulated by {by}" if by else "emulated")
         else:
-            yield Check(name, State.FAULT, "does not run", _emulation(facts))
+            yield Check(name, CheckState.FAULT, "does not run", _emulation(facts))
 
 
 def _emulation(facts: Facts) -> str:
@@ -287,39 +289,43 @@ def _emulation(facts: Facts) -> str:
 def _bases(facts: Facts) -> Check:
     subject = "base images"
     if _registry(facts):
-        return Check(subject, State.FINE, "from docker.io")
+        return Check(subject, CheckState.FINE, "from docker.io")
     missing = [tool for tool in ("mmdebstrap", "arch-test") if tool not in facts.tools]
     if missing:
         mend = _mend(facts, f"install {' and '.join(missing)}, or make docker.io reachable")
         detail = f"docker.io doesn't answer, and {' and '.join(missing)} can't be found"
-        return Check(subject, State.FAULT, detail, mend)
-    return Check(subject, State.FINE, "docker.io doesn't answer: bootstrapped with mmdebstrap")
+        return Check(subject, CheckState.FAULT, detail, mend)
+    return Check(subject, CheckState.FINE, "docker.io doesn't answer: bootstrapped with mmdebstrap")
 
 
 def _registries(facts: Facts) -> Check:
     states = [f"{host} {'answers' if yes else 'silent'}" for host, yes in facts.registries.items()]
-    state = State.FINE if any(facts.registries.values()) else State.NOTE
+    state = CheckState.FINE if any(facts.registries.values()) else CheckState.NOTE
     return Check("image registries", state, ", ".join(states))
 
 
 def _authorities(facts: Facts) -> Check:
     subject = "private authority"
     if not facts.authorities:
-        return Check(subject, State.FINE, "none in use")
+        return Check(subject, CheckState.FINE, "none in use")
     names = ", ".join(facts.authorities)
-    return Check(subject, State.NOTE, f"{names}; builds get {facts.bundle} as a secret")
+    return Check(subject, CheckState.NOTE, f"{names}; builds get {facts.bundle} as a secret")
 
 
 def _room(facts: Facts) -> Iterator[Check]:
     if facts.free is not None:
-        state = State.FINE if facts.free >= _FREE_WANTED else State.NOTE
+        state = CheckState.FINE if facts.free >= _FREE_WANTED else CheckState.NOTE
         if facts.free < _FREE_NEEDED:
-            state = State.FAULT
-        mend = "" if state is State.FINE else "free some: `docker system df` shows what takes room"
+            state = CheckState.FAULT
+        mend = (
+            ""
+            if state is CheckState.FINE
+            else "free some: `docker system df` shows what takes room"
+        )
         yield Check("free disk space", state, f"{facts.free / _GIB:.0f} GiB", mend)
     if facts.engine is not None:
         enough = facts.engine.memory >= _MEMORY_WANTED
         detail = f"{facts.engine.cores} cores, {facts.engine.memory / _GIB:.0f} GiB"
         mend = "" if enough else f"give the engine {_MEMORY_WANTED // _GIB} GiB or more"
-        state = State.FINE if enough else State.NOTE
+        state = CheckState.FINE if enough else CheckState.NOTE
         yield Check("cores and memory", state, detail, mend)

@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from seatrial.engine.plan import State
+from seatrial.engine.plan import CheckState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from seatrial.engine.plan import Check
 
 _MARKS = {
-    State.FINE: "[green]ok[/]",
-    State.NOTE: "[yellow]note[/]",
-    State.FAULT: "[bold red]fault[/]",
+    CheckState.FINE: "[green]ok[/]",
+    CheckState.NOTE: "[yellow]note[/]",
+    CheckState.FAULT: "[bold red]fault[/]",
 }
 
 

@@ -23,7 +23,7 @@ from seatrial.engine import (
     undo,
 )
 from seatrial.engine.connection import PLATFORMS
-from seatrial.engine.plan import Check, Plan, State, checks, is_left_alone, plan
+from seatrial.engine.plan import Check, CheckState, Plan, checks, is_left_alone, plan
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
@@ -174,4 +174,4 @@ def _start(layout: daemon.Layout, run: SetupRun, *, systemd: bool) -> None:
 
 
 def _faults(rows: tuple[Check, ...]) -> list[Check]:
-    return [row for row in rows if row.state is State.FAULT]
+    return [row for row in rows if row.state is CheckState.FAULT]

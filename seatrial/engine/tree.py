@@ -18,7 +18,7 @@ _KINDS: dict[int, Kind] = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_
 
 
 @dataclass(frozen=True)
-class Entry:
+class PathState:
     """State of a path; times of change do not count for equality."""
 
     kind: Kind
@@ -31,7 +31,7 @@ class Entry:
     """Nanoseconds since 1970."""
 
 
-Tree = dict[str, Entry]
+Tree = dict[str, PathState]
 """Entries by path below the folder; the folder itself is `.`."""
 
 
@@ -54,7 +54,7 @@ def capture(root: Path, *, without: Iterable[str] = (), keep: Path | None = None
     return found
 
 
-def entry(path: Path, keep: Path | None = None) -> Entry:
+def entry(path: Path, keep: Path | None = None) -> PathState:
     """Describe one path, which must exist; links are not followed."""
     status = path.lstat()
     kind = _KINDS.get(stat.S_IFMT(status.st_mode), "other")
@@ -66,7 +66,7 @@ def entry(path: Path, keep: Path | None = None) -> Entry:
             content = hashlib.file_digest(file, "sha256").hexdigest()
         if keep is not None and not (keep / content).exists():
             shutil.copyfile(path, keep / content)
-    return Entry(
+    return PathState(
         kind=kind,
         mode=stat.S_IMODE(status.st_mode),
         uid=status.st_uid,
@@ -76,7 +76,7 @@ def entry(path: Path, keep: Path | None = None) -> Entry:
     )
 
 
-def put_back(root: Path, wanted: Mapping[str, Entry | None], kept: Path) -> None:
+def put_back(root: Path, wanted: Mapping[str, PathState | None], kept: Path) -> None:
     """Restore earlier states of paths.
 
     Args:
@@ -105,7 +105,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _make(path: Path, state: Entry, kept: Path) -> None:
+def _make(path: Path, state: PathState, kept: Path) -> None:
     if state.kind == "folder":
         if not path.is_dir() or path.is_symlink():
             path.unlink(missing_ok=True)

@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Difference:
+class EtcDifference:
     """Paths below /etc to restore."""
 
-    back: dict[str, tree.Entry | None]
+    back: dict[str, tree.PathState | None]
     """Earlier state by path; None for a path that did not exist."""
     foreign: list[str]
     """Paths that somebody has changed since."""
@@ -102,7 +102,7 @@ def run(console: Console, *, keep_packages: bool, dry_run: bool) -> None:
         _say(console, f"stays: {kept}: remove that folder by hand if nobody needs it")
 
 
-def difference(before: Tree, after: Tree, earlier: Tree, now: Tree) -> Difference:
+def difference(before: Tree, after: Tree, earlier: Tree, now: Tree) -> EtcDifference:
     """Compare four states of a folder.
 
     Args:
@@ -111,7 +111,7 @@ def difference(before: Tree, after: Tree, earlier: Tree, now: Tree) -> Differenc
         earlier: before undo.
         now: after packages were removed, or the same as `earlier`.
     """
-    back: dict[str, tree.Entry | None] = {}
+    back: dict[str, tree.PathState | None] = {}
     foreign = []
     for name in sorted(before.keys() | after.keys() | now.keys()):
         wanted = before.get(name)
@@ -122,7 +122,7 @@ def difference(before: Tree, after: Tree, earlier: Tree, now: Tree) -> Differenc
                 back[name] = wanted
         elif wanted != after.get(name):  # else somebody has changed what setup never touched
             foreign.append(name)
-    return Difference(back, foreign)
+    return EtcDifference(back, foreign)
 
 
 def _steps(run: SetupRun, *, keep_packages: bool) -> Steps:
@@ -227,7 +227,9 @@ def _undo(steps: Steps, console: Console) -> None:
         _say(console, f"stays: {run.etc / name}: somebody has changed it since setup")
 
 
-def _chosen(steps: Steps, paths: dict[str, tree.Entry | None]) -> dict[str, tree.Entry | None]:
+def _chosen(
+    steps: Steps, paths: dict[str, tree.PathState | None]
+) -> dict[str, tree.PathState | None]:
     """Leave out the files of packages that stay."""
     wrote = steps.run.changes.wrote
     ours = {*wrote, *(str(parent) for name in wrote for parent in Path(name).parents)}

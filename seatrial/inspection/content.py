@@ -6,8 +6,8 @@ import codecs
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Literal
 
-from seatrial.inspection import authorities, programs, secrets, unpacking
-from seatrial.inspection.unpacking import Budget
+from seatrial.inspection import archives, authorities, programs, secrets
+from seatrial.inspection.archives import UnpackingBudget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ _SHOWN = 200
 
 
 @dataclass(frozen=True, order=True)
-class Trait:
+class ContentTrait:
     """A fact that a file's content shows."""
 
     name: TraitName
@@ -44,7 +44,9 @@ class Trait:
     machine; else the evidence."""
 
 
-def traits_of(path: str, content: IO[bytes], budget: Budget | None = None) -> tuple[Trait, ...]:
+def traits_of(
+    path: str, content: IO[bytes], budget: UnpackingBudget | None = None
+) -> tuple[ContentTrait, ...]:
     """Read a file once, in pieces, and collect its traits.
 
     Args:
@@ -52,18 +54,20 @@ def traits_of(path: str, content: IO[bytes], budget: Budget | None = None) -> tu
         content: read from its start to its end, never sought in.
         budget: for all archives of a layer; one of its own without.
     """
-    found: set[Trait] = set()
+    found: set[ContentTrait] = set()
     head = b""
     literals: set[bytes] = set()
     leaks: set[str] = set()
-    with unpacking.spooled() as archive:
+    with archives.spooled() as archive:
         for piece, fresh in _pieces(content):
             if not head:
                 head = piece[:_HEAD]
-                budget = (budget or Budget()) if unpacking.is_archive(head) else None
+                budget = (budget or UnpackingBudget()) if archives.is_archive(head) else None
             literals |= programs.literals_in(piece, head)
             if b"\0" not in head:
-                found |= {Trait("authority", str(issuer)) for issuer in authorities.found_in(piece)}
+                found |= {
+                    ContentTrait("authority", str(issuer)) for issuer in authorities.found_in(piece)
+                }
             # Libraries for cryptography carry the private keys that they test themselves with.
             if not programs.is_program(head):
                 leaks.update(_secrets(piece, path, head))
@@ -75,12 +79,12 @@ def traits_of(path: str, content: IO[bytes], budget: Budget | None = None) -> tu
             leaks = {
                 why for why in leaks if not any(one.startswith(why) for one in packed)
             } | packed
-    found |= {Trait("secret", why) for why in leaks}
-    found |= {Trait(name, why) for name, why in programs.recognised(literals)}
+    found |= {ContentTrait("secret", why) for why in leaks}
+    found |= {ContentTrait(name, why) for name, why in programs.recognised(literals)}
     if line := programs.interpreter(head):
-        found.add(Trait("interpreter", line))
+        found.add(ContentTrait("interpreter", line))
     if machine := programs.machine(head):
-        found.add(Trait("machine", machine))
+        found.add(ContentTrait("machine", machine))
     return tuple(sorted(found))
 
 
@@ -105,10 +109,10 @@ def _share_of_zeros(sample: bytes) -> float:
     return sample.count(0) / len(sample) if sample else 0
 
 
-def _packed_secrets(path: str, archive: IO[bytes], budget: Budget) -> Iterator[str]:
+def _packed_secrets(path: str, archive: IO[bytes], budget: UnpackingBudget) -> Iterator[str]:
     archive.seek(0)
     try:
-        for name, content in unpacking.files_in(archive, budget):
+        for name, content in archives.files_in(archive, budget):
             inner = f"{path}!{name}"
             shown = "".join(letter if letter.isprintable() else "?" for letter in name[:_SHOWN])
             where = f", in its member {shown}" if name else ", unpacked"
@@ -117,7 +121,7 @@ def _packed_secrets(path: str, archive: IO[bytes], budget: Budget) -> Iterator[s
                 head = head or piece[:_HEAD]
                 if not programs.is_program(head):
                     yield from (f"{why}{where}" for why in _secrets(piece, inner, head))
-    except unpacking.BeyondLimitsError:
+    except archives.BeyondLimitsError:
         yield "an archive that is deeper, or holds more, than what is searched"
 
 

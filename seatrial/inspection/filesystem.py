@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from seatrial.inspection.layer import Entry, Layer
+    from seatrial.inspection.layer import Layer, LayerEntry
 
 _MOST_LINKS = 40
 """Symbolic links that are followed for one path: Linux's own limit."""
@@ -18,7 +18,7 @@ _MOST_LINKS = 40
 class Placed(NamedTuple):
     """An entry of the file system, and the number of its layer, from 0."""
 
-    entry: Entry
+    entry: LayerEntry
     layer: int
 
 
@@ -89,7 +89,7 @@ class FileSystem:
                     del self.entries[path]
         self._real_folders.clear()
 
-    def _place(self, entry: Entry, layer: int) -> None:
+    def _place(self, entry: LayerEntry, layer: int) -> None:
         path = self._real(entry.path)
         if entry.type == "hard link":
             origin = self.entries.get(self._real(entry.target))

@@ -14,8 +14,8 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Self, cast
 
 import zstandard
 
-from seatrial.inspection.content import Trait, traits_of
-from seatrial.inspection.unpacking import Budget
+from seatrial.inspection.archives import UnpackingBudget
+from seatrial.inspection.content import ContentTrait, traits_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ _CAPABILITY = ("SCHILY.xattr.security.capability", "LIBARCHIVE.xattr.security.ca
 
 
 @dataclass(frozen=True)
-class Entry:
+class LayerEntry:
     """A file, folder or link of one layer."""
 
     path: str
@@ -39,7 +39,7 @@ class Entry:
     """Permission bits, those for setuid, setgid and sticky included."""
     target: str = ""
     """Goal of a link; absolute for a hard link."""
-    traits: tuple[Trait, ...] = ()
+    traits: tuple[ContentTrait, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Layer:
     """A single layer, with entries that later layers overwrite or remove."""
 
     digest: str
-    entries: tuple[Entry, ...]
+    entries: tuple[LayerEntry, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Describe the layer for a JSON file; see `from_json`."""
@@ -59,8 +59,10 @@ class Layer:
         return cls(value["digest"], tuple(_revive(entry) for entry in value["entries"]))
 
 
-def _revive(entry: dict[str, Any]) -> Entry:
-    return Entry(**{**entry, "traits": tuple(Trait(**trait) for trait in entry["traits"])})
+def _revive(entry: dict[str, Any]) -> LayerEntry:
+    return LayerEntry(
+        **{**entry, "traits": tuple(ContentTrait(**trait) for trait in entry["traits"])}
+    )
 
 
 def read(digest: str, blob: IO[bytes]) -> Layer:
@@ -74,7 +76,7 @@ def read(digest: str, blob: IO[bytes]) -> Layer:
         tarfile.ReadError: it is no tar archive.
     """
     with tarfile.open(fileobj=decompressed(blob), mode="r|") as archive:
-        return Layer(digest, tuple(_entries(archive, Budget())))
+        return Layer(digest, tuple(_entries(archive, UnpackingBudget())))
 
 
 def decompressed(blob: IO[bytes]) -> IO[bytes]:
@@ -88,29 +90,31 @@ def decompressed(blob: IO[bytes]) -> IO[bytes]:
     return buffered
 
 
-def _entries(archive: tarfile.TarFile, budget: Budget) -> Iterator[Entry]:
+def _entries(archive: tarfile.TarFile, budget: UnpackingBudget) -> Iterator[LayerEntry]:
     for member in archive:
         path = posixpath.normpath(f"/{member.name}")
         folder, name = posixpath.split(path)
         if name == _OPAQUE:
-            yield Entry(folder, "opaque")
+            yield LayerEntry(folder, "opaque")
         elif name.startswith(_REMOVAL):
-            yield Entry(posixpath.join(folder, name.removeprefix(_REMOVAL)), "removal")
+            yield LayerEntry(posixpath.join(folder, name.removeprefix(_REMOVAL)), "removal")
         else:
             yield _entry(archive, member, path, budget)
 
 
-def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, budget: Budget) -> Entry:
+def _entry(
+    archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, budget: UnpackingBudget
+) -> LayerEntry:
     if member.isdir():
-        return Entry(path, "folder", member.mode)
+        return LayerEntry(path, "folder", member.mode)
     if member.issym():
-        return Entry(path, "symlink", member.mode, member.linkname)
+        return LayerEntry(path, "symlink", member.mode, member.linkname)
     if member.islnk():
-        return Entry(path, "hard link", member.mode, posixpath.normpath(f"/{member.linkname}"))
+        return LayerEntry(path, "hard link", member.mode, posixpath.normpath(f"/{member.linkname}"))
     content = archive.extractfile(member)
     if content is None:
-        return Entry(path, "device", member.mode)
+        return LayerEntry(path, "device", member.mode)
     traits = traits_of(path, content, budget)
     if any(member.pax_headers.get(name) for name in _CAPABILITY):
-        traits = (*traits, Trait("capability", "carries file capabilities"))
-    return Entry(path, "file", member.mode, traits=traits)
+        traits = (*traits, ContentTrait("capability", "carries file capabilities"))
+    return LayerEntry(path, "file", member.mode, traits=traits)

@@ -24,7 +24,7 @@ from filelock import FileLock
 
 from seatrial import catalogue, private, process
 from seatrial.build import bake, bootstrap, builder, docker_cli, network
-from seatrial.catalogue.reading import environment
+from seatrial.catalogue.bake_file import environment
 from seatrial.engine import connection, registries, trust
 from seatrial.errors import UserError, without_password
 from seatrial.project import builtin

@@ -84,7 +84,7 @@ _FAULTS = (
 """Exceptions that MLflow raises for an answer that it does not check."""
 
 
-class Place(NamedTuple):
+class ModelLocation(NamedTuple):
     """Location of a model's files."""
 
     uri: str
@@ -166,9 +166,9 @@ def urlsplit_or_refuse(uri: str) -> Any:  # noqa: ANN401 - urllib's own class is
         ) from error
 
 
-def _locate(uri: str) -> Place:
+def _locate(uri: str) -> ModelLocation:
     """Ask the server where the files are, until it names a place rather than another model."""
-    place = Place(uri)
+    place = ModelLocation(uri)
     for _ in range(_STEPS):
         scheme = urlsplit_or_refuse(place.uri).scheme.lower()
         if scheme == _REGISTERED:
@@ -182,11 +182,11 @@ def _locate(uri: str) -> Place:
     )
 
 
-def _of_the_registry(place: Place) -> Place:
+def _of_the_registry(place: ModelLocation) -> ModelLocation:
     root, path = ModelsArtifactRepository.split_models_uri(place.uri)  # type: ignore[no-untyped-call]
     name, version, uri = ModelsArtifactRepository._get_model_uri_infos(root)  # type: ignore[no-untyped-call]  # noqa: SLF001
     # Of a part of a model nothing in the registry is told.
-    known = place if place.name or path or not name else Place("", str(name), str(version))
+    known = place if place.name or path or not name else ModelLocation("", str(name), str(version))
     return known._replace(uri=_joined(str(uri), path))
 
 
@@ -260,7 +260,7 @@ def _require_trusted(uri: str, server: str, shown: str, *, given: bool) -> None:
     )
 
 
-def _fetch_all(place: Place, target: Path, budget: Budget, uri: str) -> None:
+def _fetch_all(place: ModelLocation, target: Path, budget: Budget, uri: str) -> None:
     if urlsplit_or_refuse(place.uri).scheme.lower() in ("", "file"):
         folder = Path(local_file_uri_to_path(place.uri))  # type: ignore[no-untyped-call]
         description.require_model(folder, without_password(uri))
@@ -272,7 +272,7 @@ def _fetch_all(place: Place, target: Path, budget: Budget, uri: str) -> None:
         (target / description.REGISTERED).write_text(yaml.safe_dump(known), encoding="utf-8")
 
 
-def _fetch_files(place: Place, target: Path, budget: Budget, uri: str) -> None:
+def _fetch_files(place: ModelLocation, target: Path, budget: Budget, uri: str) -> None:
     repository = get_artifact_repository(place.uri)
     files = list(_listed(repository, "", uri))
     if description.MLMODEL not in files:

@@ -24,9 +24,9 @@ from packaging.version import Version
 from seatrial import catalogue, private
 from seatrial.build import bake, table
 from seatrial.build.build import find_bases, spread
-from seatrial.build.locks import IMAGE_PYTHON, addresses, versions
+from seatrial.build.lock_files import IMAGE_PYTHON, addresses, versions
 from seatrial.build.network import indexes, secrets
-from seatrial.catalogue.reading import environment
+from seatrial.catalogue.bake_file import environment
 from seatrial.errors import UserError, without_password
 from seatrial.model import requirements, wheels
 from seatrial.project import builtin

@@ -6,7 +6,7 @@ import sys
 
 from seatrial import scratch
 from seatrial.errors import UserError
-from seatrial.mutants.command import run
+from seatrial.mutants.try_mutants import run
 
 if __name__ == "__main__":
     try:

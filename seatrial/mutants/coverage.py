@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from seatrial.contract import Claim, load, promises_of
+from seatrial.contract import PromiseSelector, load, promises_of
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,10 +32,12 @@ def require_whole(mutants: Collection[Mutant], contracts: Mapping[str, Path]) ->
                 f"the mutant {mutant.name} is made from '{mutant.variant}': known variants are"
                 f" {', '.join(promised)}"
             )
-        for claim in mutant.broken:
-            if claim not in {Claim(one.key, one.item) for one in promised[mutant.variant]}:
+        for selector in mutant.broken:
+            if selector not in {
+                PromiseSelector(one.key, one.item) for one in promised[mutant.variant]
+            }:
                 raise UserError(
-                    f"the mutant {mutant.name} is to break {claim}, which"
+                    f"the mutant {mutant.name} is to break {selector}, which"
                     f" {contracts[mutant.variant]} doesn't promise"
                 )
     for variant, promises in promised.items():
@@ -50,4 +52,4 @@ def require_whole(mutants: Collection[Mutant], contracts: Mapping[str, Path]) ->
 def _covers(mutant: Mutant, promise: Promise) -> bool:
     if promise.declaration.alike:
         return mutant.promise.key == promise.key
-    return mutant.promise == Claim(promise.key, promise.item)
+    return mutant.promise == PromiseSelector(promise.key, promise.item)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from seatrial.contract import Claim
+from seatrial.contract import PromiseSelector
 from seatrial.errors import UserError
-from seatrial.mutants.mutant import Change, Mutant, Recipe
+from seatrial.mutants.mutant import Mutant, Recipe, SourceChange
 from seatrial.project import current
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def read(path: Path) -> Mutant:
     """
     try:
         file = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-        promise, *also = (Claim.parse(text) for text in (file.breaks, *file.also))
+        promise, *also = (PromiseSelector.parse(text) for text in (file.breaks, *file.also))
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not valid TOML: {error}") from None
     except ValidationError as error:
@@ -119,7 +119,7 @@ def read(path: Path) -> Mutant:
         promise=promise,
         also=tuple(also),
         why=file.why,
-        changes=tuple(Change(one.file, one.before, one.after) for one in file.change),
+        changes=tuple(SourceChange(one.file, one.before, one.after) for one in file.change),
         recipe=file.recipe,
     )
 

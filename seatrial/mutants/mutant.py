@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from seatrial.catalogue import Image
-    from seatrial.contract import Claim
+    from seatrial.contract import PromiseSelector
 
 
 @dataclass(frozen=True)
-class Change:
+class SourceChange:
     """A text in a module of the image, and the one in its place."""
 
     file: str
@@ -47,18 +47,18 @@ class Mutant:
     name: str
     variant: str
     """The image that it is like, but for its fault, and whose contract it is held against."""
-    promise: Claim
+    promise: PromiseSelector
     """What it breaks, with the item where the key has some."""
-    also: tuple[Claim, ...] = ()
+    also: tuple[PromiseSelector, ...] = ()
     """Promises that can't be told apart from it: no image keeps them and breaks this one."""
     why: str = ""
     """What the fault does to whoever runs such an image."""
-    changes: tuple[Change, ...] = ()
+    changes: tuple[SourceChange, ...] = ()
     """Of the image's code; none where it has a recipe."""
     recipe: Recipe | None = None
 
     @property
-    def broken(self) -> tuple[Claim, ...]:
+    def broken(self) -> tuple[PromiseSelector, ...]:
         """Everything that a test of it may fail for."""
         return (self.promise, *self.also)
 

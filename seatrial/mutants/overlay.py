@@ -13,7 +13,7 @@ from docker.errors import NotFound
 from seatrial.engine import container_files
 from seatrial.engine.connection import connect
 from seatrial.errors import UserError
-from seatrial.stack.ownership import Session
+from seatrial.stack.labels import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
     from seatrial.catalogue import Image
-    from seatrial.mutants.mutant import Change, Mutant
+    from seatrial.mutants.mutant import Mutant, SourceChange
 
 _SITE = "/opt/mlflow/lib/python3.13/site-packages"
 _CACHED = "__pycache__/{module}.cpython-313.pyc"
@@ -76,7 +76,7 @@ def write(client: DockerClient, mutant: Mutant, reference: str, folder: Path) ->
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def applied(change: Change, text: str) -> str:
+def applied(change: SourceChange, text: str) -> str:
     """The text of a module with a change.
 
     Raises:

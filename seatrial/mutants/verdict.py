@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from seatrial.contract import Claim
+from seatrial.contract import PromiseSelector
 from seatrial.trial.parametrize import PROMISE_PROPERTY
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Outcome:
 
     test: str
     """Module and name, without the image's: `test_image: test_port_is_exposed[5000]`."""
-    promises: tuple[Claim, ...]
+    promises: tuple[PromiseSelector, ...]
     """What it tries."""
     failure: str | None = None
     """The first line of why it failed; None where it didn't."""
@@ -34,7 +34,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Run:
+class TrialRun:
     """One run of the trial on one image."""
 
     code: int
@@ -81,7 +81,7 @@ def _outcome(case: ET.Element) -> Outcome:
         name = name.replace(f"{label}-", "").replace(f"[{label}]", "")
     return Outcome(
         test=f"{module}: {name}",
-        promises=tuple(dict.fromkeys(Claim.parse(promise) for _, _, promise in said)),
+        promises=tuple(dict.fromkeys(PromiseSelector.parse(promise) for _, _, promise in said)),
         failure=None if fault is None else _first_line(fault),
         skipped="" if left_out is None else left_out.get("message") or "it doesn't say why",
     )
@@ -92,7 +92,7 @@ def _first_line(fault: ET.Element) -> str:
     return message.strip().splitlines()[0]
 
 
-def judge(mutant: Mutant, run: Run) -> Verdict:
+def judge(mutant: Mutant, run: TrialRun) -> Verdict:
     """Whether `run` refuses the mutant for the promise that it breaks, and for no other."""
     other = next((one for one in run.failed if not set(one.promises) & set(mutant.broken)), None)
     by = next((one for one in run.failed if mutant.promise in one.promises), None)
@@ -108,12 +108,12 @@ def judge(mutant: Mutant, run: Run) -> Verdict:
     return Verdict(mutant, run.seconds, why_not=why_not)
 
 
-def untried(promises: Sequence[Claim], run: Run) -> list[str]:
+def untried(promises: Sequence[PromiseSelector], run: TrialRun) -> list[str]:
     """Which of `promises` no test of the run has passed, and why."""
     passed = {
-        claim
+        selector
         for one in run.outcomes
         if one.failure is None and not one.skipped
-        for claim in one.promises
+        for selector in one.promises
     }
     return [str(promise) for promise in promises if promise not in passed]

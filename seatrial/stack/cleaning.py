@@ -9,7 +9,7 @@ from docker.errors import ImageNotFound
 from rich.console import Console
 
 from seatrial.engine.connection import connect
-from seatrial.stack.ownership import remove_all
+from seatrial.stack.labels import remove_all
 
 IMAGE_LABEL = "io.seatrial.image"
 """Carried by every image that the catalogue builds."""

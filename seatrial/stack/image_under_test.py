@@ -16,7 +16,7 @@ from seatrial.errors import UserError
 if TYPE_CHECKING:
     from docker import DockerClient
 
-    from seatrial.stack.ownership import Session
+    from seatrial.stack.labels import Session
 
 EMULATION_SCALE = 8
 """How much longer everything may take under emulation; an arm64 server measured 5 to 7 times."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import requests
 
 from seatrial.stack.confinement import confinement
-from seatrial.stack.running import ImageContainer, RunningServer
+from seatrial.stack.running_server import ImageContainer, RunningServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
     from seatrial.stack.image_under_test import ImageUnderTest
-    from seatrial.stack.ownership import Session
+    from seatrial.stack.labels import Session
 
 MODEL_PATH = "/opt/ml/model"
 """Where every server of MLflow's models looks for its own."""

@@ -13,7 +13,7 @@ import requests
 from seatrial.backends.base import DATA_PATH, VOLUME_PATH
 from seatrial.stack import services
 from seatrial.stack.confinement import confinement
-from seatrial.stack.running import ImageContainer, RunningServer
+from seatrial.stack.running_server import ImageContainer, RunningServer
 from seatrial.stack.settings import FILES_PATH
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from seatrial.backends.base import ArtifactStore
     from seatrial.stack.image_under_test import ImageUnderTest
-    from seatrial.stack.ownership import Session
+    from seatrial.stack.labels import Session
     from seatrial.stack.services import Services
     from seatrial.stack.settings import ServerSettings
 
@@ -42,7 +42,7 @@ class Stores:
 
 
 @dataclass
-class Server(RunningServer):
+class MLflowServer(RunningServer):
     """A running (or ended) MLflow server: what tests talk to, and what they look behind."""
 
     image: ImageUnderTest
@@ -101,7 +101,7 @@ def start_server(
     stores: Stores,
     running: Services | None,
     name: str,
-) -> Server:
+) -> MLflowServer:
     """Start a server; it is not waited for.
 
     Args:
@@ -130,7 +130,7 @@ def start_server(
         container.with_volume_mapping(stores.volume, VOLUME_PATH, "rw")
     if settings.files:
         container.with_volume_mapping(files_of(name), FILES_PATH, "ro")
-    return Server(
+    return MLflowServer(
         image=image,
         settings=settings,
         stores=stores,

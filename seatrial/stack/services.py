@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 import docker
 
 from seatrial import backends
-from seatrial.backends.base import Address, ArtifactStore, Backend, Database
+from seatrial.backends.base import ArtifactStore, Backend, Database, ServiceAddress
 from seatrial.engine.ports import published_port
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
     from testcontainers.core.container import DockerContainer
 
-    from seatrial.stack.ownership import Session
+    from seatrial.stack.labels import Session
 
 _Backend = TypeVar("_Backend", bound=Backend)
 
@@ -33,13 +33,13 @@ _Backend = TypeVar("_Backend", bound=Backend)
 class Services:
     """Services that run."""
 
-    addresses: Mapping[str, Address]
+    addresses: Mapping[str, ServiceAddress]
     """By the name of the backend."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Mapping[str, Any]]) -> Self:
         """What `as_json` wrote."""
-        return cls({name: Address(**address) for name, address in value.items()})
+        return cls({name: ServiceAddress(**address) for name, address in value.items()})
 
     def as_json(self) -> dict[str, Any]:
         """For a worker."""
@@ -137,12 +137,12 @@ class ServiceStarter:
     def _image_of(self, kind: type[Backend]) -> str:
         return self._images[service_of(kind)]
 
-    def _started(self, entry: backends.Entry, password: str) -> Address:
+    def _started(self, entry: backends.BackendEntry, password: str) -> ServiceAddress:
         assert entry.service
         backend, network = entry.load(), self._session.network
         service = backend.container(self._images[entry.service], password)
         container = self._run(service, name=f"{network}-{entry.service}", alias=entry.service)
-        return Address(
+        return ServiceAddress(
             port=published_port(container, backend.PORT),
             host=container.attrs["NetworkSettings"]["Networks"][network]["IPAddress"],
             user=backend.USER,

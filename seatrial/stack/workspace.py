@@ -15,7 +15,7 @@ from docker.errors import APIError
 from seatrial.backends.base import DATA_PATH, VOLUME_PATH
 from seatrial.engine import container_files
 from seatrial.stack.confinement import confinement
-from seatrial.stack.oneoff import TIME_LIMIT, Outcome
+from seatrial.stack.run_container import TIME_LIMIT, CommandOutcome
 from seatrial.stack.server import prepare_volume
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
     from seatrial.stack.image_under_test import ImageUnderTest
-    from seatrial.stack.ownership import Session
+    from seatrial.stack.labels import Session
 
 
 @dataclass(frozen=True)
-class Work(Outcome):
+class Work(CommandOutcome):
     """How a command ended, and what it printed."""
 
     printed: str = ""

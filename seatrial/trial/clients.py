@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from mlflow.store.entities import PagedList
 
-    from seatrial.stack.server import Server
+    from seatrial.stack.server import MLflowServer
 
 Found = TypeVar("Found")
 
 
 @contextmanager
-def connected_client(server: Server, variables: Mapping[str, str]) -> Iterator[MlflowClient]:
+def connected_client(server: MLflowServer, variables: Mapping[str, str]) -> Iterator[MlflowClient]:
     """Point MLflow's client, and the fluent API of this process, at `server`.
 
     A request that fails is not tried again: a fault that a second try hides is still a fault.

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from seatrial.contract import Promise
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.model_server import ModelServer
-    from seatrial.stack.oneoff import Outcome
-    from seatrial.stack.server import Server, Stores
+    from seatrial.stack.run_container import CommandOutcome
+    from seatrial.stack.server import MLflowServer, Stores
     from seatrial.stack.services import Services
     from seatrial.stack.settings import ServerSettings
     from seatrial.stack.workspace import Workspace
-    from seatrial.trial.model_serving import Serving
-    from seatrial.trial.parametrize import Case
+    from seatrial.trial.model_serving import ModelServers
+    from seatrial.trial.parametrize import TrialCase
     from seatrial.trial.pool import ServerPool
     from seatrial.trial.run import Run
     from seatrial.trial.session import TrialSession
@@ -40,14 +40,14 @@ class Launch(Protocol):
 
     def __call__(
         self, settings: ServerSettings, *, stores: Stores | None = None, wait: bool = True
-    ) -> Server:
+    ) -> MLflowServer:
         """Start the server, and wait for its health unless `wait` is off."""
 
 
 class ClientFor(Protocol):
     """Point MLflow's client, and the fluent API of this process, at a server."""
 
-    def __call__(self, server: Server, **variables: str) -> MlflowClient:
+    def __call__(self, server: MLflowServer, **variables: str) -> MlflowClient:
         """Return the client of `server`.
 
         The environment holds until the next call or the end of the test: two clients that need
@@ -108,7 +108,7 @@ class RunInImage(Protocol):
 
     def __call__(
         self, *command: str, copy: dict[Path, str] | None = None, networked: bool = False
-    ) -> Outcome:
+    ) -> CommandOutcome:
         """Run `command` in place of the entry point.
 
         Args:
@@ -137,22 +137,22 @@ def seatrial_servers(seatrial_run: Run) -> ServerPool:
 
 
 @pytest.fixture
-def seatrial_case(request: pytest.FixtureRequest) -> Case:
+def seatrial_case(request: pytest.FixtureRequest) -> TrialCase:
     """The image and the promises that this run of the test is about."""
-    found: Case = request.param
+    found: TrialCase = request.param
     if found.missing:
         pytest.skip(found.missing)
     return found
 
 
 @pytest.fixture
-def seatrial_image(seatrial_trial: TrialSession, seatrial_case: Case) -> ImageUnderTest:
+def seatrial_image(seatrial_trial: TrialSession, seatrial_case: TrialCase) -> ImageUnderTest:
     """The image under test."""
     return seatrial_trial.image(seatrial_case.source)
 
 
 @pytest.fixture
-def seatrial_promised(seatrial_case: Case) -> Promise:
+def seatrial_promised(seatrial_case: TrialCase) -> Promise:
     """The promise that this run of the test is about."""
     return seatrial_case.promises[0]
 
@@ -167,7 +167,9 @@ def seatrial_services(seatrial_servers: ServerPool) -> Services:
 
 @pytest.fixture
 @uses_server("tracking", shared="direct server")
-def seatrial_direct_server(seatrial_servers: ServerPool, seatrial_image: ImageUnderTest) -> Server:
+def seatrial_direct_server(
+    seatrial_servers: ServerPool, seatrial_image: ImageUnderTest
+) -> MLflowServer:
     """The shared server whose clients reach the artifact store by themselves."""
     return seatrial_servers.shared(seatrial_image, seatrial_servers.direct(seatrial_image))
 
@@ -176,7 +178,7 @@ def seatrial_direct_server(seatrial_servers: ServerPool, seatrial_image: ImageUn
 @uses_server("tracking", shared="embedded server")
 def seatrial_embedded_server(
     seatrial_servers: ServerPool, seatrial_image: ImageUnderTest
-) -> Server:
+) -> MLflowServer:
     """The shared server on SQLite and a volume."""
     from seatrial.stack.settings import EMBEDDED
 
@@ -185,13 +187,13 @@ def seatrial_embedded_server(
 
 @pytest.fixture
 @uses_server("tracking", shared="main server")
-def seatrial_server(seatrial_servers: ServerPool, seatrial_image: ImageUnderTest) -> Server:
+def seatrial_server(seatrial_servers: ServerPool, seatrial_image: ImageUnderTest) -> MLflowServer:
     """The server that most tests share: artifacts go through it."""
     return seatrial_servers.main(seatrial_image)
 
 
 @pytest.fixture
-def seatrial_main_settings(seatrial_server: Server) -> ServerSettings:
+def seatrial_main_settings(seatrial_server: MLflowServer) -> ServerSettings:
     """The configuration of the server that most tests share."""
     return seatrial_server.settings
 
@@ -200,14 +202,16 @@ def seatrial_main_settings(seatrial_server: Server) -> ServerSettings:
 @uses_server("tracking", shared="main server")
 def seatrial_postgresql_server(
     seatrial_servers: ServerPool, seatrial_image: ImageUnderTest
-) -> Server:
+) -> MLflowServer:
     """The shared server on PostgreSQL, which may be the one that most tests share."""
     return seatrial_servers.on(seatrial_image, database="postgresql")
 
 
 @pytest.fixture
 @uses_server("tracking", shared="main server")
-def seatrial_s3_server(seatrial_servers: ServerPool, seatrial_image: ImageUnderTest) -> Server:
+def seatrial_s3_server(
+    seatrial_servers: ServerPool, seatrial_image: ImageUnderTest
+) -> MLflowServer:
     """The shared server before S3, which may be the one that most tests share."""
     return seatrial_servers.on(seatrial_image, store="s3")
 
@@ -218,11 +222,11 @@ def seatrial_launch(
     seatrial_servers: ServerPool, seatrial_image: ImageUnderTest
 ) -> Iterator[Launch]:
     """Start servers for this test alone."""
-    started: list[Server] = []
+    started: list[MLflowServer] = []
 
     def start(
         settings: ServerSettings, *, stores: Stores | None = None, wait: bool = True
-    ) -> Server:
+    ) -> MLflowServer:
         server = seatrial_servers.launch(seatrial_image, settings, stores=stores, wait=False)
         started.append(server)
         if wait:
@@ -239,9 +243,11 @@ def seatrial_run_in_image(
     seatrial_trial: TrialSession, seatrial_image: ImageUnderTest
 ) -> RunInImage:
     """Run one command in the image."""
-    from seatrial.stack.oneoff import run_in_image
+    from seatrial.stack.run_container import run_in_image
 
-    def run(*command: str, copy: dict[Path, str] | None = None, networked: bool = False) -> Outcome:
+    def run(
+        *command: str, copy: dict[Path, str] | None = None, networked: bool = False
+    ) -> CommandOutcome:
         return run_in_image(
             seatrial_image, seatrial_trial.session, command, copy or {}, networked=networked
         )
@@ -257,13 +263,13 @@ def seatrial_workspace(seatrial_trial: TrialSession, seatrial_image: ImageUnderT
 
 @pytest.fixture
 @uses_server("model", shared="served models")
-def seatrial_serving(seatrial_run: Run, seatrial_image: ImageUnderTest) -> Serving:
+def seatrial_serving(seatrial_run: Run, seatrial_image: ImageUnderTest) -> ModelServers:
     """The models' servers that the image under test stands for."""
     return seatrial_run.serving.of(seatrial_image)
 
 
 @pytest.fixture
-def seatrial_serve(seatrial_serving: Serving) -> Iterator[StartServing]:
+def seatrial_serve(seatrial_serving: ModelServers) -> Iterator[StartServing]:
     """Start models' servers for this test alone."""
     started: list[ModelServer] = []
 
@@ -301,7 +307,7 @@ def seatrial_client_for() -> Iterator[ClientFor]:
 
     with ExitStack() as connected:
 
-        def connect(server: Server, **variables: str) -> MlflowClient:
+        def connect(server: MLflowServer, **variables: str) -> MlflowClient:
             connected.close()
             return connected.enter_context(connected_client(server, variables))
 
@@ -309,14 +315,14 @@ def seatrial_client_for() -> Iterator[ClientFor]:
 
 
 @pytest.fixture
-def seatrial_client(seatrial_server: Server, seatrial_client_for: ClientFor) -> MlflowClient:
+def seatrial_client(seatrial_server: MLflowServer, seatrial_client_for: ClientFor) -> MlflowClient:
     """The MLflow client of `seatrial_server`."""
     return seatrial_client_for(seatrial_server)
 
 
 @pytest.fixture
 def seatrial_direct_client(
-    seatrial_direct_server: Server, seatrial_client_for: ClientFor
+    seatrial_direct_server: MLflowServer, seatrial_client_for: ClientFor
 ) -> MlflowClient:
     """The MLflow client of `seatrial_direct_server`."""
     return seatrial_client_for(seatrial_direct_server)

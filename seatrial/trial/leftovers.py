@@ -26,7 +26,7 @@ from seatrial import scratch
 from seatrial.engine.connection import connect
 from seatrial.errors import UserError
 from seatrial.project import current
-from seatrial.stack.ownership import SESSION_LABEL, is_abandoned, session_of
+from seatrial.stack.labels import SESSION_LABEL, is_abandoned, session_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -107,7 +107,7 @@ def _try(command: Sequence[str], mark: str) -> int:
 
 
 @dataclass(frozen=True)
-class Change:
+class MachineChange:
     """One difference."""
 
     what: str
@@ -120,9 +120,9 @@ class Change:
 
 def compare(
     before: Mapping[tuple[str, str], str], after: Mapping[tuple[str, str], str]
-) -> list[Change]:
+) -> list[MachineChange]:
     """List what differs, by kind and name."""
-    found: list[Change] = []
+    found: list[MachineChange] = []
     told: set[Path] = set()
     for kind, name in sorted(before.keys() | after.keys()):
         was, now = before.get((kind, name)), after.get((kind, name))
@@ -135,7 +135,7 @@ def compare(
             if not told.isdisjoint(path.parents):
                 continue
         detail = f" ({now or was})" if now or was else ""
-        found.append(Change(what, f"{kind} {name}{detail}"))
+        found.append(MachineChange(what, f"{kind} {name}{detail}"))
     return found
 
 

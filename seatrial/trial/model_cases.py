@@ -11,7 +11,7 @@ from seatrial.engine.connection import native_platform
 from seatrial.errors import UserError
 from seatrial.model import image as model_image
 from seatrial.project import PACKAGE, command
-from seatrial.stack import oneoff
+from seatrial.stack import run_container
 from seatrial.stack.image_under_test import ImageUnderTest, configuration_of
 from seatrial.stack.model_server import MODEL_PATH
 from seatrial.stack.workspace import Workspace
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from seatrial.stack.server import Server
+    from seatrial.stack.server import MLflowServer
     from seatrial.trial.session import TrialSession
 
 SERVER = "model-server"
@@ -72,7 +72,7 @@ class ModelCase:
         )
 
 
-def log(trial: TrialSession, server: Server) -> dict[str, ModelCase]:
+def log(trial: TrialSession, server: MLflowServer) -> dict[str, ModelCase]:
     """Train beside a tracking server, and log there: `localhost` is a host that it serves.
 
     Raises:
@@ -85,7 +85,7 @@ def log(trial: TrialSession, server: Server) -> dict[str, ModelCase]:
         "prefix": trial.fresh_name("model"),
     }
     command = [trainer.contract.start.interpreter, "-c", _script(), json.dumps(argument)]
-    done = oneoff.run_in_image(trainer, trial.session, command, {}, beside=server)
+    done = run_container.run_in_image(trainer, trial.session, command, {}, beside=server)
     return _read(done.code, done.output, str(done))
 
 

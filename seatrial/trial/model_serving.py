@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Serving:
+class ModelServers:
     """The servers of one image under test, or of the images that one way of building makes."""
 
     trial: TrialSession
@@ -132,9 +132,9 @@ class ServingPool:
         """Nothing is made yet."""
         self._trial = trial
         self._pool = pool
-        self._made: Once[str, Serving, UserError] = Once(UserError)
+        self._made: Once[str, ModelServers, UserError] = Once(UserError)
 
-    def of(self, image: ImageUnderTest) -> Serving:
+    def of(self, image: ImageUnderTest) -> ModelServers:
         """The servers of models that `image` stands for, with models to try them on.
 
         Raises:
@@ -143,18 +143,18 @@ class ServingPool:
         return self._made.get(image.label, lambda: _prepare(self._trial, self._pool, image))
 
 
-def _prepare(trial: TrialSession, pool: ServerPool, image: ImageUnderTest) -> Serving:
+def _prepare(trial: TrialSession, pool: ServerPool, image: ImageUnderTest) -> ModelServers:
     """Make the models that `image` is tried with, or take the one that was given."""
     if image.name in (SEATRIAL_MODEL, MLFLOW_MODEL):
         logged = model_cases.log(trial, pool.main(trial.tracking[0]))
-        return Serving(trial, pool, image, logged)
+        return ModelServers(trial, pool, image, logged)
     if trial.options.model_uri:
         given = model_cases.describe(trial, trial.options.model_uri)
         served = ServedImage(image, image.configuration.image_id)
         everywhere = Once(UserError, made=dict.fromkeys(given, served))
-        return Serving(trial, pool, image, given, served_images=everywhere)
+        return ModelServers(trial, pool, image, given, served_images=everywhere)
     saved, files = model_cases.save(trial, image)
-    serving = Serving(trial, pool, image, saved, files)
+    serving = ModelServers(trial, pool, image, saved, files)
     for kind, content in files.items():
         serving.served_images.made[kind] = serving.mounted(kind, content)
     return serving

@@ -13,7 +13,7 @@ from seatrial.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from seatrial.contract import Claim
+    from seatrial.contract import PromiseSelector
 
 PREFIX = "seatrial-"
 """What pytest's own name of an option begins with; the short name goes to whoever was first."""
@@ -210,7 +210,7 @@ class TrialOptions:
     """References in the place of the images that are built here, by the service's name."""
     overlay: Path | None = None
     """A folder of files that stand in place of the image's own."""
-    promises: tuple[Claim, ...] = ()
+    promises: tuple[PromiseSelector, ...] = ()
     """Only tests that try one of these; all tests where there is none."""
     flags: frozenset[str] | None = field(default=None, compare=False)
     """The short names that are the trial's on pytest's command line; None for all of them."""
@@ -226,7 +226,7 @@ class TrialOptions:
         Raises:
             UserError: a value is unknown, or two options contradict each other.
         """
-        from seatrial.contract import Claim
+        from seatrial.contract import PromiseSelector
 
         options = cls(
             variants=tuple(given["variant"]),
@@ -245,7 +245,7 @@ class TrialOptions:
                 if (reference := given[option.parameter])
             },
             overlay=Path(given["overlay"]).resolve() if given["overlay"] else None,
-            promises=tuple(map(Claim.parse, given["promise"])),
+            promises=tuple(map(PromiseSelector.parse, given["promise"])),
             flags=None if flags is None else frozenset(flags),
         )
         if options.stack not in ("full", "embedded"):
@@ -282,7 +282,7 @@ class TrialOptions:
             "model_uri": self.model_uri,
             "stack": self.stack,
             "overlay": str(self.overlay) if self.overlay else None,
-            "promise": [str(claim) for claim in self.promises],
+            "promise": [str(selector) for selector in self.promises],
             **{
                 SERVICE_OPTIONS[name].parameter: reference
                 for name, reference in self.service_images.items()

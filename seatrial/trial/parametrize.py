@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from seatrial.contract import Claim, Need, Promise, promises_of
+from seatrial.contract import Need, Promise, PromiseSelector, promises_of
 from seatrial.engine import connection
 from seatrial.errors import UserError
 from seatrial.trial.sharing import kinds_of, shared_server_of
@@ -33,7 +33,7 @@ PROMISE_PROPERTY = "seatrial.promise"
 
 
 @dataclass(frozen=True)
-class Case:
+class TrialCase:
     """One run of a test: on which image, for which promises."""
 
     source: ImageSource
@@ -56,59 +56,67 @@ class Case:
         return any(need in promise.needs for promise in self.promises)
 
 
-def claims_of(definition: pytest.Function) -> list[Claim]:
+def selectors_of(definition: pytest.Function) -> list[PromiseSelector]:
     """Read the promises from the marks of a test, its class and its module.
 
     Raises:
         UserError: a mark names what no contract can promise.
     """
-    return [_claim(mark, definition.nodeid) for mark in definition.iter_markers(MARK)]
+    return [_selector(mark, definition.nodeid) for mark in definition.iter_markers(MARK)]
 
 
-def _claims_written_on(thing: object, place: str) -> list[Claim]:
+def _selectors_written_on(thing: object, place: str) -> list[PromiseSelector]:
     """Read the promises from the marks of a module, a function, or a class and its methods."""
     marks = getattr(thing, "pytestmark", [])
     marks = marks if isinstance(marks, list) else [marks]
-    written = [_claim(mark, place) for mark in marks if mark.name == MARK]
+    written = [_selector(mark, place) for mark in marks if mark.name == MARK]
     methods = vars(thing).items() if isinstance(thing, type) else ()
     return written + [
-        claim
+        selector
         for name, method in methods
-        for claim in _claims_written_on(method, f"{place}::{name}")
+        for selector in _selectors_written_on(method, f"{place}::{name}")
     ]
 
 
-def _claim(mark: pytest.Mark, place: str) -> Claim:
+def _selector(mark: pytest.Mark, place: str) -> PromiseSelector:
     words = all(isinstance(each, str) for each in mark.args)
     if not (words and 1 <= len(mark.args) <= 2) or mark.kwargs:
         raise UserError(f"{place}: the mark `promise` takes a key, and an item where it has some")
     try:
-        return Claim.of(*mark.args)
+        return PromiseSelector.of(*mark.args)
     except UserError as error:
         raise UserError(f"{place} is marked with a promise: {error}") from None
 
 
 def cases(
-    claims: list[Claim], sources: Sequence[ImageSource], options: TrialOptions, *, itemwise: bool
-) -> list[Case]:
-    """On which images a test with `claims` runs, and how often.
+    selectors: list[PromiseSelector],
+    sources: Sequence[ImageSource],
+    options: TrialOptions,
+    *,
+    itemwise: bool,
+) -> list[TrialCase]:
+    """On which images a test with `selectors` runs, and how often.
 
     Args:
-        claims: the test's marks; an image must make every promise that they name.
+        selectors: the test's marks; an image must make every promise that they name.
         sources: the images under test.
         options: the stack rules promises out.
-        itemwise: once for each item of the first claim, rather than once.
+        itemwise: once for each item of the first selector, rather than once.
     """
     found = []
     for source in sources:
         kept = [promise for promise in promises_of(source.contract) if _can_try(promise, options)]
-        matches = [[promise for promise in kept if claim.covers(promise)] for claim in claims]
+        matches = [
+            [promise for promise in kept if selector.covers(promise)] for selector in selectors
+        ]
         if not all(matches):
             continue
         if itemwise:
-            found += [Case(source, (promise,)) for promise in matches[0]]
+            found += [TrialCase(source, (promise,)) for promise in matches[0]]
         else:
-            found.append(Case(source, tuple(promise for match in matches for promise in match)))
+            found.append(
+                TrialCase(source, tuple(promise for match in matches for promise in match))
+            )
     return found
 
 
@@ -135,13 +143,13 @@ def parametrize(
     """
     test, fixtures = metafunc.definition, metafunc.fixturenames
     try:
-        claims = claims_of(test)
+        selectors = selectors_of(test)
     except UserError as error:
         raise pytest.UsageError(str(error)) from None
     itemwise = "seatrial_promised" in fixtures
-    if not claims and (strict or itemwise):
+    if not selectors and (strict or itemwise):
         raise pytest.UsageError(f"{test.nodeid} says no promise: mark it with one")
-    found = cases(claims, _with_servers_for(fixtures, sources), options, itemwise=itemwise)
+    found = cases(selectors, _with_servers_for(fixtures, sources), options, itemwise=itemwise)
     left_out = [
         f"{test.nodeid}[{case.source.label}]: native only"
         for case in found
@@ -164,7 +172,7 @@ def _with_servers_for(fixtures: Sequence[str], sources: Sequence[ImageSource]) -
     return [source for source in sources if not source.built_by_trial]
 
 
-def _parameter(fixtures: Sequence[str], case: Case, *, itemwise: bool) -> object:
+def _parameter(fixtures: Sequence[str], case: TrialCase, *, itemwise: bool) -> object:
     label = case.source.label
     item = case.promises[0].item if itemwise else None
     shared = shared_server_of(fixtures)
@@ -186,7 +194,7 @@ def select(items: list[pytest.Item], options: TrialOptions) -> list[pytest.Item]
     unwanted: list[pytest.Item] = []
     for item in items:
         parameters = getattr(getattr(item, "callspec", None), "params", {})
-        case: Case | None = parameters.get("seatrial_case")
+        case: TrialCase | None = parameters.get("seatrial_case")
         if case is None and "seatrial_case" in getattr(item, "fixturenames", ()):
             continue
         if not is_wanted(*(case.promises if case else ()), options=options):
@@ -208,7 +216,7 @@ def _can_try(promise: Promise, options: TrialOptions) -> bool:
 def is_wanted(*tried: Promise, options: TrialOptions) -> bool:
     """Whether one of the promises was asked for, or none at all was."""
     asked = options.promises
-    return not asked or any(claim.covers(one) for claim in asked for one in tried)
+    return not asked or any(selector.covers(one) for selector in asked for one in tried)
 
 
 def require_coverage(sources: Sequence[ImageSource], acceptance: Path, package: str) -> None:
@@ -225,16 +233,16 @@ def require_coverage(sources: Sequence[ImageSource], acceptance: Path, package: 
         UserError: naming the contract, the promise, and what a test for it has to carry; or the
             test whose mark names no promise.
     """
-    claims: set[Claim] = set()
+    selectors: set[PromiseSelector] = set()
     for path in sorted(acceptance.glob("test_*.py")):
         module = importlib.import_module(f"{package}.{path.stem}")
         place = f"{acceptance.name}/{path.name}"
-        claims.update(_claims_written_on(module, place))
+        selectors.update(_selectors_written_on(module, place))
         for name, thing in vars(module).items():
-            claims.update(_claims_written_on(thing, f"{place}::{name}"))
+            selectors.update(_selectors_written_on(thing, f"{place}::{name}"))
     for source in sources:
         for promise in promises_of(source.contract):
-            if not any(claim.covers(promise) for claim in claims):
+            if not any(selector.covers(promise) for selector in selectors):
                 raise UserError(
                     f"{source.contract_path} promises {promise}, and no test in"
                     f" {acceptance.name}/ is marked with it"

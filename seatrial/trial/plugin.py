@@ -23,7 +23,7 @@ from seatrial.trial.sharing import kinds_of
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-    from seatrial.trial.parametrize import Case
+    from seatrial.trial.parametrize import TrialCase
     from seatrial.trial.run import Run
 
 pytest_plugins = ["seatrial.trial.fixtures"]
@@ -317,7 +317,7 @@ def _needs_services(item: pytest.Item) -> bool:
     return "seatrial_services" in names or "tracking" in kinds_of(names)
 
 
-def _case_of(item: pytest.Item) -> Case | None:
+def _case_of(item: pytest.Item) -> TrialCase | None:
     callspec = getattr(item, "callspec", None)
     return callspec.params.get("seatrial_case") if callspec else None
 

@@ -20,9 +20,9 @@ from seatrial.contract import Promise, promises_of
 from seatrial.engine.waiting import ContainerError
 from seatrial.errors import UserError
 from seatrial.stack import services
-from seatrial.stack.ownership import remove_containers
+from seatrial.stack.labels import remove_containers
 from seatrial.stack.server import (
-    Server,
+    MLflowServer,
     Stores,
     files_of,
     prepare_files,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from seatrial.contract.schema import ArtifactStore, Database
     from seatrial.stack.image_under_test import ImageUnderTest
-    from seatrial.stack.running import RunningServer
+    from seatrial.stack.running_server import RunningServer
     from seatrial.stack.settings import ServerSettings
     from seatrial.trial.session import TrialSession
 
@@ -62,10 +62,10 @@ class ServerPool:
         self._trial = trial
         self.touched: list[RunningServer] = []
         """The servers that the running test has to do with: its report shows their logs."""
-        self._shared: Once[tuple[str, str], Server, ContainerError] = Once(
+        self._shared: Once[tuple[str, str], MLflowServer, ContainerError] = Once(
             ContainerError, ContainerError.in_one_line
         )
-        self._main: dict[str, Server] = {}
+        self._main: dict[str, MLflowServer] = {}
         self._secured: dict[type[Backend], Backend] = {}
         self._first: set[str] = set()
         """Labels of the images whose first server is known in this process."""
@@ -100,7 +100,7 @@ class ServerPool:
             return free
         return [settings.in_confinement() for settings in free] + free
 
-    def main(self, image: ImageUnderTest) -> Server:
+    def main(self, image: ImageUnderTest) -> MLflowServer:
         """The server that most tests share: the fullest of the promised ones that works at all.
 
         An image without a driver breaks its promise of that database, and the tests of that promise
@@ -120,7 +120,7 @@ class ServerPool:
         *,
         database: Database | None = None,
         store: ArtifactStore | None = None,
-    ) -> Server:
+    ) -> MLflowServer:
         """The shared server on this database, or before this store: the fullest that starts.
 
         Raises:
@@ -143,7 +143,7 @@ class ServerPool:
         store = next(iter(reached), backends.BUCKETS[0])
         return replace(self.main(image).settings, name="direct", store=store, access="direct")
 
-    def _working(self, image: ImageUnderTest, settings: ServerSettings) -> Server | None:
+    def _working(self, image: ImageUnderTest, settings: ServerSettings) -> MLflowServer | None:
         try:
             server = self.shared(image, settings)
         except ContainerError:
@@ -151,7 +151,7 @@ class ServerPool:
         proxied = "proxied" in (image.contract.server.artifact_access or [])
         return server if server.takes_artifacts() or not proxied else None
 
-    def shared(self, image: ImageUnderTest, settings: ServerSettings) -> Server:
+    def shared(self, image: ImageUnderTest, settings: ServerSettings) -> MLflowServer:
         """The server of `image` with `settings`, started at the first call.
 
         Raises:
@@ -171,7 +171,7 @@ class ServerPool:
         *,
         stores: Stores | None = None,
         wait: bool = True,
-    ) -> Server:
+    ) -> MLflowServer:
         """Start a server of its own, on fresh stores unless some are given.
 
         Raises:
@@ -235,7 +235,7 @@ class ServerPool:
 
     def _start(
         self, image: ImageUnderTest, settings: ServerSettings, stores: Stores | None = None
-    ) -> Server:
+    ) -> MLflowServer:
         trial = self._trial
         name = trial.fresh_name(f"{image.name}-{settings.name}")
         if settings.files:
@@ -290,7 +290,7 @@ class ServerPool:
             found = trial.shared.get(f"server-{image.label}", start)
         except UserError as error:
             raise StartError(str(error)) from None
-        self._shared.made[image.label, EMBEDDED.name] = Server(
+        self._shared.made[image.label, EMBEDDED.name] = MLflowServer(
             image,
             EMBEDDED,
             Stores(**found["stores"]),
@@ -317,7 +317,7 @@ class ServerPool:
             for promise in promises_of(source.contract)
         }
 
-        def is_used(entry: backends.Entry) -> bool:
+        def is_used(entry: backends.BackendEntry) -> bool:
             promise = Promise(entry.promised_by, entry.name)
             is_tried = (promise.key, promise.item) in promised
             return entry.always or (is_tried and is_wanted(promise, options=trial.options))

@@ -21,8 +21,8 @@ from seatrial.trial.pool import StartError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from seatrial.stack.running import RunningServer
-    from seatrial.trial.parametrize import Case
+    from seatrial.stack.running_server import RunningServer
+    from seatrial.trial.parametrize import TrialCase
     from seatrial.trial.run import Run
     from seatrial.trial.session import TrialSession
 
@@ -34,7 +34,7 @@ def explain(
     report: pytest.TestReport,
     item: pytest.Item,
     call: pytest.CallInfo[None],
-    case: Case | None,
+    case: TrialCase | None,
     run: Run,
 ) -> None:
     """Add to a failed `report` its promises, the servers' state and logs, and how to repeat it."""

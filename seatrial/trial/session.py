@@ -24,7 +24,7 @@ from seatrial.engine.machine_speed import MACHINE_SPEED
 from seatrial.errors import UserError
 from seatrial.model import build_docker
 from seatrial.stack.image_under_test import NOT_BUILT, ImageConfiguration
-from seatrial.stack.ownership import Session, remove_containers, remove_session, sweep
+from seatrial.stack.labels import Session, remove_containers, remove_session, sweep
 from seatrial.stack.workspace import Workspace
 from seatrial.trial import ryuk, sources
 from seatrial.trial.signals import install_signal_handlers, signals_ignored

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
-    from seatrial.stack.ownership import Session
+    from seatrial.stack.labels import Session
     from seatrial.trial.options import TrialOptions
 
 SEATRIAL_MODEL, MLFLOW_MODEL = "seatrial-model", "mlflow-model"
@@ -242,11 +242,11 @@ def require_promised(sources: Sequence[ImageSource], options: TrialOptions) -> N
         UserError: naming it.
     """
     made = [promise for source in sources for promise in promises_of(source.contract)]
-    for claim in options.promises:
-        if not any(claim.covers(promise) for promise in made):
-            others = [str(promise) for promise in made if promise.key == claim.key]
+    for selector in options.promises:
+        if not any(selector.covers(promise) for promise in made):
+            others = [str(promise) for promise in made if promise.key == selector.key]
             names = ", ".join(source.label for source in sources)
             raise UserError(
-                f"{names}: {claim} is not promised"
+                f"{names}: {selector} is not promised"
                 + (f", only {', '.join(others)}" if others else "")
             )

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from seatrial.wire.exchange import Address
+    from seatrial.wire.exchange import HTTPAddress
 
 
 class Expected(StrEnum):
@@ -32,7 +32,7 @@ class Expected(StrEnum):
 
 
 @dataclass(frozen=True)
-class Case:
+class WireCase:
     """Bytes to send, and the answers that they must get."""
 
     family: str
@@ -52,10 +52,10 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Target:
+class WireTarget:
     """A server, and the requests that it is known to answer."""
 
-    address: Address
+    address: HTTPAddress
     health: str
     """A path that GET is answered on with 200."""
     action: str

@@ -20,7 +20,7 @@ PART_PAUSE = 0.02
 _SHOWN = 160
 
 
-class Address(NamedTuple):
+class HTTPAddress(NamedTuple):
     """Address of a server."""
 
     host: str
@@ -33,7 +33,7 @@ class Address(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Answer:
+class WireAnswer:
     """Answer of a server."""
 
     status: int
@@ -48,10 +48,10 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Exchange:
+class WireExchange:
     """Answers on a connection."""
 
-    answers: tuple[Answer, ...]
+    answers: tuple[WireAnswer, ...]
     """Final answers, without interim ones such as 100."""
     closed: bool
     """The server has closed the connection, or reset it."""
@@ -71,7 +71,7 @@ def shown(sent: bytes, length: int = _SHOWN) -> str:
     return f"{sent[: length // 2]!r}...{sent[-length // 2 :]!r} ({len(sent)} bytes)"
 
 
-def connect(address: Address, scale: float = 1) -> socket.socket:
+def connect(address: HTTPAddress, scale: float = 1) -> socket.socket:
     """Open a connection that does not hold small segments back."""
     connection = socket.create_connection(address, timeout=CONNECT_LIMIT * scale)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -79,14 +79,14 @@ def connect(address: Address, scale: float = 1) -> socket.socket:
 
 
 def converse(
-    address: Address,
+    address: HTTPAddress,
     parts: Sequence[bytes],
     *,
     methods: Sequence[str] = (),
     quiet: float,
     scale: float = 1,
     pause: float = PART_PAUSE,
-) -> Exchange:
+) -> WireExchange:
     """Send bytes on a connection of their own, and read until it is closed or nothing comes.
 
     Args:
@@ -107,7 +107,7 @@ def converse(
             pass  # a server that refuses does not read to the end
         received, closed = receive(connection, quiet * scale)
     answers, rest = read_answers(received, methods)
-    return Exchange(answers, closed, rest)
+    return WireExchange(answers, closed, rest)
 
 
 def receive(connection: socket.socket, quiet: float) -> tuple[bytes, bool]:
@@ -130,14 +130,16 @@ def receive(connection: socket.socket, quiet: float) -> tuple[bytes, bool]:
         pieces.append(piece)
 
 
-def read_answers(received: bytes, methods: Sequence[str] = ()) -> tuple[tuple[Answer, ...], bytes]:
+def read_answers(
+    received: bytes, methods: Sequence[str] = ()
+) -> tuple[tuple[WireAnswer, ...], bytes]:
     """Take answers from the beginning of what was received.
 
     Returns:
         whole answers, interim ones left out, and what follows them.
     """
     stream = _Kept(received)
-    found: list[Answer] = []
+    found: list[WireAnswer] = []
     while (begin := stream.tell()) < len(received):
         method = methods[len(found)] if len(found) < len(methods) else None
         answer = HTTPResponse(_Socket(stream), method=method)  # type: ignore[arg-type]
@@ -148,7 +150,7 @@ def read_answers(received: bytes, methods: Sequence[str] = ()) -> tuple[tuple[An
             return tuple(found), received[begin:]
         if answer.status >= HTTPStatus.OK or answer.status == HTTPStatus.SWITCHING_PROTOCOLS:
             headers = {name.lower(): value for name, value in answer.getheaders()}
-            found.append(Answer(answer.status, headers, body))
+            found.append(WireAnswer(answer.status, headers, body))
     return tuple(found), b""
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from seatrial.wire.cases import Case, Expected, chunked, length, request
+from seatrial.wire.cases import Expected, WireCase, chunked, length, request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from seatrial.wire.cases import Target
+    from seatrial.wire.cases import WireTarget
 
 ANSWERED, LAST, SAFE, CLOSED, REFUSED = (
     Expected.ANSWERED,
@@ -29,7 +29,7 @@ _BEYOND_64_BITS = 1 << 64
 _END = b"0\r\n\r\n"
 
 
-def cases(target: Target) -> list[Case]:
+def cases(target: WireTarget) -> list[WireCase]:
     """Every case that is no offer of another protocol, of all families."""
     families = (
         _lengths,
@@ -53,7 +53,7 @@ def cases(target: Target) -> list[Case]:
     return [case for family in families for case in family(target)]
 
 
-def upgrades(target: Target) -> Iterator[Case]:
+def upgrades(target: WireTarget) -> Iterator[WireCase]:
     """Requests that offer another protocol: all of them are correct HTTP/1.1."""
     offers = ("h2c", "websocket", "h2c, websocket", "HTTP/2.0", "TLS/1.0", "seatrial/1")
     for offer in offers:
@@ -72,25 +72,27 @@ def upgrades(target: Target) -> Iterator[Case]:
                 "hidden request in a chunk": ((CHUNKED, chunked(target.hidden)), None),
             }
             label = f"{offer}, Connection: {connection}"
-            yield Case("upgrade", f"{label}, no body", ANSWERED, (get,), (_OK,))
+            yield WireCase("upgrade", f"{label}, no body", ANSWERED, (get,), (_OK,))
             for name, ((field, body), status) in bodies.items():
                 head = target.post(*fields, field)
-                yield Case("upgrade", f"{label}, {name}", ANSWERED, (head + body,), (status,))
+                yield WireCase("upgrade", f"{label}, {name}", ANSWERED, (head + body,), (status,))
                 parts, name = (head, body), f"{label}, {name}, by itself"
-                yield Case("upgrade", name, ANSWERED, parts, (status,))
+                yield WireCase("upgrade", name, ANSWERED, parts, (status,))
 
 
-def _sized(target: Target, body: bytes, *fields: str | bytes) -> bytes:
+def _sized(target: WireTarget, body: bytes, *fields: str | bytes) -> bytes:
     """A correct POST with a length."""
     return target.post(*fields, length(body), body=body)
 
 
-def _cases(family: str, expected: Expected, sent: Iterable[tuple[object, bytes]]) -> Iterator[Case]:
+def _cases(
+    family: str, expected: Expected, sent: Iterable[tuple[object, bytes]]
+) -> Iterator[WireCase]:
     for name, content in sent:
-        yield Case(family, str(name), expected, (content,))
+        yield WireCase(family, str(name), expected, (content,))
 
 
-def _lengths(target: Target) -> Iterator[Case]:
+def _lengths(target: WireTarget) -> Iterator[WireCase]:
     """Content-Length whose value is no number, or a number that is too large."""
     body, n = target.hidden, len(target.hidden)
     no_numbers = [
@@ -107,7 +109,7 @@ def _lengths(target: Target) -> Iterator[Case]:
     spelled: dict[str, str | bytes] = {repr(value): value for value in no_numbers}
     for name, value in {**spelled, **others}.items():
         field = b"Content-Length: " + (value.encode("latin-1") if isinstance(value, str) else value)
-        yield Case("length", name, REFUSED, (target.post(field, body=body),))
+        yield WireCase("length", name, REFUSED, (target.post(field, body=body),))
     large = {
         "2**64 more": n + _BEYOND_64_BITS,
         "2**32 more": n + (1 << 32),
@@ -130,7 +132,7 @@ def _lengths(target: Target) -> Iterator[Case]:
     )
 
 
-def _repeated_lengths(target: Target) -> Iterator[Case]:
+def _repeated_lengths(target: WireTarget) -> Iterator[WireCase]:
     body, n = target.hidden, len(target.hidden)
     pairs = [(0, n), (n, 0), (n, n + 1), (n, n - 1), (n, 1), (1, n)]
     for first, second in pairs:
@@ -144,7 +146,7 @@ def _repeated_lengths(target: Target) -> Iterator[Case]:
         }
         for name, fields in forms.items():
             sent = target.post(*fields, body=body)
-            yield Case("two lengths", f"{name}: {first} and {second}", REFUSED, (sent,))
+            yield WireCase("two lengths", f"{name}: {first} and {second}", REFUSED, (sent,))
     same = {
         "two lines": (length(body), length(body)),
         "list": (f"Content-Length: {n}, {n}",),
@@ -156,7 +158,7 @@ def _repeated_lengths(target: Target) -> Iterator[Case]:
     )
 
 
-def _length_names(target: Target) -> Iterator[Case]:
+def _length_names(target: WireTarget) -> Iterator[WireCase]:
     """A Content-Length that only a lenient reader sees, or only a strict one."""
     body, n = target.hidden, len(target.hidden)
     broken = {
@@ -190,13 +192,13 @@ def _length_names(target: Target) -> Iterator[Case]:
         hidden = (_END if "coding" in name else b"") + body
         if hidden != body:
             fields = (length(hidden), *fields[1:])
-        yield Case("name of the length", name, SAFE, (target.post(*fields, body=hidden),))
+        yield WireCase("name of the length", name, SAFE, (target.post(*fields, body=hidden),))
     line = f"POST {target.action} HTTP/1.1"
     for blank in (" ", "\t"):
         sent = request(line, f"{blank}Content-Length: 0", target.host, length(body)) + body
-        yield Case("name of the length", f"{blank!r} before the first", SAFE, (sent,))
+        yield WireCase("name of the length", f"{blank!r} before the first", SAFE, (sent,))
         sent = request(line, f"{blank}{CHUNKED}", target.host, length(body)) + body
-        yield Case("name of the coding", f"{blank!r} before the first", SAFE, (sent,))
+        yield WireCase("name of the coding", f"{blank!r} before the first", SAFE, (sent,))
 
 
 _WHOLE = ("chunked", "Chunked", "CHUNKED", " chunked ")
@@ -232,7 +234,7 @@ _WRONG = (
 """Codings that do not end with chunked: section 6.3 wants 400 and the end."""
 
 
-def _codings(target: Target) -> Iterator[Case]:
+def _codings(target: WireTarget) -> Iterator[WireCase]:
     """Every value of Transfer-Encoding, alone and beside a Content-Length."""
     spelled = {repr(value): value for value in _WHOLE}
     for name, value in {**spelled, **_LENIENT}.items():
@@ -240,19 +242,21 @@ def _codings(target: Target) -> Iterator[Case]:
         yield from _beside_length("coding", name, CLOSED, field, target)
         expected = ANSWERED if value in _WHOLE else SAFE
         body = chunked(target.hidden)
-        yield Case("coding", f"{name}, alone", expected, (target.post(field, body=body),))
+        yield WireCase("coding", f"{name}, alone", expected, (target.post(field, body=body),))
     wrong = {repr(value): value.encode("latin-1") for value in _WRONG}
     wrong["Kelvin sign"] = "chun\N{KELVIN SIGN}ed".encode()
     for name, encoded in wrong.items():
         field = b"Transfer-Encoding: " + encoded
         yield from _beside_length("coding", name, REFUSED, field, target)
-        yield Case("coding", f"{name}, alone", REFUSED, (target.post(field, body=target.hidden),))
+        yield WireCase(
+            "coding", f"{name}, alone", REFUSED, (target.post(field, body=target.hidden),)
+        )
     yield from _beside_length("coding", "empty", CLOSED, "Transfer-Encoding:", target)
 
 
 def _beside_length(
-    family: str, name: str, expected: Expected, field: str | bytes, target: Target
-) -> Iterator[Case]:
+    family: str, name: str, expected: Expected, field: str | bytes, target: WireTarget
+) -> Iterator[WireCase]:
     """A coding and a length, each of which hides a request from the other's reader."""
     inside = _END + target.hidden
     chunks = chunked(target.hidden)
@@ -260,13 +264,13 @@ def _beside_length(
     for order, label in ((slice(None), "coding first"), (slice(None, None, -1), "length first")):
         by_length = (field, length(inside))[order]
         by_coding = (field, f"Content-Length: {first}")[order]
-        yield Case(family, f"{name}, {label}, hidden from chunks", expected,
+        yield WireCase(family, f"{name}, {label}, hidden from chunks", expected,
                    (target.post(*by_length, body=inside),))  # fmt: skip
-        yield Case(family, f"{name}, {label}, hidden in a chunk", expected,
+        yield WireCase(family, f"{name}, {label}, hidden in a chunk", expected,
                    (target.post(*by_coding, body=chunks),))  # fmt: skip
 
 
-def _coding_names(target: Target) -> Iterator[Case]:
+def _coding_names(target: WireTarget) -> Iterator[WireCase]:
     """A Transfer-Encoding that only some readers see, beside a Content-Length that all see."""
     broken = {
         "blank before the colon": "Transfer-Encoding : chunked",
@@ -305,25 +309,25 @@ def _coding_names(target: Target) -> Iterator[Case]:
     )
 
 
-def _old_versions(target: Target) -> Iterator[Case]:
+def _old_versions(target: WireTarget) -> Iterator[WireCase]:
     """HTTP/1.0 knows no coding."""
     for fields in ((), ("Connection: keep-alive",)):
         kept = "kept alive" if fields else "plain"
         sent = target.post(*fields, CHUNKED, body=chunked(target.hidden), version="HTTP/1.0")
-        yield Case("HTTP/1.0", f"coding, {kept}", CLOSED, (sent,))
+        yield WireCase("HTTP/1.0", f"coding, {kept}", CLOSED, (sent,))
         for name, body in (("hidden from chunks", _END + target.hidden),):
             both = target.post(*fields, CHUNKED, length(body), body=body, version="HTTP/1.0")
-            yield Case("HTTP/1.0", f"coding and length, {kept}, {name}", CLOSED, (both,))
+            yield WireCase("HTTP/1.0", f"coding and length, {kept}, {name}", CLOSED, (both,))
     payload = target.payload
     plain = target.post(length(payload), body=payload, version="HTTP/1.0")
-    yield Case("HTTP/1.0", "plain", LAST, (plain,), (_OK,))
+    yield WireCase("HTTP/1.0", "plain", LAST, (plain,), (_OK,))
     kept_alive = target.post(
         "Connection: keep-alive", length(payload), body=payload, version="HTTP/1.0"
     )
-    yield Case("HTTP/1.0", "kept alive", SAFE, (kept_alive,))
+    yield WireCase("HTTP/1.0", "kept alive", SAFE, (kept_alive,))
 
 
-def _chunk_sizes(target: Target) -> Iterator[Case]:
+def _chunk_sizes(target: WireTarget) -> Iterator[WireCase]:
     # To a reader that takes the size for 0, the hidden request is the next one.
     data = b"\r\n" + target.hidden
     size = f"{len(data):x}"
@@ -356,14 +360,14 @@ def _chunk_sizes(target: Target) -> Iterator[Case]:
 
 
 def _chunk(
-    family: str, name: str, expected: Expected, line: bytes, data: bytes, target: Target
-) -> Case:
+    family: str, name: str, expected: Expected, line: bytes, data: bytes, target: WireTarget
+) -> WireCase:
     """A body of one chunk, whose size line is given."""
     body = line + b"\r\n" + data + b"\r\n" + _END
-    return Case(family, name, expected, (target.post(CHUNKED, body=body),))
+    return WireCase(family, name, expected, (target.post(CHUNKED, body=body),))
 
 
-def _chunk_ends(target: Target) -> Iterator[Case]:
+def _chunk_ends(target: WireTarget) -> Iterator[WireCase]:
     """Line ends after a chunk's size, or after its data."""
     data, size = target.hidden, b"%x" % len(target.hidden)
     wrong = {
@@ -399,7 +403,7 @@ def _chunk_ends(target: Target) -> Iterator[Case]:
     )
 
 
-def _trailers(target: Target) -> Iterator[Case]:
+def _trailers(target: WireTarget) -> Iterator[WireCase]:
     """Fields after the last chunk, which must not frame anything."""
     lenient = {
         "length": length(target.last).encode() + b"\r\n",
@@ -423,7 +427,7 @@ def _trailers(target: Target) -> Iterator[Case]:
     )
 
 
-def _start_lines(target: Target) -> Iterator[Case]:
+def _start_lines(target: WireTarget) -> Iterator[WireCase]:
     """First lines that readers may disagree about; a body hides a request."""
     action, body = target.action, target.hidden
     versions = [
@@ -467,10 +471,10 @@ def _start_lines(target: Target) -> Iterator[Case]:
     sent += [(f"{name} before", text.encode("latin-1") + whole) for name, text in before.items()]
     sent += [("LF ends every line", whole.replace(b"\r\n", b"\n", 4))]
     for name, content in sent:
-        yield Case("start line", name, SAFE, (content,), known=False)
+        yield WireCase("start line", name, SAFE, (content,), known=False)
 
 
-def _methods(target: Target) -> Iterator[Case]:
+def _methods(target: WireTarget) -> Iterator[WireCase]:
     """Bodies where a method gives them no meaning."""
     body = target.hidden
     for method in ("GET", "HEAD", "DELETE", "OPTIONS", "PUT", "PATCH", "TRACE"):
@@ -480,10 +484,12 @@ def _methods(target: Target) -> Iterator[Case]:
             "chunks": request(line, target.host, CHUNKED) + chunked(body),
         }
         for name, sent in bodies.items():
-            yield Case("method", f"{method}, {name}", SAFE, (sent,), methods=(method,), known=False)
+            yield WireCase(
+                "method", f"{method}, {name}", SAFE, (sent,), methods=(method,), known=False
+            )
 
 
-def _hosts(target: Target) -> Iterator[Case]:
+def _hosts(target: WireTarget) -> Iterator[WireCase]:
     """Requests without a Host, or with several, or a strange one; a body hides a request."""
     body, name = target.hidden, target.address.name
     hosts = {
@@ -502,10 +508,10 @@ def _hosts(target: Target) -> Iterator[Case]:
     }
     for label, fields in hosts.items():
         sent = request(f"POST {target.action} HTTP/1.1", *fields, length(body)) + body
-        yield Case("host", label, SAFE, (sent,))
+        yield WireCase("host", label, SAFE, (sent,))
 
 
-def _correct_lengths(target: Target) -> Iterator[Case]:
+def _correct_lengths(target: WireTarget) -> Iterator[WireCase]:
     payload, n = target.payload, len(target.payload)
     spelled = {
         "plain": length(payload),
@@ -516,15 +522,17 @@ def _correct_lengths(target: Target) -> Iterator[Case]:
     }
     for name, field in spelled.items():
         sent = target.post(field, body=payload)
-        yield Case("correct length", name, ANSWERED, (sent,), (_OK,))
+        yield WireCase("correct length", name, ANSWERED, (sent,), (_OK,))
     hidden = _sized(target, target.hidden)
-    yield Case("correct length", "hidden request", ANSWERED, (hidden,))
-    yield Case("correct length", "no body", ANSWERED, (target.post("Content-Length: 0"),))
+    yield WireCase("correct length", "hidden request", ANSWERED, (hidden,))
+    yield WireCase("correct length", "no body", ANSWERED, (target.post("Content-Length: 0"),))
     twice = hidden + _sized(target, payload)
-    yield Case("correct length", "hidden request, then a payload", ANSWERED, (twice,), (None, _OK))
+    yield WireCase(
+        "correct length", "hidden request, then a payload", ANSWERED, (twice,), (None, _OK)
+    )
 
 
-def _correct_chunks(target: Target) -> Iterator[Case]:
+def _correct_chunks(target: WireTarget) -> Iterator[WireCase]:
     payload = target.payload
     size = len(payload)
     half = size // 2
@@ -547,16 +555,16 @@ def _correct_chunks(target: Target) -> Iterator[Case]:
     }
     for name, body in bodies.items():
         sent = target.post(CHUNKED, body=body)
-        yield Case("correct chunks", name, ANSWERED, (sent,), (target.in_chunks,))
+        yield WireCase("correct chunks", name, ANSWERED, (sent,), (target.in_chunks,))
     hidden = target.post(CHUNKED, body=chunked(target.hidden))
-    yield Case("correct chunks", "hidden request", ANSWERED, (hidden,))
-    yield Case("correct chunks", "no chunk", ANSWERED, (target.post(CHUNKED, body=_END),))
+    yield WireCase("correct chunks", "hidden request", ANSWERED, (hidden,))
+    yield WireCase("correct chunks", "no chunk", ANSWERED, (target.post(CHUNKED, body=_END),))
     twice = hidden + target.post(CHUNKED, body=chunked(payload))
     statuses = (None, target.in_chunks)
-    yield Case("correct chunks", "hidden request, then a payload", ANSWERED, (twice,), statuses)
+    yield WireCase("correct chunks", "hidden request, then a payload", ANSWERED, (twice,), statuses)
 
 
-def _correct_heads(target: Target) -> Iterator[Case]:
+def _correct_heads(target: WireTarget) -> Iterator[WireCase]:
     get = f"GET {target.health} HTTP/1.1"
     fields: dict[str, tuple[str, ...]] = {
         "no blank after the colon": (f"Host:{target.address.name}",),
@@ -573,22 +581,22 @@ def _correct_heads(target: Target) -> Iterator[Case]:
         "all signs of a name": (target.host, "X-!#$%&'*+.^_`|~: 1"),
     }
     for name, head in fields.items():
-        yield Case("correct head", name, ANSWERED, (request(get, *head),), (_OK,))
+        yield WireCase("correct head", name, ANSWERED, (request(get, *head),), (_OK,))
     lines = {
         "query": f"GET {target.health}?a=b&c=%20d HTTP/1.1",
         "long query": f"GET {target.health}?{'a' * 2000} HTTP/1.1",
     }
     for name, line in lines.items():
-        yield Case("correct head", name, ANSWERED, (request(line, target.host),), (_OK,))
+        yield WireCase("correct head", name, ANSWERED, (request(line, target.host),), (_OK,))
     absolute = request(f"GET http://{target.address.name}{target.health} HTTP/1.1", target.host)
-    yield Case("correct head", "absolute form", ANSWERED, (absolute,))
+    yield WireCase("correct head", "absolute form", ANSWERED, (absolute,))
     closing = request(get, target.host, "Connection: close")
-    yield Case("correct head", "close", LAST, (closing,), (_OK,))
+    yield WireCase("correct head", "close", LAST, (closing,), (_OK,))
     closing = request(get, target.host, "connection: CLOSE")
-    yield Case("correct head", "close, other letters", LAST, (closing,), (_OK,))
+    yield WireCase("correct head", "close, other letters", LAST, (closing,), (_OK,))
 
 
-def _pipelines(target: Target) -> Iterator[Case]:
+def _pipelines(target: WireTarget) -> Iterator[WireCase]:
     get = request(f"GET {target.health} HTTP/1.1", target.host)
     head = request(f"HEAD {target.health} HTTP/1.1", target.host)
     absent = request(f"GET {target.absent} HTTP/1.1", target.host)
@@ -597,19 +605,19 @@ def _pipelines(target: Target) -> Iterator[Case]:
         target.post(CHUNKED, body=chunked(target.payload)),
     )
     for count in (2, 10):
-        yield Case("pipeline", f"{count} GET", ANSWERED, (get * count,), (_OK,) * count)
-    yield Case("pipeline", "POST, GET", ANSWERED, (post + get,), (_OK, _OK))
+        yield WireCase("pipeline", f"{count} GET", ANSWERED, (get * count,), (_OK,) * count)
+    yield WireCase("pipeline", "POST, GET", ANSWERED, (post + get,), (_OK, _OK))
     statuses: tuple[int | None, ...] = (target.in_chunks, _OK)
-    yield Case("pipeline", "chunks, GET", ANSWERED, (chunks + get,), statuses)
+    yield WireCase("pipeline", "chunks, GET", ANSWERED, (chunks + get,), statuses)
     statuses = (_OK, target.in_chunks, _OK)
-    yield Case("pipeline", "three POST", ANSWERED, (post + chunks + post,), statuses)
-    yield Case("pipeline", "HEAD, GET", ANSWERED, (head + get,), (None, _OK), ("HEAD", "GET"))
+    yield WireCase("pipeline", "three POST", ANSWERED, (post + chunks + post,), statuses)
+    yield WireCase("pipeline", "HEAD, GET", ANSWERED, (head + get,), (None, _OK), ("HEAD", "GET"))
     statuses = (_OK, 404, _OK, 404)
     sent = (get + absent + post + absent).replace(b"hidden", b"absent")
-    yield Case("pipeline", "different ones", ANSWERED, (sent,), statuses)
+    yield WireCase("pipeline", "different ones", ANSWERED, (sent,), statuses)
 
 
-def _segments(target: Target) -> Iterator[Case]:
+def _segments(target: WireTarget) -> Iterator[WireCase]:
     """The same bytes, cut into segments."""
     post = _sized(target, target.payload)
     chunks = target.post(CHUNKED, body=chunked(target.payload, trailers=b"X-A: 1\r\n"))
@@ -630,15 +638,15 @@ def _segments(target: Target) -> Iterator[Case]:
     }
     for name, parts in cut.items():
         status = target.in_chunks if "chunk" in name else _OK
-        yield Case("segments", name, ANSWERED, parts, (status,))
+        yield WireCase("segments", name, ANSWERED, parts, (status,))
     head = hidden[: hidden.index(b"\r\n\r\n") + 4]
-    yield Case("segments", "hidden request by itself", ANSWERED, (head, target.hidden))
+    yield WireCase("segments", "hidden request by itself", ANSWERED, (head, target.hidden))
     body = chunked(target.hidden)
     first = body.index(b"\n") + 1
     parts = (target.post(CHUNKED), body[:first], target.hidden, body[first + len(target.hidden) :])
-    yield Case("segments", "hidden request in a chunk by itself", ANSWERED, parts)
+    yield WireCase("segments", "hidden request in a chunk by itself", ANSWERED, parts)
     unknown = target.post("Expect: 200-ok", length(target.hidden), body=target.hidden)
-    yield Case("segments", "Expect of something else", SAFE, (unknown,))
+    yield WireCase("segments", "Expect of something else", SAFE, (unknown,))
 
 
 def _cut(sent: bytes, *places: int) -> Iterator[bytes]:

@@ -15,8 +15,8 @@ from seatrial.wire.exchange import connect, receive
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from seatrial.wire.cases import Target
-    from seatrial.wire.exchange import Address
+    from seatrial.wire.cases import WireTarget
+    from seatrial.wire.exchange import HTTPAddress
 
 FIELDS = 50
 """Fields of a large head: many servers take a hundred at most."""
@@ -31,7 +31,7 @@ _ANSWER_LIMIT = 5.0
 """Seconds, natively."""
 
 
-def large(target: Target, size: int) -> Iterator[tuple[str, bytes]]:
+def large(target: WireTarget, size: int) -> Iterator[tuple[str, bytes]]:
     """Correct requests with a head of a size, by what fills it."""
     line = f"GET {target.health} HTTP/1.1"
     width = size // FIELDS - len("X-Field-00: \r\n")
@@ -40,7 +40,7 @@ def large(target: Target, size: int) -> Iterator[tuple[str, bytes]]:
     yield "one field", request(line, target.host, f"X-Field: {'a' * size}", "Connection: close")
 
 
-def oversized(target: Target, size: int) -> Iterator[tuple[str, bytes]]:
+def oversized(target: WireTarget, size: int) -> Iterator[tuple[str, bytes]]:
     """Heads that are larger than a size in each way there is."""
     line = f"GET {target.health} HTTP/1.1"
     for name, sent in large(target, size):
@@ -66,7 +66,7 @@ class Endless:
     repeated: bytes
 
 
-def endless(target: Target) -> Iterator[Endless]:
+def endless(target: WireTarget) -> Iterator[Endless]:
     """Parts of a request that nothing but the server's own limit ends."""
     line = f"GET {target.health} HTTP/1.1"
     head = request(line, target.host)[:-2]
@@ -86,7 +86,7 @@ def endless(target: Target) -> Iterator[Endless]:
     yield Endless("value of a trailer", body + b"0\r\nX-Field: ", b"a")
 
 
-def taken(address: Address, sent: Endless) -> int | None:
+def taken(address: HTTPAddress, sent: Endless) -> int | None:
     """Send something endless until the server has had enough.
 
     Returns:
@@ -122,7 +122,7 @@ class Slow:
     """Whole requests that it begins with."""
 
 
-def slow(target: Target) -> Iterator[Slow]:
+def slow(target: WireTarget) -> Iterator[Slow]:
     """Heads that don't come to their end."""
     line = f"GET {target.health} HTTP/1.1"
     whole = request(line, target.host)
@@ -146,7 +146,7 @@ def slow(target: Target) -> Iterator[Slow]:
     yield Slow("half of a head after a body", post + head, answers=1)
 
 
-def lasts(address: Address, sent: Slow, limit: float) -> float | None:
+def lasts(address: HTTPAddress, sent: Slow, limit: float) -> float | None:
     """Measure how long a server keeps a connection with a slow head.
 
     Returns:
@@ -169,7 +169,7 @@ def lasts(address: Address, sent: Slow, limit: float) -> float | None:
     return None
 
 
-def malformed(target: Target, count: int) -> Iterator[tuple[str, bytes]]:
+def malformed(target: WireTarget, count: int) -> Iterator[tuple[str, bytes]]:
     """Yield so many malformed requests, of all kinds in turn."""
     tls = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(64))
     http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
@@ -191,7 +191,7 @@ def malformed(target: Target, count: int) -> Iterator[tuple[str, bytes]]:
     return itertools.islice(endless, count)
 
 
-def throw(address: Address, sent: bytes, scale: float = 1) -> None:
+def throw(address: HTTPAddress, sent: bytes, scale: float = 1) -> None:
     """Send bytes, and wait for what comes, or for the end."""
     with connect(address, scale) as connection:
         try:

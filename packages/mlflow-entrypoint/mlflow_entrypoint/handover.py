@@ -25,7 +25,7 @@ _KEY_PASSWORD = "--ssl-keyfile-password"  # noqa: S105
 _KEY_PASSWORD_VARIABLE = "UVICORN_SSL_KEYFILE_PASSWORD"  # noqa: S105
 
 
-class Command(NamedTuple):
+class ServerCommand(NamedTuple):
     """How a process that serves is started."""
 
     words: list[str]
@@ -37,7 +37,7 @@ class Command(NamedTuple):
 def prepare(
     lock: ExitStack | None,
     started: Callable[[], None],
-    take_over: Callable[[Command], None] | None,
+    take_over: Callable[[ServerCommand], None] | None,
 ) -> None:
     """Wait for that moment: then give `lock` back, and hand over.
 
@@ -49,7 +49,7 @@ def prepare(
     """
     held = [lock] if lock else []
 
-    def heed(command: Command) -> None:
+    def heed(command: ServerCommand) -> None:
         if not serves(command.words):
             return
         while held:
@@ -61,25 +61,29 @@ def prepare(
     watch_starts(heed)
 
 
-def watch_starts(heed: Callable[[Command], None]) -> None:
+def watch_starts(heed: Callable[[ServerCommand], None]) -> None:
     """Call `heed` with every command that this process is about to start; it need not come back."""
 
     def hook(event: str, details: tuple[Any, ...]) -> None:
         if event == "subprocess.Popen":
             _, words, _, environment = details
-            heed(Command([os.fsdecode(word) for word in words], dict(environment or os.environ)))
+            heed(
+                ServerCommand(
+                    [os.fsdecode(word) for word in words], dict(environment or os.environ)
+                )
+            )
 
     sys.addaudithook(hook)
 
 
-def become(command: Command) -> None:
+def become(command: ServerCommand) -> None:
     """Become the process that `command` starts."""
     flush()
     words, environment = _without_password(command)
     os.execve(words[0], words, environment)  # noqa: S606
 
 
-def _without_password(command: Command) -> Command:
+def _without_password(command: ServerCommand) -> ServerCommand:
     """Take the password of a key out of uvicorn's arguments: it reads a variable as well."""
     words: list[str] = []
     environment = dict(command.environment)
@@ -90,7 +94,7 @@ def _without_password(command: Command) -> Command:
             environment[_KEY_PASSWORD_VARIABLE] = value if equals else next(rest, "")
         else:
             words.append(word)
-    return Command(words, environment)
+    return ServerCommand(words, environment)
 
 
 def flush() -> None:

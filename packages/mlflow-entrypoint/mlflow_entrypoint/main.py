@@ -25,7 +25,7 @@ from mlflow_entrypoint.variables import drop_service_links, expand
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlflow_entrypoint.handover import Command
+    from mlflow_entrypoint.handover import ServerCommand
 
 _SHOWS_VARIABLES = "doctor"
 """MLflow's command that prints MLflow's variables; what other commands print is users' data."""
@@ -107,7 +107,7 @@ def _serve(before: list[str], rest: list[str]) -> int:
     if settled.authenticates:
         known.learn(authentication.read(os.environ), [])
         authentication.check(os.environ)
-    take_over: Callable[[Command], None] | None = handover.become
+    take_over: Callable[[ServerCommand], None] | None = handover.become
     if settings.switch(os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"):
         take_over = None
     elif settings.switch(os.environ, settings.PRELOAD, default=True):
@@ -115,7 +115,7 @@ def _serve(before: list[str], rest: list[str]) -> int:
         prepared = preloading.prepare_apart()
         if isinstance(prepared, int):
             return prepared
-        if isinstance(prepared, handover.Command):
+        if isinstance(prepared, handover.ServerCommand):
             return preloading.serve(prepared)
         take_over = prepared
     quiet = starting.QuietStart()

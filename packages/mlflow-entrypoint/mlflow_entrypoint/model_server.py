@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mlflow_entrypoint import handover
 
 if TYPE_CHECKING:
-    from mlflow_entrypoint.handover import Command
+    from mlflow_entrypoint.handover import ServerCommand
 
 _SHELL = "bash"
 
@@ -29,7 +29,7 @@ def prepare() -> None:
     if shutil.which(_SHELL):
         return
 
-    def heed(command: Command) -> None:
+    def heed(command: ServerCommand) -> None:
         if command.words[:2] != [_SHELL, "-c"]:
             return
         first, program, *rest = shlex.split(command.words[2])

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.process import BaseProcess
 
-    from mlflow_entrypoint.handover import Command
+    from mlflow_entrypoint.handover import ServerCommand
 
 MODULES = (
     "mlflow.store.tracking.sqlalchemy_store",
@@ -67,7 +67,7 @@ def _load(*modules: str) -> None:
     gc.enable()
 
 
-def prepare_apart() -> Callable[[Command], None] | Command | int:
+def prepare_apart() -> Callable[[ServerCommand], None] | ServerCommand | int:
     """Fork a child that goes on as `mlflow server`.
 
     Returns:
@@ -80,7 +80,7 @@ def prepare_apart() -> Callable[[Command], None] | Command | int:
     if child == 0:
         os.close(reader)
 
-        def hand_over(command: Command) -> None:
+        def hand_over(command: ServerCommand) -> None:
             handover.flush()
             with os.fdopen(writer, "w", encoding="ascii") as file:
                 json.dump(command, file)
@@ -97,10 +97,10 @@ def prepare_apart() -> Callable[[Command], None] | Command | int:
     if code < 0:
         say(f"`mlflow server` was ended by {signal.Signals(-code).name} before it served")
         return 128 - code
-    return handover.Command(*json.loads(text)) if text else code
+    return handover.ServerCommand(*json.loads(text)) if text else code
 
 
-def serve(command: Command) -> int:
+def serve(command: ServerCommand) -> int:
     """Do what `command` says: here where nothing must come before MLflow is loaded.
 
     Returns:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlflow_entrypoint.handover import Command
+    from mlflow_entrypoint.handover import ServerCommand
 
 PREFIX = "_MLFLOW_STATIC_PREFIX"
 """MLflow's own variable for the prefix of the server's paths."""
@@ -25,7 +25,7 @@ def serves(arguments: list[str]) -> bool:
     return any(first == "-m" and second in _MODULES for first, second in pairwise(arguments))
 
 
-def announce(command: Command) -> None:
+def announce(command: ServerCommand) -> None:
     """Leave word in the process table that this process does what `command` says.
 
     Its own arguments don't say so. The note is a file in memory, which it keeps open: nothing need

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mlflow_entrypoint.databases import Database
     from mlflow_entrypoint.locks import Lock
-    from mlflow_entrypoint.schema import Finding, Schema
+    from mlflow_entrypoint.schema import DatabaseFinding, Schema
     from mlflow_entrypoint.server import Server
 
 _PAUSE = 0.5
@@ -55,7 +55,7 @@ class _Turn(NamedTuple):
 
 class _Looked(NamedTuple):
     database: Database
-    finding: Finding
+    finding: DatabaseFinding
 
 
 def prepare(
@@ -137,7 +137,7 @@ def _errors_of_migrations() -> tuple[type[Exception], ...]:
     return (CommandError, ClickException, MlflowException, LookupError)
 
 
-def _named(finding: Finding) -> str:
+def _named(finding: DatabaseFinding) -> str:
     return f"the schema {finding.found}" if finding.found else "an early schema"
 
 
@@ -182,7 +182,9 @@ def _look(
     ]
 
 
-def _finding(database: Database, connection: Connection, part: Schema, turn: _Turn) -> Finding:
+def _finding(
+    database: Database, connection: Connection, part: Schema, turn: _Turn
+) -> DatabaseFinding:
     """Look at one part; another server that upgrades it may hold its tables meanwhile.
 
     Raises:

@@ -83,7 +83,7 @@ class State(Enum):
     """Not what the server takes it for: nothing may be written to it."""
 
 
-class Finding(NamedTuple):
+class DatabaseFinding(NamedTuple):
     """What was found in a database."""
 
     state: State
@@ -123,7 +123,7 @@ def revisions(folder: Path) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(known), frozenset(known - followed)
 
 
-def look(connection: Connection, schema: Schema) -> Finding:
+def look(connection: Connection, schema: Schema) -> DatabaseFinding:
     """Look what the database is that `connection` leads to, and how far it is."""
     known, newest = revisions(mlflow_folder() / schema.migrations)
     found = _found(connection, schema.version_table)
@@ -140,7 +140,7 @@ def look(connection: Connection, schema: Schema) -> Finding:
     if not holds and not found <= known and not tables.own:
         holds = f"another program's tables, of the revision {' '.join(sorted(found))}"
     state = State.FOREIGN if holds else _state(connection, schema, found, known, newest)
-    return Finding(state, " ".join(sorted(found)), " ".join(sorted(newest)), schema, holds)
+    return DatabaseFinding(state, " ".join(sorted(found)), " ".join(sorted(newest)), schema, holds)
 
 
 class _Tables(NamedTuple):

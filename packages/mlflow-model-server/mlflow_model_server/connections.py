@@ -55,7 +55,7 @@ _FEW = 500
 _LENGTHS = (b"content-length", b"transfer-encoding")
 
 
-class Limits(NamedTuple):
+class ClientLimits(NamedTuple):
     """What one client, and all of them together, may take.
 
     Attributes:
@@ -87,7 +87,7 @@ def open_files() -> int:
     return most
 
 
-def limits(settings: Settings, files: int) -> Limits:
+def limits(settings: Settings, files: int) -> ClientLimits:
     """The limits that count.
 
     Args:
@@ -96,7 +96,7 @@ def limits(settings: Settings, files: int) -> Limits:
     """
     # A worker that is replaced has its sockets while those of the one before are being closed.
     others = _OTHER_FILES + 2 * settings.workers * settings.concurrency
-    return Limits(
+    return ClientLimits(
         connections=max(1, min(settings.max_connections, files - others - 2 * _SPARE)),
         head_bytes=settings.max_head_bytes,
         head_wait=settings.head_timeout,
@@ -115,7 +115,7 @@ class Gate:
     """
 
     def __init__(
-        self, limits: Limits, first: Iterable[str], refused: Callable[[HTTPStatus, str], None]
+        self, limits: ClientLimits, first: Iterable[str], refused: Callable[[HTTPStatus, str], None]
     ) -> None:
         self.limits = limits
         self.first = frozenset(path.encode() for path in first)

@@ -51,7 +51,7 @@ _WEIGHT = 0.05
 
 
 @dataclass(frozen=True)
-class Limits:
+class DispatchLimits:
     """What the dispatcher allows.
 
     Attributes:
@@ -319,7 +319,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        limits: Limits,
+        limits: DispatchLimits,
         unsent: Unsent,
         ready: Callable[[Worker], None],
         lost: Callable[[Worker], None],

@@ -20,7 +20,7 @@ from mlflow_model_server import connections, control, listening
 from mlflow_model_server.access_log import AccessLog
 from mlflow_model_server.app import FIRST, App
 from mlflow_model_server.control import Message
-from mlflow_model_server.dispatcher import Dispatcher, Limits
+from mlflow_model_server.dispatcher import Dispatcher, DispatchLimits
 from mlflow_model_server.metrics import Metrics
 from mlflow_model_server.unsent import Unsent
 
@@ -76,7 +76,7 @@ class _Front:
         self._manager = manager
         self._metrics = Metrics()
         self._dispatcher = Dispatcher(
-            Limits(
+            DispatchLimits(
                 settings.request_timeout, settings.workers * settings.concurrency, settings.queue
             ),
             Unsent(settings.max_unsent_bytes),

@@ -33,7 +33,7 @@ _SHARED = {"PLAIN_DICTIONARY", "RLE_DICTIONARY", "DELTA_BYTE_ARRAY"}
 """Encodings that write text once which several values have."""
 
 
-class Limits(NamedTuple):
+class UnpackingLimits(NamedTuple):
     """What a request may unpack to."""
 
     bytes: int
@@ -47,7 +47,9 @@ class _TooLargeError(Exception):
         self.size = size
 
 
-def unpack(headers: Mapping[str, str], body: bytes, limits: Limits) -> tuple[Any, Answer | None]:
+def unpack(
+    headers: Mapping[str, str], body: bytes, limits: UnpackingLimits
+) -> tuple[Any, Answer | None]:
     """Check a request to /invocations.
 
     What can't be read is left to MLflow, which says so.
@@ -84,7 +86,7 @@ def unpack(headers: Mapping[str, str], body: bytes, limits: Limits) -> tuple[Any
     return body, None
 
 
-def _check(size: float, limits: Limits) -> None:
+def _check(size: float, limits: UnpackingLimits) -> None:
     if size > limits.bytes:
         raise _TooLargeError(size)
 
@@ -93,7 +95,7 @@ def _table(rows: int, columns: int) -> int:
     return rows * columns * _CELL + columns * _COLUMN
 
 
-def _json(body: bytes, limits: Limits, *, harmless: bool) -> Any:  # noqa: ANN401 - JSON
+def _json(body: bytes, limits: UnpackingLimits, *, harmless: bool) -> Any:  # noqa: ANN401 - JSON
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
@@ -148,7 +150,7 @@ def _texts(data: Any) -> tuple[int, int]:  # noqa: ANN401 - JSON
     return count, longest
 
 
-def _check_csv(body: bytes, limits: Limits) -> None:
+def _check_csv(body: bytes, limits: UnpackingLimits) -> None:
     lines = body.count(b"\n") + body.count(b"\r") + 1
     if _table(lines, body.count(b",") + 1) <= limits.bytes:
         return
@@ -156,7 +158,7 @@ def _check_csv(body: bytes, limits: Limits) -> None:
     _check(_table(lines, widest), limits)
 
 
-def _check_parquet(body: bytes, limits: Limits) -> None:
+def _check_parquet(body: bytes, limits: UnpackingLimits) -> None:
     if body[-4:] != _MAGIC:
         return
     _check_footer(int.from_bytes(body[-8:-4], "little"), limits)
@@ -182,7 +184,7 @@ def _check_parquet(body: bytes, limits: Limits) -> None:
         _check_texts(body, measured, size, limits)
 
 
-def _check_footer(size: int, limits: Limits) -> None:
+def _check_footer(size: int, limits: UnpackingLimits) -> None:
     """Refuse metadata that would take more memory than a table."""
     if size > _FOOTER:
         raise _TooLargeError(max(size * 64, limits.bytes))
@@ -206,7 +208,7 @@ def _bytes(column: Any) -> int:  # noqa: ANN401 - pyarrow's
     return size + (_NESTED if "." in column.path else 0)
 
 
-def _check_texts(body: bytes, paths: Iterable[str], size: int, limits: Limits) -> None:
+def _check_texts(body: bytes, paths: Iterable[str], size: int, limits: UnpackingLimits) -> None:
     """Read columns of text as dictionaries, and see how long they would be without."""
     import pyarrow
     from pyarrow import compute, parquet

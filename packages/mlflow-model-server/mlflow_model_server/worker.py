@@ -71,7 +71,7 @@ class Application:
         self._direct = list(inspect.signature(self._invocations).parameters) == known
         self.names = _signature(self._schema, model.metadata.get_params_schema())
         self._thread = threading.local()
-        self._limits = unpacking.Limits(settings.max_unpacked_bytes)
+        self._limits = unpacking.UnpackingLimits(settings.max_unpacked_bytes)
         self._longest = settings.max_unsent_bytes
 
     def answer(self, request: Request, body: bytes) -> Answer:

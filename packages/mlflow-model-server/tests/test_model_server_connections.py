@@ -24,12 +24,12 @@ import uvicorn
 import uvloop
 from mlflow_entrypoint.errors import say
 from mlflow_model_server import connections, settings
-from mlflow_model_server.connections import Gate, Limits, Report
+from mlflow_model_server.connections import ClientLimits, Gate, Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-LIMITS = Limits(connections=10_000, head_bytes=65536, head_wait=10, idle_wait=75)
+LIMITS = ClientLimits(connections=10_000, head_bytes=65536, head_wait=10, idle_wait=75)
 FIRST = ("/ping",)
 CANARY = b"GET /canary HTTP/1.1\r\nHost: a\r\n\r\n"
 INNER = b"GET /inner HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -53,7 +53,7 @@ class Answers(NamedTuple):
 class Server:
     """The server's connections with an app that answers with the body, in a thread."""
 
-    def __init__(self, limits: Limits = LIMITS) -> None:
+    def __init__(self, limits: ClientLimits = LIMITS) -> None:
         self.seen: list[tuple[str, str, bytes]] = []
         self.refused: list[tuple[int, str]] = []
         self.gate = Gate(limits, FIRST, self._refuse)
@@ -503,7 +503,9 @@ def test_a_flood_of_heads_takes_little_memory(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_half_heads_and_idle_connections_end() -> None:
-    with Server(Limits(connections=100, head_bytes=65536, head_wait=1, idle_wait=3)) as server:
+    with Server(
+        ClientLimits(connections=100, head_bytes=65536, head_wait=1, idle_wait=3)
+    ) as server:
         quiet, half, slow, used = (server.connect() for _ in range(4))
         half.sendall(b"GET / HTTP/1.1\r\nHost:")
         slow.sendall(b"GET / HTTP/1.1\r\nX: ")
@@ -526,7 +528,7 @@ def test_half_heads_and_idle_connections_end() -> None:
 
 
 def test_idle_connections_are_kept_between_requests() -> None:
-    limits = Limits(connections=100, head_bytes=65536, head_wait=1, idle_wait=30)
+    limits = ClientLimits(connections=100, head_bytes=65536, head_wait=1, idle_wait=30)
     with Server(limits) as server, server.connect() as connection:
         for _ in range(2):
             connection.sendall(CANARY)
@@ -536,7 +538,9 @@ def test_idle_connections_are_kept_between_requests() -> None:
 
 
 def test_a_body_may_take_longer_than_a_head() -> None:
-    with Server(Limits(connections=100, head_bytes=65536, head_wait=1, idle_wait=1)) as server:
+    with Server(
+        ClientLimits(connections=100, head_bytes=65536, head_wait=1, idle_wait=1)
+    ) as server:
         got = server.ask(POST + LENGTH + b"\r\n", *[INNER[:1], *cut(INNER[1:], 15)], answers=1)
         assert got.statuses == [200]
         with server.connect() as connection:
@@ -613,7 +617,7 @@ def test_open_files() -> None:
 @pytest.mark.parametrize(("files", "limit"), [(1 << 20, 16384), (4096, 3536), (100, 1)])
 def test_connections_leave_files_for_other_things(files: int, limit: int) -> None:
     read_settings = settings.read({"MLFLOW_MODELS_WORKERS": "2", "MLFLOW_MODELS_CONCURRENCY": "12"})
-    assert connections.limits(read_settings, files) == Limits(limit, 65536, 10, 75)
+    assert connections.limits(read_settings, files) == ClientLimits(limit, 65536, 10, 75)
 
 
 def test_refusals_are_told_once_a_second(capsys: pytest.CaptureFixture[str]) -> None:

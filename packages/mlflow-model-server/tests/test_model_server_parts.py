@@ -34,7 +34,7 @@ from mlflow_model_server import (
     service_links,
     settings,
 )
-from mlflow_model_server.dispatcher import Dispatcher, Limits, Worker
+from mlflow_model_server.dispatcher import Dispatcher, DispatchLimits, Worker
 from mlflow_model_server.frames import Answer, Request
 from mlflow_model_server.unsent import Unsent
 
@@ -566,13 +566,13 @@ def test_many_unmet_requirements(tmp_path: Path) -> None:
     assert said.endswith(" and 5 more")
 
 
-LIMITS = Limits(60, 4)
+LIMITS = DispatchLimits(60, 4)
 
 
 class _Workers:
     """A dispatcher with workers whose other ends are here."""
 
-    def __init__(self, limits: Limits = LIMITS, unsent: int = 1 << 20) -> None:
+    def __init__(self, limits: DispatchLimits = LIMITS, unsent: int = 1 << 20) -> None:
         self.lost: list[tuple[int, str]] = []
         self.unsent = Unsent(unsent)
         self.dispatcher = Dispatcher(limits, self.unsent, lambda _: None, self._lose)
@@ -654,7 +654,7 @@ def test_dispatching() -> None:
 
 
 async def _limit_waiting() -> None:
-    workers = _Workers(Limits(60, 2))
+    workers = _Workers(DispatchLimits(60, 2))
     submit = workers.dispatcher.submit
 
     def full() -> bool:
@@ -687,7 +687,7 @@ def test_as_many_wait_as_are_answered_soon() -> None:
 
 
 async def _stand_in_a_queue() -> None:
-    workers = _Workers(Limits(60, 4))
+    workers = _Workers(DispatchLimits(60, 4))
     await workers.add(1, 4)
 
     def fill() -> int:
@@ -718,7 +718,7 @@ def test_a_queue_that_does_not_empty_is_shorter() -> None:
 
 
 async def _wait_for_workers_that_load() -> None:
-    workers = _Workers(Limits(60, 4))
+    workers = _Workers(DispatchLimits(60, 4))
     taken = []
     while not workers.dispatcher.is_full:
         taken.append(workers.dispatcher.submit([b"x"]))
@@ -737,7 +737,7 @@ def test_a_burst_waits_for_workers_that_load() -> None:
 
 
 async def _without_a_queue() -> None:
-    workers = _Workers(Limits(60, 2, waiting=0))
+    workers = _Workers(DispatchLimits(60, 2, waiting=0))
     assert workers.dispatcher.is_full
     await workers.add(1)
     for _ in range(2):
@@ -752,7 +752,7 @@ def test_nothing_waits_without_a_queue() -> None:
 
 async def _end_for_memory(blamed: tuple[int, ...]) -> tuple[list[int], list[int]]:
     """Of four requests in a worker: those that are refused, and those that are tried again."""
-    workers = _Workers(Limits(60, 8))
+    workers = _Workers(DispatchLimits(60, 8))
     await workers.add(1, 4)
     tasks = [workers.dispatcher.submit([b"x"]) for _ in range(4)]
     # Lanes are taken from the end.

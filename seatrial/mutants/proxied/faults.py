@@ -76,7 +76,7 @@ SENT, RECEIVED = "sent", "received"
 
 
 @dataclass(frozen=True)
-class Mutant:
+class ProxiedMutant:
     """One fault, as a report names it."""
 
     endpoint: Endpoint
@@ -91,23 +91,23 @@ class Mutant:
         return f"{self.endpoint}: {what}{self.change}"
 
 
-def mutants(endpoints: Iterable[Endpoint]) -> Iterator[Mutant]:
+def mutants(endpoints: Iterable[Endpoint]) -> Iterator[ProxiedMutant]:
     """Make every fault that there is for some endpoints."""
     for endpoint in endpoints:
-        yield Mutant(endpoint, CACHED)
-        yield Mutant(endpoint, PRAISED)
+        yield ProxiedMutant(endpoint, CACHED)
+        yield ProxiedMutant(endpoint, PRAISED)
         if "page_token" in endpoint.sent:
-            yield Mutant(endpoint, FIRST_PAGE)
+            yield ProxiedMutant(endpoint, FIRST_PAGE)
         for direction, fields in ((SENT, endpoint.sent), (RECEIVED, endpoint.received)):
             for field in sorted(fields):
                 for change in CHANGES:
-                    yield Mutant(endpoint, change, direction, field)
+                    yield ProxiedMutant(endpoint, change, direction, field)
 
 
 class ProxiedFault(Fault):
     """What the proxy does for one mutant."""
 
-    def __init__(self, mutant: Mutant, router: Router) -> None:
+    def __init__(self, mutant: ProxiedMutant, router: Router) -> None:
         """Change nothing yet.
 
         Args:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from seatrial.differential.pair import Area
     from seatrial.differential.steps import Step
-    from seatrial.mutants.proxied.faults import Mutant
+    from seatrial.mutants.proxied.faults import ProxiedMutant
     from seatrial.mutants.proxied.proxy import Exchange
     from seatrial.trial.endpoints import Endpoint, Router
 
@@ -58,10 +58,10 @@ class Recording:
 
 
 @dataclass
-class Verdict:
+class ProxiedVerdict:
     """What became of one mutant."""
 
-    mutant: Mutant
+    mutant: ProxiedMutant
     refused: str = ""
     """What was different, and after which step."""
 
@@ -83,7 +83,7 @@ def record(server: str, router: Router, seed: int) -> Iterator[Recording]:
             yield Recording(area, steps, answers, recorder.exchanges)
 
 
-def possible(recordings: Iterable[Recording], router: Router) -> list[Mutant]:
+def possible(recordings: Iterable[Recording], router: Router) -> list[ProxiedMutant]:
     """All faults that would change something in what was recorded, in one order."""
     found = {}
     for recording in recordings:
@@ -95,18 +95,18 @@ def possible(recordings: Iterable[Recording], router: Router) -> list[Mutant]:
 
 
 def judge(
-    mutant: Mutant, *, server: str, router: Router, recordings: Iterable[Recording]
-) -> Verdict:
+    mutant: ProxiedMutant, *, server: str, router: Router, recordings: Iterable[Recording]
+) -> ProxiedVerdict:
     """Run the sequences in which a mutant changes something, until an answer is different."""
     for recording in recordings:
         if _applies(mutant, recording, router):
             with faulty(server, ProxiedFault(mutant, router)) as address:
                 if refused := _refusal(address, recording):
-                    return Verdict(mutant, refused)
-    return Verdict(mutant)
+                    return ProxiedVerdict(mutant, refused)
+    return ProxiedVerdict(mutant)
 
 
-def _applies(mutant: Mutant, recording: Recording, router: Router) -> bool:
+def _applies(mutant: ProxiedMutant, recording: Recording, router: Router) -> bool:
     exchanges = recording.exchanges.get(mutant.endpoint, ())
     return ProxiedFault(mutant, router).changes(exchanges)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
     from seatrial.stack.image_under_test import ImageUnderTest
-    from seatrial.stack.ownership import Session
+    from seatrial.stack.labels import Session
 
 
 SOFT_FILES, HARD_FILES = 1024, 524_288

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from seatrial.mutants.verdict import Run, read
+from seatrial.mutants.verdict import TrialRun, read
 from seatrial.project import current
 from seatrial.trial.signals import PARENT_VARIABLE
 
@@ -25,7 +25,7 @@ LOGS = current().state / "mutants"
 """What pytest has printed about each image in the last run."""
 
 
-class Runner:
+class TrialRunner:
     """Starts pytest, from several threads if need be, and ends what it has started."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Runner:
         self._lock = threading.Lock()
         self._stopped = False
 
-    def run(self, name: str, arguments: Sequence[str]) -> Run:
+    def run(self, name: str, arguments: Sequence[str]) -> TrialRun:
         """Run the acceptance tests.
 
         Args:
@@ -58,7 +58,7 @@ class Runner:
             said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             errors = [line for line in said if line.startswith("ERROR: ")]
             last = (errors or said or ["it said nothing"])[-1].removeprefix("ERROR: ")
-            return Run(code, last, read(report), seconds)
+            return TrialRun(code, last, read(report), seconds)
 
     def _wait(self, command: Sequence[str], output: int) -> int:
         with self._lock:

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
     from seatrial.stack.image_under_test import ImageUnderTest
-    from seatrial.stack.ownership import Session
-    from seatrial.stack.server import Server
+    from seatrial.stack.labels import Session
+    from seatrial.stack.server import MLflowServer
 
 TIME_LIMIT = 120
 """Seconds for one command, natively."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CommandOutcome:
     """How a command ended, and what it printed on both streams."""
 
     code: int
@@ -33,19 +33,19 @@ class Outcome:
         return f"exit code {self.code}:\n{self.output.rstrip()}"
 
 
-def _network(session: Session, beside: Server | None, *, networked: bool) -> dict[str, str]:
+def _network(session: Session, beside: MLflowServer | None, *, networked: bool) -> dict[str, str]:
     if beside:
         return {"network_mode": f"container:{beside.container.id}"}
     return {"network": session.network} if networked else {"network_mode": "none"}
 
 
-def run_in_container(container: Container, *command: str) -> Outcome:
+def run_in_container(container: Container, *command: str) -> CommandOutcome:
     """Run `command` in a container that runs, as its own user, and wait for its end."""
     try:
         code, output = container.exec_run(list(command))
     except APIError as error:
-        return Outcome(127, str(error.explanation))
-    return Outcome(cast("int", code), cast("bytes", output).decode(errors="replace"))
+        return CommandOutcome(127, str(error.explanation))
+    return CommandOutcome(cast("int", code), cast("bytes", output).decode(errors="replace"))
 
 
 def run_in_image(
@@ -55,8 +55,8 @@ def run_in_image(
     copy: Mapping[Path, str],
     *,
     networked: bool = False,
-    beside: Server | None = None,
-) -> Outcome:
+    beside: MLflowServer | None = None,
+) -> CommandOutcome:
     """Run `command`, and wait for its end.
 
     Args:
@@ -87,8 +87,8 @@ def run_in_image(
         running = container.get_wrapped_container()
         code = running.wait(timeout=TIME_LIMIT * image.scale)["StatusCode"]
         output: bytes = running.logs()
-        return Outcome(code, output.decode(errors="replace"))
+        return CommandOutcome(code, output.decode(errors="replace"))
     except APIError as error:
-        return Outcome(127, str(error.explanation))
+        return CommandOutcome(127, str(error.explanation))
     finally:
         container.stop()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import socket
     from types import TracebackType
 
-    from seatrial.wire.cases import Target
+    from seatrial.wire.cases import WireTarget
 
 USED = 100
 """Connections that have sent a request, and as many that have not, that are used in the end."""
@@ -50,7 +50,7 @@ def allow_files(count: int) -> None:
 class IdleConnections:
     """Connections of this process to one server."""
 
-    def __init__(self, target: Target, scale: float = 1) -> None:
+    def __init__(self, target: WireTarget, scale: float = 1) -> None:
         self.refused = ""
         """Reason why a connection was refused or lost; empty while all are open."""
         self._target, self._scale = target, scale

@@ -9,7 +9,7 @@ from bench.candidate import require_image
 from seatrial import catalogue
 from seatrial.backends import ALWAYS
 from seatrial.engine import connection
-from seatrial.stack.ownership import Session, remove_session
+from seatrial.stack.labels import Session, remove_session
 from seatrial.stack.services import ServiceStarter
 from seatrial.trial import ryuk
 

@@ -41,7 +41,7 @@ _GAUGE = re.compile(r"^mlflow_model_workers_ready (\d+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Fault:
+class InjectedFault:
     """A fault, and how to inject it."""
 
     name: str
@@ -60,10 +60,13 @@ def _worker_killed(running: Running) -> Callable[[], object]:
     return partial(os.kill, workers[0], signal.SIGKILL)
 
 
-FAULTS = (Fault("SIGTERM", _told_to_stop), Fault("a worker's death", _worker_killed))
+FAULTS = (
+    InjectedFault("SIGTERM", _told_to_stop),
+    InjectedFault("a worker's death", _worker_killed),
+)
 
 
-def inject(running: Running, fault: Fault, call: Call) -> LoadResult:
+def inject(running: Running, fault: InjectedFault, call: Call) -> LoadResult:
     """Inject a fault into a server whose workers are all ready, under the load of all clients."""
     injector = FaultInjector(fault.prepare(running), AFTER)
     return load.many_at_once(

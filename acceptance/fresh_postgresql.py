@@ -8,7 +8,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from seatrial.backends.postgresql import PostgreSQL
-from seatrial.stack.oneoff import run_in_container
+from seatrial.stack.run_container import run_in_container
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

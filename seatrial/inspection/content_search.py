@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from seatrial.contract.schema import Absence
     from seatrial.inspection.content import TraitName
     from seatrial.inspection.filesystem import Placed
-    from seatrial.inspection.layer import Entry
+    from seatrial.inspection.layer import LayerEntry
     from seatrial.inspection.layers import InspectedImage
     from seatrial.inspection.programs import Tool
 
@@ -38,7 +38,7 @@ _BUILD_ARGUMENT = "build-arg:"
 
 
 @dataclass(frozen=True)
-class Finding:
+class ContentFinding:
     """Something that the image should not have."""
 
     place: str
@@ -52,12 +52,12 @@ class Finding:
         return f"{self.place}{where}: {self.why}"
 
 
-def search(image: InspectedImage, absence: Absence) -> list[Finding]:
+def search(image: InspectedImage, absence: Absence) -> list[ContentFinding]:
     """Find everything in `image` that breaks its promise to lack `absence`."""
     return list(dict.fromkeys(_SEARCHES[absence](image)))
 
 
-def of_other_machines(image: InspectedImage, machine: str) -> list[Finding]:
+def of_other_machines(image: InspectedImage, machine: str) -> list[ContentFinding]:
     """Find the programs and libraries that a container sees and that other machines are for.
 
     Args:
@@ -72,7 +72,7 @@ def of_other_machines(image: InspectedImage, machine: str) -> list[Finding]:
     ]
 
 
-def _shells(image: InspectedImage) -> Iterator[Finding]:
+def _shells(image: InspectedImage) -> Iterator[ContentFinding]:
     yield from _programs(image, "shell")
     for path, placed in image.files.entries.items():
         for line in _details(placed.entry, "interpreter"):
@@ -90,7 +90,7 @@ def _interpreter(line: str) -> str:
     return names[0] if names else ""
 
 
-def _programs(image: InspectedImage, tool: Tool) -> Iterator[Finding]:
+def _programs(image: InspectedImage, tool: Tool) -> Iterator[ContentFinding]:
     files = image.files
     direct = {
         path: why
@@ -119,7 +119,7 @@ def _runs(placed: Placed | None) -> bool:
     )
 
 
-def _why_program(entry: Entry, tool: Tool) -> str | None:
+def _why_program(entry: LayerEntry, tool: Tool) -> str | None:
     for detail in _details(entry, tool):
         return detail
     if programs.is_module(tool, entry.path):
@@ -129,49 +129,53 @@ def _why_program(entry: Entry, tool: Tool) -> str | None:
     return None
 
 
-def _set_ids(image: InspectedImage) -> Iterator[Finding]:
+def _set_ids(image: InspectedImage) -> Iterator[ContentFinding]:
     for layer, entry in _every(image):
         if entry.type == "file" and entry.mode & _SET_ID:
-            yield Finding(entry.path, layer, f"has mode {entry.mode:04o}: setuid or setgid")
+            yield ContentFinding(entry.path, layer, f"has mode {entry.mode:04o}: setuid or setgid")
         for detail in _details(entry, "capability"):
-            yield Finding(entry.path, layer, detail)
+            yield ContentFinding(entry.path, layer, detail)
 
 
-def _world_writables(image: InspectedImage) -> Iterator[Finding]:
+def _world_writables(image: InspectedImage) -> Iterator[ContentFinding]:
     for layer, entry in _every(image):
         if entry.type not in ("file", "folder", "device") or not entry.mode & _BY_OTHERS:
             continue
         is_shared = entry.path in _SHARED_FOLDERS
         inside = any(entry.path.startswith(f"{folder}/") for folder in _SHARED_FOLDERS)
         if is_shared and not entry.mode & _STICKY:
-            yield Finding(
+            yield ContentFinding(
                 entry.path, layer, f"has mode {entry.mode:04o}: anybody may remove others' files"
             )
         elif not is_shared and not inside:
-            yield Finding(entry.path, layer, f"has mode {entry.mode:04o}: anybody may write to it")
+            yield ContentFinding(
+                entry.path, layer, f"has mode {entry.mode:04o}: anybody may write to it"
+            )
 
 
-def _private_authorities(image: InspectedImage) -> Iterator[Finding]:
+def _private_authorities(image: InspectedImage) -> Iterator[ContentFinding]:
     public = authorities.public()
     for layer, entry in _every(image):
         for detail in _details(entry, "authority"):
             authority = Authority.parse(detail)
             if authority.fingerprint not in public:
-                yield Finding(entry.path, layer, f"holds the private authority {authority.name}")
+                yield ContentFinding(
+                    entry.path, layer, f"holds the private authority {authority.name}"
+                )
 
 
-def _secrets(image: InspectedImage) -> Iterator[Finding]:
+def _secrets(image: InspectedImage) -> Iterator[ContentFinding]:
     for layer, entry in _every(image):
         for detail in _details(entry, "secret"):
-            yield Finding(entry.path, layer, f"holds {detail}")
+            yield ContentFinding(entry.path, layer, f"holds {detail}")
     config = image.stored.config
     for assignment in config.get("Env") or ():
         name, _, value = assignment.partition("=")
         for why in secrets.found_in_variable(name, value):
-            yield Finding(f"the variable {name}", "", why)
+            yield ContentFinding(f"the variable {name}", "", why)
     for name, value in (config.get("Labels") or {}).items():
         for why in secrets.found_in_variable(name, value):
-            yield Finding(f"the label {name}", "", why)
+            yield ContentFinding(f"the label {name}", "", why)
     commands = {
         "Entrypoint": config.get("Entrypoint"),
         "Cmd": config.get("Cmd"),
@@ -179,14 +183,14 @@ def _secrets(image: InspectedImage) -> Iterator[Finding]:
     }
     for part, words in commands.items():
         for why in secrets.found_in_command(shlex.join(words or ())):
-            yield Finding(part, "", why)
+            yield ContentFinding(part, "", why)
     for number, step in enumerate(image.stored.history, start=1):
         for why in secrets.found_in_command(step):
             of = f"step {number} of {len(image.stored.history)}"
-            yield Finding("the history", "", f"{why}, in {of} ({_instruction(step)})")
+            yield ContentFinding("the history", "", f"{why}, in {of} ({_instruction(step)})")
     for name, value in _build_arguments(image.stored.provenance):
         for why in secrets.found_in_variable(name, value):
-            yield Finding("the provenance", "", f"{why}, in the build argument {name}")
+            yield ContentFinding("the provenance", "", f"{why}, in the build argument {name}")
 
 
 def _instruction(step: str) -> str:
@@ -207,15 +211,15 @@ def _build_arguments(document: object) -> Iterator[tuple[str, str]]:
             yield from _build_arguments(item)
 
 
-def _every(image: InspectedImage) -> Iterator[tuple[str, Entry]]:
+def _every(image: InspectedImage) -> Iterator[tuple[str, LayerEntry]]:
     for number, layer in enumerate(image.layers):
         described = _layer(image, number)
         for entry in layer.entries:
             yield described, entry
 
 
-def _found(image: InspectedImage, path: str, placed: Placed, why: str) -> Finding:
-    return Finding(path, _layer(image, placed.layer), why)
+def _found(image: InspectedImage, path: str, placed: Placed, why: str) -> ContentFinding:
+    return ContentFinding(path, _layer(image, placed.layer), why)
 
 
 def _layer(image: InspectedImage, number: int) -> str:
@@ -223,11 +227,11 @@ def _layer(image: InspectedImage, number: int) -> str:
     return f"layer {number + 1} of {len(image.layers)} ({layer.digest[:19]})"
 
 
-def _details(entry: Entry, name: TraitName) -> Iterator[str]:
+def _details(entry: LayerEntry, name: TraitName) -> Iterator[str]:
     return (trait.detail for trait in entry.traits if trait.name == name)
 
 
-_SEARCHES: dict[Absence, Callable[[InspectedImage], Iterator[Finding]]] = {
+_SEARCHES: dict[Absence, Callable[[InspectedImage], Iterator[ContentFinding]]] = {
     "shell": _shells,
     "package-manager": partial(_programs, tool="package-manager"),
     "pip": partial(_programs, tool="pip"),

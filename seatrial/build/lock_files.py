@@ -26,7 +26,7 @@ _DEVELOPMENT_PYTHON = "3.11"
 
 
 @dataclass(frozen=True)
-class Lock:
+class LockFile:
     """A lock, and the files that it is made from."""
 
     source: Path
@@ -59,22 +59,22 @@ def refresh() -> None:
     upstream = docker / "upstream" / "requirements.txt"
     _refresh(
         console,
-        Lock(
+        LockFile(
             root / "pyproject.toml",
             root / "requirements.txt",
             _DEVELOPMENT_PYTHON,
             groups=("dev",),
         ),
-        Lock(_in(docker / "bases" / "tools"), _out(docker / "bases" / "tools"), IMAGE_PYTHON),
-        Lock(_in(docker / "model-wheels"), _out(docker / "model-wheels"), IMAGE_PYTHON),
-        Lock(_in(upstream.parent), upstream, IMAGE_PYTHON, (mlflow,)),
+        LockFile(_in(docker / "bases" / "tools"), _out(docker / "bases" / "tools"), IMAGE_PYTHON),
+        LockFile(_in(docker / "model-wheels"), _out(docker / "model-wheels"), IMAGE_PYTHON),
+        LockFile(_in(upstream.parent), upstream, IMAGE_PYTHON, (mlflow,)),
     )
     held = tuple(versions(upstream.read_text(encoding="utf-8")))
     for image in chosen.variants.values():
         if image.name != "upstream" and _in(image.folder).is_file():
             # What is added to upstream fits what upstream holds.
             fits = held if "upstream" in image.dependencies else (mlflow,)
-            _refresh(console, Lock(_in(image.folder), _out(image.folder), IMAGE_PYTHON, fits))
+            _refresh(console, LockFile(_in(image.folder), _out(image.folder), IMAGE_PYTHON, fits))
 
 
 def versions(lock: str) -> list[str]:
@@ -103,7 +103,7 @@ def _out(folder: Path) -> Path:
     return folder / "requirements.txt"
 
 
-def _refresh(console: Console, *locks: Lock) -> None:
+def _refresh(console: Console, *locks: LockFile) -> None:
     for lock in locks:
         with tempfile.TemporaryDirectory() as folder:
             constraints = Path(folder) / "constraints.txt"
@@ -113,11 +113,11 @@ def _refresh(console: Console, *locks: Lock) -> None:
         console.print(f"{current().shown(lock.target)}: {len(_held(lock))} packages")
 
 
-def _held(lock: Lock) -> list[str]:
+def _held(lock: LockFile) -> list[str]:
     return versions(lock.target.read_text(encoding="utf-8"))
 
 
-def _compile(lock: Lock, options: Sequence[str]) -> None:
+def _compile(lock: LockFile, options: Sequence[str]) -> None:
     command = [
         *(find_uv_bin(), "pip", "compile", str(lock.source), "--output-file", str(lock.target)),
         *("--upgrade", "--universal", "--python-version", lock.python, "--generate-hashes"),

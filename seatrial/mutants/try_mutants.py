@@ -17,11 +17,11 @@ from seatrial.build.table import console as make_console
 from seatrial.engine.connection import endpoint
 from seatrial.errors import UserError
 from seatrial.mutants import building, coverage, loader, overlay
-from seatrial.mutants.proxied import command as proxied
-from seatrial.mutants.running import LOGS, Runner
+from seatrial.mutants.proxied import try_proxied as proxied
+from seatrial.mutants.trial_process import LOGS, TrialRunner
 from seatrial.mutants.verdict import Verdict, judge, untried
 from seatrial.project import current
-from seatrial.trial.command import PARALLEL
+from seatrial.trial.run_pytest import PARALLEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from seatrial.catalogue import Image
     from seatrial.mutants.mutant import Mutant
-    from seatrial.mutants.verdict import Run
+    from seatrial.mutants.verdict import TrialRun
 
 ALONE = ("-n", "0")
 MOST_JOBS = 2
@@ -141,7 +141,7 @@ def _try(
     *,
     jobs: int,
 ) -> list[Verdict]:
-    runner = Runner()
+    runner = TrialRunner()
     verdicts: dict[str, Verdict] = {}
     with ThreadPoolExecutor(jobs) as pool, runner.interruptible():
         unbroken = {
@@ -165,8 +165,8 @@ def _try(
 
 
 def _run_unbroken(
-    runner: Runner, image: Image, mutants: Iterable[Mutant], console: Console, *, whole: bool
-) -> Run:
+    runner: TrialRunner, image: Image, mutants: Iterable[Mutant], console: Console, *, whole: bool
+) -> TrialRun:
     """Try the promises that the mutants of an image break on the image itself."""
     promises = dict.fromkeys(mutant.promise for mutant in mutants if mutant.variant == image.name)
     with console.status(f"trying {image.reference}, unbroken"):
@@ -186,7 +186,7 @@ def _run_unbroken(
     return found
 
 
-def _run_mutant(runner: Runner, mutant: Mutant, image: Image, way: _Way) -> Run:
+def _run_mutant(runner: TrialRunner, mutant: Mutant, image: Image, way: _Way) -> TrialRun:
     if folder := way.overlay(mutant):
         words = ["--image", image.reference, "--overlay", str(folder)]
     else:
@@ -201,7 +201,7 @@ def _run_mutant(runner: Runner, mutant: Mutant, image: Image, way: _Way) -> Run:
     return runner.run(mutant.name, [*ALONE, *words])
 
 
-def _judge(mutant: Mutant, run: Run, unbroken: Run) -> Verdict:
+def _judge(mutant: Mutant, run: TrialRun, unbroken: TrialRun) -> Verdict:
     """A mutant is refused for what its image, unbroken, is not refused for."""
     as_well = [one for one in unbroken.failed if mutant.promise in one.promises]
     if as_well:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from seatrial.stack.labels import OWNER_LABEL, SESSION_LABEL, Session, is_abandoned, sweep
 from seatrial.stack.owner import MOST_SECONDS, Owner
-from seatrial.stack.ownership import OWNER_LABEL, SESSION_LABEL, Session, is_abandoned, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

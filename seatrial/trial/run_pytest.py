@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 from seatrial.engine.connection import connect
 from seatrial.errors import UserError, plain
 from seatrial.project import PACKAGE, builtin, current
-from seatrial.stack.ownership import sweep
+from seatrial.stack.labels import sweep
 from seatrial.trial.signals import PARENT_VARIABLE
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from seatrial.wire.cases import Expected
-from seatrial.wire.exchange import Answer, Exchange, converse, shown
+from seatrial.wire.exchange import WireAnswer, WireExchange, converse, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from seatrial.wire.cases import Case, Target
+    from seatrial.wire.cases import WireCase, WireTarget
 
 QUIET = 4.0
 """Seconds without a byte after which a server is taken to wait for more, natively."""
@@ -34,12 +34,12 @@ _QUIET_BY_EXPECTATION = {
 
 
 @dataclass(frozen=True)
-class Fault:
+class WireFault:
     """A case that a server got wrong."""
 
-    case: Case
+    case: WireCase
     reason: str
-    exchange: Exchange
+    exchange: WireExchange
     desynchronised: bool
     """Whether the server read part of a body as a request, or went on where no reading was safe."""
 
@@ -48,7 +48,7 @@ class Fault:
         return f"{self.case}: {self.reason}; sent {sent}, got {self.exchange}"
 
 
-def try_out(target: Target, cases: Sequence[Case], *, scale: float = 1) -> list[Fault]:
+def try_out(target: WireTarget, cases: Sequence[WireCase], *, scale: float = 1) -> list[WireFault]:
     """Send cases to a server, each on a connection of its own.
 
     Returns:
@@ -58,7 +58,7 @@ def try_out(target: Target, cases: Sequence[Case], *, scale: float = 1) -> list[
     if not plain.answers or plain.answers[0].status != HTTPStatus.OK:
         raise LookupError(f"GET {target.health} is not answered with 200: {plain}")
 
-    def fault(case: Case) -> Fault | None:
+    def fault(case: WireCase) -> WireFault | None:
         found = converse(
             target.address,
             [*case.parts[:-1], case.parts[-1] + target.last],
@@ -72,7 +72,7 @@ def try_out(target: Target, cases: Sequence[Case], *, scale: float = 1) -> list[
         return [found for found in pool.map(fault, cases) if found]
 
 
-def judge(case: Case, found: Exchange, plain: Answer) -> Fault | None:
+def judge(case: WireCase, found: WireExchange, plain: WireAnswer) -> WireFault | None:
     """Compare the answers with those that the standard allows.
 
     Args:
@@ -82,10 +82,10 @@ def judge(case: Case, found: Exchange, plain: Answer) -> Fault | None:
     """
     desynchronised = _desynchronised(case, found, plain)
     reason = desynchronised or _wrong(case, found)
-    return Fault(case, reason, found, bool(desynchronised)) if reason else None
+    return WireFault(case, reason, found, bool(desynchronised)) if reason else None
 
 
-def _desynchronised(case: Case, found: Exchange, plain: Answer) -> str:
+def _desynchronised(case: WireCase, found: WireExchange, plain: WireAnswer) -> str:
     """Say why requests and answers no longer belong together; empty where they do."""
     own, later = found.answers[: len(case.statuses)], found.answers[len(case.statuses) :]
     if any(answer.status == HTTPStatus.NOT_FOUND for answer in own) and case.known and _hides(case):
@@ -101,7 +101,7 @@ def _desynchronised(case: Case, found: Exchange, plain: Answer) -> str:
     return ""
 
 
-def _wrong(case: Case, found: Exchange) -> str:
+def _wrong(case: WireCase, found: WireExchange) -> str:
     answers, count = found.answers, len(case.statuses)
     if case.expected is Expected.SAFE:
         return ""
@@ -124,13 +124,13 @@ def _wrong(case: Case, found: Exchange) -> str:
     return ""
 
 
-def _hides(case: Case) -> bool:
+def _hides(case: WireCase) -> bool:
     return any(b"/seatrial-hidden" in part for part in case.parts)
 
 
-def _is_success(answer: Answer) -> bool:
+def _is_success(answer: WireAnswer) -> bool:
     return answer.status < HTTPStatus.BAD_REQUEST
 
 
-def _same(answer: Answer, other: Answer) -> bool:
+def _same(answer: WireAnswer, other: WireAnswer) -> bool:
     return (answer.status, answer.body) == (other.status, other.body)

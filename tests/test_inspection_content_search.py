@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from seatrial.build.store import StoredPlatform
 from seatrial.inspection import authorities, programs
+from seatrial.inspection.content_search import of_other_machines, search
 from seatrial.inspection.layers import InspectedImage
-from seatrial.inspection.search import of_other_machines, search
 
 if TYPE_CHECKING:
     from seatrial.contract.schema import Absence

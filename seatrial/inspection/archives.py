@@ -66,7 +66,7 @@ class BeyondLimitsError(Exception):
 
 
 @dataclass
-class Budget:
+class UnpackingBudget:
     """What may still be unpacked of the archives of one layer."""
 
     size: int = 4 * _GIB
@@ -101,7 +101,9 @@ def spooled() -> Iterator[IO[bytes]]:
         yield cast("IO[bytes]", file)
 
 
-def files_in(archive: IO[bytes], budget: Budget, depth: int = 1) -> Iterator[tuple[str, IO[bytes]]]:
+def files_in(
+    archive: IO[bytes], budget: UnpackingBudget, depth: int = 1
+) -> Iterator[tuple[str, IO[bytes]]]:
     """Unpack an archive, and those in it: names and contents of the files that are none.
 
     What is damaged or locked is left out. A file has to be read before the next one is asked for.
@@ -135,7 +137,7 @@ def files_in(archive: IO[bytes], budget: Budget, depth: int = 1) -> Iterator[tup
 class _Counted(io.RawIOBase):
     """A stream whose bytes are counted as they are read; it ends where it is damaged."""
 
-    def __init__(self, content: IO[bytes], budget: Budget) -> None:
+    def __init__(self, content: IO[bytes], budget: UnpackingBudget) -> None:
         self._content = content
         self._budget = budget
 
@@ -152,7 +154,7 @@ class _Counted(io.RawIOBase):
         return len(data)
 
 
-def _members(archive: IO[bytes], budget: Budget) -> Iterator[tuple[str, IO[bytes]]]:
+def _members(archive: IO[bytes], budget: UnpackingBudget) -> Iterator[tuple[str, IO[bytes]]]:
     head = archive.read(8 * 1024)
     archive.seek(0)
     if _is_zip(head):
@@ -235,7 +237,7 @@ class _Zlib:
         return b""
 
 
-def _tar_members(archive: IO[bytes], budget: Budget) -> Iterator[tuple[str, IO[bytes]]]:
+def _tar_members(archive: IO[bytes], budget: UnpackingBudget) -> Iterator[tuple[str, IO[bytes]]]:
     """Read members one after the other, without extensions of the format.
 
     `tarfile` would hold an extension's header in memory, whatever size it claims.
@@ -264,7 +266,7 @@ class _Part:
         return data
 
 
-def _zip_members(archive: IO[bytes], budget: Budget) -> Iterator[tuple[str, IO[bytes]]]:
+def _zip_members(archive: IO[bytes], budget: UnpackingBudget) -> Iterator[tuple[str, IO[bytes]]]:
     if _directory_size(archive) > _LARGEST_DIRECTORY:
         raise BeyondLimitsError
     with zipfile.ZipFile(archive) as zipped:

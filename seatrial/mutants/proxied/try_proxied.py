@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from seatrial.mutants.proxied.trial import Verdict
+    from seatrial.mutants.proxied.trial import ProxiedVerdict
 
 EXPLAINED = Path(__file__).with_name("explained.toml")
 """Faults that no client can notice, with the reason."""
@@ -75,9 +75,13 @@ def explained() -> dict[str, str]:
 
 
 def _report(
-    console: Console, verdicts: Sequence[Verdict], reasons: dict[str, str], every: int, seed: int
+    console: Console,
+    verdicts: Sequence[ProxiedVerdict],
+    reasons: dict[str, str],
+    every: int,
+    seed: int,
 ) -> int:
-    by_endpoint: dict[str, list[Verdict]] = defaultdict(list)
+    by_endpoint: dict[str, list[ProxiedVerdict]] = defaultdict(list)
     for verdict in verdicts:
         by_endpoint[str(verdict.mutant.endpoint)].append(verdict)
     table = Table("endpoint", "tried", "refused", "%")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from bench.runner import Runner
     from seatrial.model import build_docker
-    from seatrial.stack.ownership import Session
+    from seatrial.stack.labels import Session
 
 TRAINER = "model-server"
 """The variant in which the model is made: it holds scikit-learn on the Python of the images."""
