@@ -70,6 +70,15 @@ def search(session: nox.Session) -> None:
 
 
 @nox.session
+def mutation(session: nox.Session) -> None:
+    """Changes of the packages in images, one line each, which their tests must find.
+
+    `-- --package NAME`, `--module NAME`, `--sample N --seed S`.
+    """
+    session.run("python", "-m", "mutation", *session.posargs)
+
+
+@nox.session
 def mutants(session: nox.Session) -> None:
     """Images that break one promise each, which the trial must refuse: `-- --list` shows them."""
     session.run("python", "-m", "seatrial.mutants", *session.posargs)
