@@ -92,6 +92,12 @@ OPTIONS = (
         " did not; the summary of a whole run names the endpoints",
     ),
     Option(
+        "report",
+        "DIR",
+        "write into DIR what the trial has shown: `report.json`, `report.html`, `junit.xml`, and"
+        " `summary.md` for the page of a CI job",
+    ),
+    Option(
         "image",
         "REF",
         "an image that is not of the catalogue; it is pulled if the engine does not have it",
@@ -197,6 +203,8 @@ class TrialOptions:
     platform: str = "native"
     endpoints: Path | None = None
     """A JSON file to write, about the endpoints that were used."""
+    report: Path | None = None
+    """A folder to write what the trial has shown into."""
     image: str | None = None
     contract: Path | None = None
     stack: Literal["full", "embedded"] = "full"
@@ -232,6 +240,7 @@ class TrialOptions:
             variants=tuple(given["variant"]),
             platform=given["platform"],
             endpoints=Path(given["endpoints"]).resolve() if given["endpoints"] else None,
+            report=Path(given["report"]).resolve() if given["report"] else None,
             image=given["image"] or None,
             contract=Path(given["contract"]) if given["contract"] else None,
             stack=given["stack"],
@@ -262,6 +271,10 @@ class TrialOptions:
             raise UserError("--model-image and --model-uri go together: give both")
         if options.endpoints and not options.endpoints.parent.is_dir():
             raise UserError(f"--endpoints {given['endpoints']}: its folder does not exist")
+        if options.report and not options.report.parent.is_dir():
+            raise UserError(f"--report {given['report']}: the folder above it does not exist")
+        if options.report and options.report.exists() and not options.report.is_dir():
+            raise UserError(f"--report {given['report']}: it is no folder")
         if options.overlay and not options.overlay.is_dir():
             raise UserError(f"--overlay {given['overlay']}: there is no such folder")
         if options.overlay and not any(path.is_file() for path in options.overlay.rglob("*")):
@@ -274,6 +287,7 @@ class TrialOptions:
             "variant": list(self.variants),
             "platform": self.platform,
             "endpoints": str(self.endpoints) if self.endpoints else None,
+            "report": str(self.report) if self.report else None,
             "image": self.image,
             "contract": str(self.contract) if self.contract else None,
             "effort": self.effort,

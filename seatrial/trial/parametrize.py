@@ -105,7 +105,7 @@ def cases(
     """
     found = []
     for source in sources:
-        kept = [promise for promise in promises_of(source.contract) if _can_try(promise, options)]
+        kept = [promise for promise in promises_of(source.contract) if can_try(promise, options)]
         matches = [
             [promise for promise in kept if selector.covers(promise)] for selector in selectors
         ]
@@ -209,7 +209,8 @@ def select(items: list[pytest.Item], options: TrialOptions) -> list[pytest.Item]
     return unwanted
 
 
-def _can_try(promise: Promise, options: TrialOptions) -> bool:
+def can_try(promise: Promise, options: TrialOptions) -> bool:
+    """Whether the stack has what the promise needs."""
     return options.stack == "full" or Need.SERVICES not in promise.needs
 
 

@@ -21,7 +21,7 @@ from seatrial.trial.shared_state import SharedState
 from seatrial.trial.sharing import kinds_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Sequence
 
     from seatrial.trial.parametrize import TrialCase
     from seatrial.trial.run import Run
@@ -31,10 +31,13 @@ pytest_plugins = ["seatrial.trial.fixtures"]
 PACKAGED = "seatrial.acceptance"
 """The acceptance tests, where a repository has none of its own."""
 WORKER_PAYLOAD = "seatrial_run"
-NEEDED, SERVICES = "needed", "services"
-"""The signs of a worker whose tests need images, and of one whose tests need services too."""
+NEEDED, SERVICES, DESELECTED = "needed", "services", "deselected"
+"""The signs of a worker whose tests need images, of one whose tests need services too, and of one
+that was to run some of the tests only."""
 LEFT_OUT, FAILED_START, USES = "seatrial_left_out", "seatrial_failed_start", "seatrial_uses"
 """What a worker tells the controller."""
+COLLECTOR = "seatrial-report"
+"""The name of the plugin that collects a report."""
 RUN_KEY = pytest.StashKey["Run"]()
 LEFT_OUT_KEY = pytest.StashKey[list[str]]()
 SHARED_KEY = pytest.StashKey[SharedState]()
@@ -68,6 +71,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if pytest_options.were_given(config) or _wants_acceptance(config):
         temporary_files.provide(config)
     config.stash[LEFT_OUT_KEY] = []
+    if pytest_options.report(config) and not _is_worker(config):
+        from seatrial.trial.report_collector import ReportCollector
+
+        config.pluginmanager.register(ReportCollector(config), COLLECTOR)
     mark = "promise(key, item=None): the promise of a contract that the test tries"
     config.addinivalue_line("markers", mark)
 
@@ -132,6 +139,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=dropped)
 
 
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """Note that something else than the trial's own options has left tests of the trial out."""
+    config = items[0].config if items else None
+    if config is None or not pytest_options.report(config):
+        return
+    from seatrial.trial.parametrize import is_wanted
+
+    cases = (_case_of(item) for item in items if _needs_images(item))
+    promises = [case.promises for case in cases if case]
+    if any(is_wanted(*each, options=_run(config).trial.options) for each in promises):
+        _shared(config).note(DESELECTED)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Note what the tests need, for the process that a person has started."""
@@ -187,6 +207,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         # xdist gives its workers ten seconds, and a server may take longer to start.
         run.trial.interrupt()
     failed_start = run.failed_start if run else ""
+    if run and (collector := session.config.pluginmanager.get_plugin(COLLECTOR)):
+        limits = _limits(session, run)
+        try:
+            collector.write(run, limits, session.config.stash[LEFT_OUT_KEY])
+        except UserError as error:
+            sys.stderr.write(f"ERROR: {error}\n")
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
         uses = run.uses.as_json() if run else {}
@@ -250,6 +277,8 @@ def pytest_terminal_summary(
     shown = run.trial if run.trial.has_images or config.option.collectonly else None
     left_out: list[str] = config.stash[LEFT_OUT_KEY]
     reporting.summarise(terminalreporter, shown, left_out)
+    if run.trial.has_images and run.trial.options.report:
+        terminalreporter.write_line(f"report: {run.trial.options.report / 'report.html'}")
     if run.trial.has_images and (run.trial.options.endpoints or _is_whole(config, run)):
         reporting.summarise_endpoints(terminalreporter, run)
 
@@ -270,6 +299,24 @@ def _is_whole(config: pytest.Config, run: Run) -> bool:
     """Whether all tests of an MLflow server were to run, rather than some that were picked."""
     picked = config.option.keyword or config.option.markexpr or run.trial.options.promises
     return not picked and "::" not in "".join(config.args) and bool(run.trial.tracking)
+
+
+def _limits(session: pytest.Session, run: Run) -> tuple[str, ...]:
+    """What kept the run from being a whole trial, as people know it."""
+    config, options = session.config, run.trial.options
+    option = config.option
+    ended = session.exitstatus
+    whole = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    limits = {
+        "-k, -m or another choice of tests": _shared(config).is_noted(DESELECTED),
+        "the tests that were named": not _names_all(config),
+        "--ignore": bool(option.ignore or option.ignore_glob),
+        "--maxfail": bool(option.maxfail),
+        "--overlay": bool(options.overlay),
+        f"its end (exit code {int(ended)})": ended not in whole,
+    }
+    promises = [f"--promise {selector}" for selector in options.promises]
+    return (*promises, *(name for name, applies in limits.items() if applies))
 
 
 def _run(config: pytest.Config) -> Run:
@@ -362,3 +409,16 @@ def _wants_acceptance(config: pytest.Config) -> bool:
     # Above the packaged tests there may be any repository with an environment in it.
     above = set() if package == PACKAGED else {*folder.parents}
     return any(path == folder or folder in path.parents or path in above for path in paths)
+
+
+def _names_all(config: pytest.Config) -> bool:
+    """Whether pytest was given all acceptance tests, rather than some files of them."""
+    acceptance = _acceptance(config)
+    if acceptance is None:
+        return False
+    folder, package = acceptance
+    start = config.invocation_params.dir
+    return package in config.args or any(
+        path == folder or path in folder.parents
+        for path in ((start / name).resolve() for name in config.args)
+    )

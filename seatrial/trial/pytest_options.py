@@ -58,6 +58,12 @@ def were_given(config: pytest.Config) -> bool:
     return any(_value(config, option) not in (option.default, []) for option in _OURS)
 
 
+def report(config: pytest.Config) -> str:
+    """The folder for a report; empty where none was asked for."""
+    (folder,) = (_value(config, option) for option in _OURS if option.name == "report")
+    return str(folder)
+
+
 def read(config: pytest.Config) -> TrialOptions:
     """Read the options.
 

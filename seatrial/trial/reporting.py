@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 NOT_LOGGED = "(it logged nothing meanwhile)"
 INSTALLED_PROPERTY = "seatrial.installed"
+AGAIN = "run this test again"
+"""The title below which a failed test has the command that repeats it."""
 
 
 def explain(
@@ -63,7 +65,7 @@ def explain(
     # xdist adds the test's group to its name; pytest does not know it by that.
     name = item.nodeid.rpartition("]@")
     words = ["pytest", f"{name[0]}]" if name[1] else item.nodeid, *trial.options.as_arguments()]
-    report.sections.append(("run this test again", shlex.join(words)))
+    report.sections.append((AGAIN, shlex.join(words)))
 
 
 def _about(server: RunningServer, since: float) -> tuple[str, str]:
