@@ -85,16 +85,12 @@ class Result:
     """By package, and by module."""
     survivors: list[Mutant] = field(default_factory=list)
 
-    def score(self, package: str) -> float:
-        """The score of a package."""
-        return _sum(self.tallies[package].values()).score
-
 
 def run(words: Sequence[str]) -> int:
     """Try the mutants that the words of a command line choose.
 
     Returns:
-        the exit code: 1 where a score is below its floor, or an explanation explains nothing.
+        the exit code: 1 where a score is below the noted one, or an explanation explains nothing.
 
     Raises:
         UserError: something is declared wrongly, or tests fail without a mutant.
@@ -131,10 +127,21 @@ def run(words: Sequence[str]) -> int:
     idle = declared.idle(known, result.survivors, tried, whole=whole)
     for each in idle:
         console.print(f"{declared.EQUIVALENT}: no survivor of {each.module} is {each.change}")
-    low = [name for name in result.tallies if result.score(name) < packages[name].floor]
-    for name in low:
-        console.print(f"{name}: {result.score(name):.1f} % is below {packages[name].floor} %")
+    low = [
+        f"{name}: {tally.score:.1f} % is below the {noted} % that pyproject.toml notes"
+        for package, tallies in result.tallies.items()
+        for name, tally in tallies.items()
+        if (noted := packages[package].scores.get(name.rpartition(".")[2])) is not None
+        and is_low(tally, noted, whole=name in whole)
+    ]
+    for line in low:
+        console.print(line, soft_wrap=True)
     return 1 if idle or low else 0
+
+
+def is_low(tally: Tally, noted: float, *, whole: bool) -> bool:
+    """Whether a module has become worse; a sample tells it only where all were killed."""
+    return (whole or noted == 100) and round(tally.score, 1) < noted
 
 
 def _read(words: Sequence[str], packages: list[str]) -> argparse.Namespace:

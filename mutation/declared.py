@@ -24,10 +24,8 @@ class Package(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    floor: float
-    """The least score, in per cent."""
-    score: float
-    """What was measured last."""
+    scores: dict[str, float]
+    """What was noted of modules, in per cent: no whole run of one may find less."""
     tests: dict[str, list[str]]
     """Each module's tests, as pytest takes them, the quick ones first."""
 

@@ -88,9 +88,18 @@ def test_every_module_has_tests_that_are_there() -> None:
             assert f"def {function}" in text, f"{test}: there is no such test"
 
 
-def test_noted_scores_are_above_their_floors() -> None:
-    for name, package in declared.packages(ROOT).items():
-        assert package.floor <= package.score <= 100, name
+def test_scores_are_noted_of_modules_that_are_there() -> None:
+    for package in declared.packages(ROOT).values():
+        assert package.scores.keys() <= package.tests.keys()
+        assert all(0 < score <= 100 for score in package.scores.values())
+
+
+def test_module_that_has_become_worse() -> None:
+    worse = command.Tally(killed=9, survived=1)
+    assert command.is_low(worse, 90.1, whole=True)
+    assert not command.is_low(worse, 90.0, whole=True)
+    assert not command.is_low(worse, 95.0, whole=False), "the sample may have drawn the survivors"
+    assert command.is_low(worse, 100.0, whole=False)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +117,7 @@ def test_explanation_that_is_wrong(tmp_path: Path, text: str, message: str) -> N
 
 
 def test_module_without_tests_is_named() -> None:
-    package = declared.Package(floor=0, score=0, tests={})
+    package = declared.Package(scores={}, tests={})
     with pytest.raises(UserError, match=r"no tests of front: name them in \[tool.mutation.p.tests"):
         package.tests_of("p", "front")
 

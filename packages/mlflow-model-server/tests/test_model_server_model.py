@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 from mlflow_model_server import strict_json, workplace
 
+PACKAGE = Path(__file__).parents[1]
+FOLDERS = [PACKAGE, PACKAGE.with_name("mlflow-entrypoint")]
 NOBODY = 54321
 """A user that no machine knows."""
 
@@ -59,6 +63,25 @@ def test_home_is_where_files_can_be_written(
     Path("file").touch(0o777)
     assert _prepared(HOME=home, USER="ida")["HOME"] == writable
     assert _prepared(USER="ida")["HOME"] == writable
+
+
+def test_home_of_somebody_else_is_not_used() -> None:
+    """In a process without privileges: for root, every folder can be written to."""
+    program = (
+        "import os, tempfile; from mlflow_model_server import workplace;"
+        "os.getuid() or os.setuid(65534);"
+        "tempfile.tempdir = '/nowhere'; environment = {'HOME': '/usr', 'USER': 'ida'};"
+        "workplace.prepare(environment); print(environment['HOME'])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, FOLDERS))},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout == "/nowhere\n"
 
 
 def test_folder_that_can_be_written_to_is_kept(
