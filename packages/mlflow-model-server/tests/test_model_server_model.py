@@ -70,7 +70,7 @@ def test_home_of_somebody_else_is_not_used() -> None:
     program = (
         "import os, tempfile; from mlflow_model_server import workplace;"
         "os.getuid() or os.setuid(65534);"
-        "tempfile.tempdir = '/nowhere'; environment = {'HOME': '/usr', 'USER': 'ida'};"
+        "tempfile.tempdir = '/tmp'; environment = {'HOME': '/usr', 'USER': 'ida'};"
         "workplace.prepare(environment); print(environment['HOME'])"
     )
     ended = subprocess.run(
@@ -81,7 +81,7 @@ def test_home_of_somebody_else_is_not_used() -> None:
         text=True,
         check=True,
     )
-    assert ended.stdout == "/nowhere\n"
+    assert ended.stdout == "/tmp\n"
 
 
 def test_folder_that_can_be_written_to_is_kept(
