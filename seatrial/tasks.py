@@ -205,6 +205,42 @@ def test(context: Context, **given: Any) -> None:  # noqa: ANN401
     trial_command.run(options.as_words(given, flags=()))
 
 
+@command(
+    iterable=["merge"],
+    help={
+        "image": "REF@sha256:DIGEST, of the engine's store or of a registry",
+        "variant": "the variant whose contract the image is held to",
+        "platform": "native, amd64, arm64 or all",
+        "out": "the file that the record is written to",
+        "policy": "the policy's file",
+        "merge": "a record to be joined with others; given once for each of them",
+    },
+)
+def qualify(
+    context: Context,
+    merge: list[str],
+    image: str = "",
+    variant: str = "",
+    platform: str = "native",
+    out: str = "",
+    policy: str = "qualification.toml",
+) -> None:
+    """Try exactly one digest and write the record of it, or join such records."""
+    from pathlib import Path
+
+    from seatrial.release import qualification
+
+    if bool(image) == bool(merge) or not out:
+        raise UserError("give --out, and either --image or --merge")
+    if merge:
+        paths = [Path(each) for each in merge]
+        qualification.merge(paths, out=Path(out), policy=Path(policy))
+    else:
+        qualification.qualify(
+            image=image, variant=variant, platform=platform, out=Path(out), policy=Path(policy)
+        )
+
+
 @command()
 def clean(context: Context) -> None:
     """Remove every container, network, volume and image that Seatrial made, and nothing else."""

@@ -1,0 +1,1 @@
+"""Release: qualification records that are bound to an image's digest."""
