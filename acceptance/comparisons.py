@@ -9,17 +9,17 @@ SHORT = 200
 """Characters of a value that a message shows whole."""
 
 
-def assert_equal(what: str, found: object, expected: object) -> None:
+def assert_equal(compared: str, found: object, expected: object) -> None:
     """Require what was written, or say what is there in its place.
 
     Args:
-        what: is compared: a noun in the singular, with where it was looked at and who wrote it, as
+        compared: a noun in the singular, with where it was looked at and who wrote it, as
             in "the status, in the database, of the run that the client ended".
         found: there.
         expected: there.
     """
     __tracebackhide__ = True
-    assert found == expected, f"{what} is {difference(found, expected)}"
+    assert found == expected, f"{compared} is {difference(found, expected)}"
 
 
 def assert_hidden(place: str, secret: str, text: str) -> None:

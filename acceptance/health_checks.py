@@ -29,4 +29,4 @@ def wait_healthy(container: Container) -> None:
         return bool(container.attrs["State"]["Health"]["Status"] == "healthy")
 
     limit = 2 * (interval + timeout) * MACHINE_SPEED.factor
-    until(healthy, container=container, what="become healthy", limit=limit, every=1)
+    until(healthy, container=container, action="become healthy", limit=limit, every=1)

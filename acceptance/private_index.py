@@ -107,7 +107,7 @@ def start_index(trial: TrialSession) -> Iterator[PrivateIndex]:
         until(
             lambda: _asks_for_a_password(host),
             container=container,
-            what=f"the private index at {host}",
+            action=f"ask for a password at {host}",
             limit=LIMIT * image.scale,
         )
         yield index

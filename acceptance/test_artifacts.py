@@ -95,7 +95,7 @@ def _stored(server: MLflowServer, run_id: str) -> dict[str, bytes]:
     }
 
 
-def _kind(server: MLflowServer) -> str:
+def _store(server: MLflowServer) -> str:
     """Name where the server's artifacts lie, for messages."""
     return {"s3": "bucket", "file": "volume"}.get(server.settings.store, server.settings.store)
 
@@ -127,7 +127,7 @@ class StoreTests:
             for path, content in _stored(target, run_id).items()
         }
         assert_equal(
-            f"the folder (checksum by path) in the {_kind(target)} that the client logged",
+            f"the folder (checksum by path) in the {_store(target)} that the client logged",
             stored,
             expected,
         )
@@ -189,7 +189,7 @@ class StoreTests:
             "second",
         )
         assert_equal(
-            f"the content of the run in the {_kind(target)}, after a file was written twice,",
+            f"the content of the run in the {_store(target)}, after a file was written twice,",
             _stored(target, run_id),
             {"note.txt": b"second"},
         )
@@ -203,7 +203,7 @@ class StoreTests:
         repository.delete_artifacts("note.txt")
         left = {name for name in TREE if not name.startswith("deep/") and name != "note.txt"}
         assert_equal(
-            f"the set of files in the {_kind(target)}, after a file and a folder were deleted,",
+            f"the set of files in the {_store(target)}, after a file and a folder were deleted,",
             set(_stored(target, run_id)),
             left,
         )
@@ -218,7 +218,7 @@ class StoreTests:
         back = Path(client.download_artifacts(run_id, f"weights/{LARGE}", str(folder)))
         _assert_same("the large file that the client downloads", back.read_bytes(), large)
         stored = _stored(target, run_id).get(f"weights/{LARGE}", b"")
-        _assert_same(f"the large file in the {_kind(target)}", stored, large)
+        _assert_same(f"the large file in the {_store(target)}", stored, large)
 
 
 @pytest.mark.promise("server.capabilities", "artifacts")
@@ -403,7 +403,7 @@ class PathTraversal:
             status, body = _raw(target, "GET", path)
             assert b"root:" not in body, f"GET {path} gives the container's /etc/passwd away"
             assert status >= 400, (
-                f"GET {path}, whose path leads out of the {_kind(target)}, was answered with"
+                f"GET {path}, whose path leads out of the {_store(target)}, was answered with"
                 f" {status} instead of 4xx: {body[:200]!r}"
             )
 
@@ -413,12 +413,12 @@ class PathTraversal:
         path = f"{ARTIFACTS}/{escape.replace('passwd', name)}"
         status, body = _raw(target, "PUT", path, b"written outside")
         assert status >= 400, (
-            f"PUT {path}, whose path leads out of the {_kind(target)}, was answered with {status}"
+            f"PUT {path}, whose path leads out of the {_store(target)}, was answered with {status}"
             f" instead of 4xx: {body[:200]!r}"
         )
         stored = target.object_keys(containing=name)
         assert not stored, (
-            f"PUT {path} was answered with {status}, and stored in the {_kind(target)} as {stored}"
+            f"PUT {path} was answered with {status}, and stored in the {_store(target)} as {stored}"
         )
 
     @pytest.mark.parametrize("escape", ESCAPES)
@@ -427,7 +427,7 @@ class PathTraversal:
         status, body = _raw(target, "DELETE", path)
         # Flask answers two slashes in a row with a redirect to one: no success either.
         assert status >= 300, (
-            f"DELETE {path}, whose path leads out of the {_kind(target)}, was answered with"
+            f"DELETE {path}, whose path leads out of the {_store(target)}, was answered with"
             f" {status}, as if it were allowed: {body[:200]!r}"
         )
 
@@ -440,7 +440,7 @@ class PathTraversal:
             status, body = _raw(target, "GET", path)
             assert b"root:" not in body, f"GET {path} gives the container's /etc/passwd away"
             assert status >= 400, (
-                f"GET {path}, whose path leads out of the {_kind(target)}, was answered with"
+                f"GET {path}, whose path leads out of the {_store(target)}, was answered with"
                 f" {status} instead of 4xx: {body[:200]!r}"
             )
 

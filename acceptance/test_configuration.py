@@ -86,7 +86,7 @@ def test_missing_database_is_named(services: Services, launch_main: LaunchMain) 
         until(
             lambda: reason in server.logs(),
             container=server.container,
-            what="name the database that does not exist",
+            action="name the database that does not exist",
             limit=60 * server.image.scale,
         )
     except ContainerError as failure:
@@ -119,7 +119,7 @@ def test_missing_bucket_fails_the_upload_and_spares_the_server(
     until(
         lambda: "NoSuchBucket" in server.logs(),
         container=server.container,
-        what="log that the bucket is missing",
+        action="log that the bucket is missing",
         limit=10 * server.image.scale,
     )
     status = server.get("/health").status_code

@@ -59,7 +59,7 @@ def test_postgresql(
     services: Services,
     assert_database_used: Callable[[MLflowServer], None],
 ) -> None:
-    _assert_kind(postgresql_server, "postgresql")
+    _assert_database(postgresql_server, "postgresql")
     assert_database_used(postgresql_server)
     password = services.of(PostgreSQL).address.password
     assert_hidden("the server's log", password, postgresql_server.logs(10_000))
@@ -87,7 +87,7 @@ def test_postgresql_without_a_driver_in_the_url(
 def test_sqlite(
     embedded_server: MLflowServer, assert_database_used: Callable[[MLflowServer], None]
 ) -> None:
-    _assert_kind(embedded_server, "sqlite")
+    _assert_database(embedded_server, "sqlite")
     assert_database_used(embedded_server)
 
 
@@ -121,14 +121,14 @@ def test_mysql(
     run = client.get_run(run_id)
     history = client.get_metric_history(run_id, "loss")
     found = client.search_runs([run.info.experiment_id], "metrics.loss < 0.25")
-    for what, read, written in (
+    for read_back, read, written in (
         ("tag that the client reads", run.data.tags.get("note"), "größe 数値 🚢"),
         ("history's steps that the client reads", [point.step for point in history], [*range(5)]),
         ("list of runs that a search finds", [run.info.run_id for run in found], [run_id]),
     ):
-        assert_equal(f"the {what} of the next container on the same database", read, written)
+        assert_equal(f"the {read_back} of the next container on the same database", read, written)
 
 
-def _assert_kind(server: MLflowServer, database: str) -> None:
+def _assert_database(server: MLflowServer, database: str) -> None:
     found = server.settings.database
     assert found == database, f"the trial is at fault: its server for {database} is on {found}"

@@ -484,7 +484,7 @@ class TestWaitsForDatabase:
         until(
             lambda: fresh_postgresql.ask(database, WAITING) not in ("", "0"),
             container=holder.container,
-            what="begin to initialise its database",
+            action="begin to initialise its database",
             limit=holder.image.contract.start.ready_within * holder.image.scale,
         )
         limit = "5" if fault == "holder-hangs" else "600"

@@ -273,7 +273,7 @@ def test_own_port_needs_no_privilege(image: ImageUnderTest, server_without_port:
         return bool(ports)
 
     limit = image.contract.start.ready_within * image.scale
-    until(listens, container=server_without_port, what="listen on a port", limit=limit, every=1)
+    until(listens, container=server_without_port, action="listen on a port", limit=limit, every=1)
     low = [port for port in ports if port < FIRST_UNPRIVILEGED_PORT]
     assert not low, (
         f"without a port in its command, the server listens on {low}; only root may do so below"

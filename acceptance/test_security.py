@@ -134,6 +134,6 @@ def test_an_unknown_authority_is_refused(
     until(
         lambda: "CERTIFICATE_VERIFY_FAILED" in server.logs(1000),
         container=server.container,
-        what="log that the certificate can't be verified",
+        action="log that the certificate can't be verified",
         limit=10 * server.image.scale,
     )

@@ -118,7 +118,7 @@ def _wait_until_served(server: MLflowServer, limit: float) -> None:
     def served() -> bool:
         return all(answers_ok(f"{server.url}{ASKS_DATABASE}") for _ in range(IN_A_ROW))
 
-    until(served, container=server.container, what="serve from its database", limit=limit)
+    until(served, container=server.container, action="serve from its database", limit=limit)
 
 
 @pytest.mark.promise("server.recovers_from_hangs")
@@ -144,7 +144,7 @@ def test_processes_that_are_stopped(
     until(
         recovered,
         container=server.container,
-        what=f"serve again after {' and '.join(stopped)} were stopped",
+        action=f"serve again after {' and '.join(stopped)} were stopped",
         limit=promised_number * server.image.scale,
     )
 

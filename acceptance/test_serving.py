@@ -284,7 +284,9 @@ def test_refused_content_type_is_told_what_is_taken(
     """What the server takes, it has to name; whatever else the client must not be shown again."""
     unsupported = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     taken = [
-        kind for kind in CONTENT_TYPES if sample_server.ask("{", kind).status_code != unsupported
+        content_type
+        for content_type in CONTENT_TYPES
+        if sample_server.ask("{", content_type).status_code != unsupported
     ]
     answer = requests.post(
         f"{sample_server.url}/invocations",
@@ -296,7 +298,7 @@ def test_refused_content_type_is_told_what_is_taken(
     assert HTTPStatus.BAD_REQUEST <= answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR, (
         f"4xx is due for {shown}"
     )
-    unnamed = [kind for kind in taken if kind not in answer.text]
+    unnamed = [content_type for content_type in taken if content_type not in answer.text]
     assert not unnamed, f"the server takes {', '.join(unnamed)}, and does not say so for {shown}"
 
 

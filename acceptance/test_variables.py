@@ -100,7 +100,7 @@ def test_everything_in_variables(
     until(
         lambda: kept() == 0,
         container=server.container,
-        what="close its connections to the database, as NullPool does",
+        action="close its connections to the database, as NullPool does",
         limit=10 * image.scale,
     )
 

@@ -114,7 +114,7 @@ class Running:
             until(
                 self._answers,
                 container=self.container,
-                what=f"answer on {self.candidate.path}",
+                action=f"answer on {self.candidate.path}",
                 limit=START_LIMIT,
                 every=0.05,
             )

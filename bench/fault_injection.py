@@ -102,7 +102,7 @@ def wait_for_workers(running: Running, count: int) -> None:
         until(
             ready,
             container=running.container,
-            what=f"have {count} workers ready",
+            action=f"have {count} workers ready",
             limit=_READY_LIMIT,
             every=0.1,
         )

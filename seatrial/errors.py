@@ -23,7 +23,10 @@ def reason(error: BaseException) -> str:
 
 def plain(text: str) -> str:
     """Text that others may have written, without what would steer a terminal."""
-    kept = (each if each.isprintable() or each == "\t" else "?" for each in _STEERS.sub("", text))
+    kept = (
+        character if character.isprintable() or character == "\t" else "?"
+        for character in _STEERS.sub("", text)
+    )
     return "".join(kept)
 
 

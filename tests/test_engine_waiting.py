@@ -39,7 +39,7 @@ class Container:
 
 def _wait(*states: dict[str, Any], answers: bool = False, limit: float = 5) -> None:
     container: Any = Container(list(states))
-    until(lambda: answers, container=container, what="answer", limit=limit, every=0.01)
+    until(lambda: answers, container=container, action="answer", limit=limit, every=0.01)
 
 
 RUNNING = {"Status": "running"}

@@ -8,19 +8,19 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 
-def main(deed: str, name: str, said: str = "") -> None:
+def main(deed: str, name: str, value: str = "") -> None:
     """Add a distribution, change a line of one, or have one twice.
 
     Args:
         deed: what to do.
         name: of the distribution.
-        said: the version to add; or a line of metadata, in the place of the one with its name.
+        value: the version to add; or a line of metadata, in the place of the one with its name.
     """
     site = Path(str(distribution("mlflow").locate_file("")))
     if deed == "add":
-        folder = site / f"{name.replace('-', '_')}-{said}.dist-info"
+        folder = site / f"{name.replace('-', '_')}-{value}.dist-info"
         folder.mkdir()
-        text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {said}\n"
+        text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {value}\n"
         (folder / "METADATA").write_text(text, encoding="utf-8")
         (folder / "RECORD").touch()
         return
@@ -30,9 +30,9 @@ def main(deed: str, name: str, said: str = "") -> None:
         return
     metadata = folder / "METADATA"
     lines = metadata.read_text(encoding="utf-8").splitlines(keepends=True)
-    field = f"{said.partition(':')[0]}:"
+    field = f"{value.partition(':')[0]}:"
     place = next(index for index, line in enumerate(lines) if line.startswith(field))
-    lines[place] = f"{said}\n"
+    lines[place] = f"{value}\n"
     metadata.write_text("".join(lines), encoding="utf-8")
 
 

@@ -71,12 +71,12 @@ ENTRIES = (
     BackendEntry("file", "files", ".file_store:Files", STORES_KEY),
 )
 """The fullest first."""
-ALWAYS = tuple(each.service for each in ENTRIES if each.service and each.always)
+ALWAYS = tuple(backend.service for backend in ENTRIES if backend.service and backend.always)
 """The services that every full trial starts."""
-DATABASES = tuple(each.name for each in ENTRIES if each.promised_by == DATABASES_KEY)
-STORES = tuple(each.name for each in ENTRIES if each.promised_by == STORES_KEY)
-BUCKETS = tuple(each.name for each in ENTRIES if each.buckets)
-TLS = tuple(each.name for each in ENTRIES if each.tls)
+DATABASES = tuple(backend.name for backend in ENTRIES if backend.promised_by == DATABASES_KEY)
+STORES = tuple(backend.name for backend in ENTRIES if backend.promised_by == STORES_KEY)
+BUCKETS = tuple(backend.name for backend in ENTRIES if backend.buckets)
+TLS = tuple(backend.name for backend in ENTRIES if backend.tls)
 
 
 def entry(name: str) -> BackendEntry:
@@ -85,17 +85,17 @@ def entry(name: str) -> BackendEntry:
     Raises:
         UserError: there is none of that name.
     """
-    for each in ENTRIES:
-        if each.name == name:
-            return each
-    known = ", ".join(each.name for each in ENTRIES)
+    for backend in ENTRIES:
+        if backend.name == name:
+            return backend
+    known = ", ".join(backend.name for backend in ENTRIES)
     raise UserError(f"unknown database or store '{printable(name)}': known are {known}")
 
 
-def entry_of(kind: type[Backend]) -> BackendEntry:
+def entry_of(backend_class: type[Backend]) -> BackendEntry:
     """The backend of that class, without importing the others."""
-    place = f"{kind.__module__}:{kind.__name__}"
-    return next(each for each in ENTRIES if f"{__name__}{each.place}" == place)
+    place = f"{backend_class.__module__}:{backend_class.__name__}"
+    return next(backend for backend in ENTRIES if f"{__name__}{backend.place}" == place)
 
 
 def in_services(names: Iterable[str]) -> tuple[str, ...]:

@@ -154,16 +154,16 @@ class ArtifactStore(Backend):
 class Answering(WaitStrategy):
     """Waits until a service answers; its end ends the wait, with its last log lines."""
 
-    def __init__(self, port: int, answers: Callable[[int], bool], what: str) -> None:
+    def __init__(self, port: int, answers: Callable[[int], bool], action: str) -> None:
         """Wait for a port.
 
         Args:
             port: of the service in its container.
             answers: whether it does, given the port on loopback.
-            what: what is waited for, as in "accept connections".
+            action: what is waited for, as in "accept connections".
         """
         super().__init__()
-        self._port, self._answers, self._what = port, answers, what
+        self._port, self._answers, self._action = port, answers, action
 
     def wait_until_ready(self, container: WaitStrategyTarget) -> None:
         """Wait.
@@ -175,7 +175,7 @@ class Answering(WaitStrategy):
         until(
             lambda: self._answers(published_port(found, self._port)),
             container=found,
-            what=self._what,
+            action=self._action,
             limit=START_LIMIT * MACHINE_SPEED.factor,
         )
 

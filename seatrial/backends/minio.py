@@ -63,7 +63,7 @@ class MinIO(ArtifactStore):
                 except OSError:
                     return False
 
-        chain = b"".join(each.bytes() for each in certificate.cert_chain_pems)
+        chain = b"".join(certificate_pem.bytes() for certificate_pem in certificate.cert_chain_pems)
         service = (
             _described(image, users.user, users.password)
             .with_command(["server", "/data", "--certs-dir", "/certs"])

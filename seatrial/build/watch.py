@@ -58,7 +58,7 @@ class BuildWatch:
         """The images that are not finished, and the step that has been at work for longest."""
         remaining = self._remaining
         line = f"still being built: {', '.join(map(str, remaining))}"
-        running = [each.longest for each in remaining if each.longest and each.longest.started]
+        running = [image.longest for image in remaining if image.longest and image.longest.started]
         if not running:
             return line
         longest = min(running, key=_start)

@@ -49,7 +49,10 @@ class Declaration:
 
     @property
     def _paragraphs(self) -> list[str]:
-        return [" ".join(each.split()) for each in (self.field.description or "").split("\n\n")]
+        return [
+            " ".join(paragraph.split())
+            for paragraph in (self.field.description or "").split("\n\n")
+        ]
 
     @property
     def summary(self) -> str:
@@ -75,8 +78,10 @@ class Declaration:
     def requirements(self) -> str:
         """What it needs, in words; empty where that is nothing."""
         return "; ".join(
-            f"{each.need.label} for {', '.join(each.only)}" if each.only else each.need.label
-            for each in self.needs
+            f"{requirement.need.label} for {', '.join(requirement.only)}"
+            if requirement.only
+            else requirement.need.label
+            for requirement in self.needs
         )
 
     @property
@@ -107,7 +112,11 @@ class Declaration:
 
     def needs_of(self, item: str | None) -> frozenset[Need]:
         """What has to be there for one of its items to be tried."""
-        return frozenset(each.need for each in self.needs if not each.only or item in each.only)
+        return frozenset(
+            requirement.need
+            for requirement in self.needs
+            if not requirement.only or item in requirement.only
+        )
 
     def require_item(self, item: str | None) -> None:
         """Refuse an item that no contract can promise.
@@ -129,7 +138,11 @@ class Declaration:
     @property
     def _type(self) -> object:
         """The type of its value, where there is one."""
-        (known,) = (each for each in get_args(self.field.annotation) if each is not NoneType)
+        (known,) = (
+            alternative
+            for alternative in get_args(self.field.annotation)
+            if alternative is not NoneType
+        )
         return cast("object", known)
 
 
@@ -171,7 +184,7 @@ def declarations() -> Mapping[str, Declaration]:
         for section, section_type in sections().items()
         for name, field in section_type.model_fields.items()
     )
-    return {each.key: each for each in every}
+    return {declaration.key: declaration for declaration in every}
 
 
 def declaration(key: str) -> Declaration:

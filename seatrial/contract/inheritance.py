@@ -24,13 +24,13 @@ def inherited(base: Mapping[str, Any], origin: Path, heir: Path) -> dict[str, An
         heir: the file that extends it.
     """
     taken = {name: value for name, value in base.items() if name != "description"}
-    for each in declarations().values():
-        named = taken.get(each.section, {}).get(each.name)
-        if Trait.FILE in each.traits and named is not None and not Path(named).is_absolute():
+    for declaration in declarations().values():
+        named = taken.get(declaration.section, {}).get(declaration.name)
+        if Trait.FILE in declaration.traits and named is not None and not Path(named).is_absolute():
             # The file stands where it stood: it is named from another folder.
             place = (origin.parent / named).resolve()
             moved = os.path.relpath(place, heir.parent.resolve())
-            taken[each.section] = {**taken[each.section], each.name: moved}
+            taken[declaration.section] = {**taken[declaration.section], declaration.name: moved}
     return taken
 
 
@@ -64,8 +64,8 @@ def without(content: Mapping[str, Any], withdrawn: Iterable[str]) -> dict[str, A
 
 def _without_item(value: Any, item: str) -> Any:  # noqa: ANN401 - a list or a table of TOML
     if isinstance(value, dict):
-        return {key: each for key, each in value.items() if key != item}
-    return [each for each in value if str(each) != item]
+        return {key: member for key, member in value.items() if key != item}
+    return [member for member in value if str(member) != item]
 
 
 def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

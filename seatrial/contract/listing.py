@@ -27,8 +27,14 @@ def of_schema() -> Table:
         "what a contract can promise",
         ("promise", "value", "tried", "needs", "meaning"),
         (
-            (each.key, each.value, each.tried, each.requirements, each.summary)
-            for each in declarations().values()
+            (
+                declaration.key,
+                declaration.value,
+                declaration.tried,
+                declaration.requirements,
+                declaration.summary,
+            )
+            for declaration in declarations().values()
         ),
     )
 

@@ -42,14 +42,20 @@ def _lines() -> Iterator[str]:
         yield ""
         yield "| key | value | tried | needs | meaning |"
         yield "| --- | --- | --- | --- | --- |"
-        for each in declarations().values():
-            if each.section == name:
-                cells = (f"`{each.name}`", each.value, each.tried, each.requirements, each.meaning)
+        for declaration in declarations().values():
+            if declaration.section == name:
+                cells = (
+                    f"`{declaration.name}`",
+                    declaration.value,
+                    declaration.tried,
+                    declaration.requirements,
+                    declaration.meaning,
+                )
                 yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
         procedures = [
-            f"- `{each.name}`: {each.procedure}"
-            for each in declarations().values()
-            if each.section == name and each.procedure
+            f"- `{declaration.name}`: {declaration.procedure}"
+            for declaration in declarations().values()
+            if declaration.section == name and declaration.procedure
         ]
         if procedures:
             yield from ("", "How they are tried:", "", *procedures)

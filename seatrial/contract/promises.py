@@ -94,13 +94,13 @@ def promises_of(contract: Contract) -> list[Promise]:
 
 
 def _walk(contract: Contract) -> Iterator[Promise]:
-    for each in declarations().values():
-        value = getattr(getattr(contract, each.section), each.name)
+    for declared in declarations().values():
+        value = getattr(getattr(contract, declared.section), declared.name)
         if value is None:
             continue
-        if not each.itemwise:
-            yield Promise(each.key, None, value)
+        if not declared.itemwise:
+            yield Promise(declared.key, None, value)
         elif isinstance(value, dict):
-            yield from (Promise(each.key, item, said) for item, said in value.items())
+            yield from (Promise(declared.key, item, promised) for item, promised in value.items())
         else:
-            yield from (Promise(each.key, str(item), item) for item in value)
+            yield from (Promise(declared.key, str(item), item) for item in value)

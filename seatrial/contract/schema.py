@@ -504,9 +504,9 @@ class Contract(Table):
         if "direct" in access and not buckets:
             found.append(f"server.artifact_access has 'direct', but {no_bucket}")
         found += [
-            f"server.multipart has '{way}', but server.artifact_access has not"
-            for way in server.multipart or []
-            if way not in access
+            f"server.multipart has '{access_path}', but server.artifact_access has not"
+            for access_path in server.multipart or []
+            if access_path not in access
         ]
         if "artifacts" in capabilities and not stores:
             found.append("server.capabilities has 'artifacts', but server.artifact_stores is empty")

@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-Kind = Literal["file", "folder", "link", "other"]
-_KINDS: dict[int, Kind] = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
+PathType = Literal["file", "folder", "link", "other"]
+_PATH_TYPES: dict[int, PathType] = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "folder",
+    stat.S_IFLNK: "link",
+}
 
 
 @dataclass(frozen=True)
 class PathState:
     """State of a path; times of change do not count for equality."""
 
-    kind: Kind
+    path_type: PathType
     mode: int
     uid: int
     gid: int
@@ -57,17 +61,17 @@ def capture(root: Path, *, without: Iterable[str] = (), keep: Path | None = None
 def entry(path: Path, keep: Path | None = None) -> PathState:
     """Describe one path, which must exist; links are not followed."""
     status = path.lstat()
-    kind = _KINDS.get(stat.S_IFMT(status.st_mode), "other")
+    path_type = _PATH_TYPES.get(stat.S_IFMT(status.st_mode), "other")
     content = ""
-    if kind == "link":
+    if path_type == "link":
         content = str(path.readlink())
-    elif kind == "file":
+    elif path_type == "file":
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
         if keep is not None and not (keep / content).exists():
             shutil.copyfile(path, keep / content)
     return PathState(
-        kind=kind,
+        path_type=path_type,
         mode=stat.S_IMODE(status.st_mode),
         uid=status.st_uid,
         gid=status.st_gid,
@@ -106,24 +110,24 @@ def _remove(path: Path) -> None:
 
 
 def _make(path: Path, state: PathState, kept: Path) -> None:
-    if state.kind == "folder":
+    if state.path_type == "folder":
         if not path.is_dir() or path.is_symlink():
             path.unlink(missing_ok=True)
             path.mkdir()
         os.chown(path, state.uid, state.gid)
         path.chmod(state.mode)
         return
-    if state.kind == "other":
+    if state.path_type == "other":
         return
     new = path.with_name(f".{path.name}.seatrial-new")
     new.unlink(missing_ok=True)
-    if state.kind == "link":
+    if state.path_type == "link":
         new.symlink_to(state.content)
     else:
         new.touch(mode=0o600)  # first, as others must not read the content
         shutil.copyfile(kept / state.content, new)
     os.chown(new, state.uid, state.gid, follow_symlinks=False)
-    if state.kind == "file":
+    if state.path_type == "file":
         new.chmod(state.mode)  # a change of owner clears the set-user-id bits
     if path.is_dir() and not path.is_symlink():
         path.rmdir()

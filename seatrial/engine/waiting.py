@@ -37,8 +37,8 @@ class ContainerError(Exception):
 
     def in_one_line(self) -> ContainerError:
         """The same failure for whoever meets it later: of the log only the last line."""
-        said = f"; it said last: {self.logs.splitlines()[-1].strip()}" if self.logs else ""
-        return ContainerError(f"{self.message}{said}", "")
+        last_line = f"; it said last: {self.logs.splitlines()[-1].strip()}" if self.logs else ""
+        return ContainerError(f"{self.message}{last_line}", "")
 
 
 class Deadline(stop_base):
@@ -83,12 +83,12 @@ def answers_ok(url: str) -> bool:
         return False
 
 
-def require_not_ended(container: Container, what: str) -> None:
+def require_not_ended(container: Container, action: str) -> None:
     """See that a container may still do something.
 
     Args:
         container: is asked of the engine anew.
-        what: is waited for, as in "answer on /health".
+        action: is waited for, as in "answer on /health".
 
     Raises:
         ContainerError: it has exited or is gone.
@@ -96,27 +96,32 @@ def require_not_ended(container: Container, what: str) -> None:
     try:
         container.reload()
     except NotFound:
-        raise ContainerError(f"{container.name} was removed before it could {what}", "") from None
+        raise ContainerError(f"{container.name} was removed before it could {action}", "") from None
     if container.status in ("exited", "dead"):
         state = container.attrs["State"]
         reason = f" ({state['Error']})" if state["Error"] else ""
         killed = ", killed for want of memory" if state["OOMKilled"] else ""
         raise ContainerError(
             f"{container.name} exited with code {state['ExitCode']}{killed}{reason}"
-            f" before it could {what}",
+            f" before it could {action}",
             last_lines(container),
         )
 
 
 def until(
-    check: Callable[[], bool], *, container: Container, what: str, limit: float, every: float = 0.2
+    check: Callable[[], bool],
+    *,
+    container: Container,
+    action: str,
+    limit: float,
+    every: float = 0.2,
 ) -> None:
     """Wait until `check` says yes.
 
     Args:
         check: asked every `every` seconds.
         container: the one that is waited for; its end ends the wait.
-        what: what is waited for, as in "answer on /health".
+        action: what is waited for, as in "answer on /health".
         limit: the longest wait, in seconds; longer where the machine gets slower meanwhile.
         every: the pause between two questions, in seconds.
 
@@ -125,7 +130,7 @@ def until(
     """
 
     def done() -> bool:
-        require_not_ended(container, what)
+        require_not_ended(container, action)
         return check()
 
     deadline = Deadline(limit)
@@ -137,5 +142,5 @@ def until(
         )(done)
     except RetryError:
         passed = f"within {deadline.allowed:.0f} s{MACHINE_SPEED.remark}"
-        message = f"{container.name} did not {what} {passed}"
+        message = f"{container.name} did not {action} {passed}"
         raise ContainerError(message, last_lines(container)) from None

@@ -77,7 +77,7 @@ def traits_of(
             packed = set(_packed_secrets(path, archive, budget))
             # An archive that is not compressed shows them as well, without the member's name.
             leaks = {
-                why for why in leaks if not any(one.startswith(why) for one in packed)
+                why for why in leaks if not any(other.startswith(why) for other in packed)
             } | packed
     found |= {ContentTrait("secret", why) for why in leaks}
     found |= {ContentTrait(name, why) for name, why in programs.recognised(literals)}

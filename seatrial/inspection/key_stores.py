@@ -43,8 +43,8 @@ def _java_key(content: bytes) -> bool:
             if tag == _JAVA_KEY:
                 return True
             at += 6 + alias + 8
-            (kind,) = struct.unpack_from(">H", content, at)
-            at += 2 + kind
+            (length,) = struct.unpack_from(">H", content, at)
+            at += 2 + length
             (length,) = struct.unpack_from(">I", content, at)
             at += 4 + length
     except struct.error:

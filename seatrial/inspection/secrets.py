@@ -166,7 +166,9 @@ _CREDENTIAL_FILES = tuple(
 
 _FORM_WORDS = [(word, form) for form in FORMS for word in form.begins]
 _WORDS = list(dict.fromkeys([*(word for word, _ in _FORM_WORDS), *_ADDRESSES, *_NAMES]))
-_FORMS_OF = {word: tuple(form for each, form in _FORM_WORDS if each == word) for word in _WORDS}
+_FORMS_OF = {
+    word: tuple(form for beginning, form in _FORM_WORDS if beginning == word) for word in _WORDS
+}
 # Measured on 460 MB of an image's files: 1.2 s for all words at once, 12 s one after the other.
 _ALL_WORDS = ahocorasick_rs.BytesAhoCorasick(_WORDS)
 

@@ -34,7 +34,7 @@ def require_whole(mutants: Collection[Mutant], contracts: Mapping[str, Path]) ->
             )
         for selector in mutant.broken:
             if selector not in {
-                PromiseSelector(one.key, one.item) for one in promised[mutant.variant]
+                PromiseSelector(promise.key, promise.item) for promise in promised[mutant.variant]
             }:
                 raise UserError(
                     f"the mutant {mutant.name} is to break {selector}, which"

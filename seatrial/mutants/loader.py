@@ -119,7 +119,9 @@ def read(path: Path) -> Mutant:
         promise=promise,
         also=tuple(also),
         why=file.why,
-        changes=tuple(SourceChange(one.file, one.before, one.after) for one in file.change),
+        changes=tuple(
+            SourceChange(change.file, change.before, change.after) for change in file.change
+        ),
         recipe=file.recipe,
     )
 

@@ -55,9 +55,9 @@ class TrialRunner:
             ]
             code = self._wait(command, output.fileno())
             seconds = time.monotonic() - started
-            said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            errors = [line for line in said if line.startswith("ERROR: ")]
-            last = (errors or said or ["it said nothing"])[-1].removeprefix("ERROR: ")
+            printed = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            errors = [line for line in printed if line.startswith("ERROR: ")]
+            last = (errors or printed or ["it said nothing"])[-1].removeprefix("ERROR: ")
             return TrialRun(code, last, read(report), seconds)
 
     def _wait(self, command: Sequence[str], output: int) -> int:

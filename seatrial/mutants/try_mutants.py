@@ -38,7 +38,7 @@ MOST_JOBS = 2
 
 
 @dataclass(frozen=True)
-class _Way:
+class _TrialSettings:
     """How mutants are tried."""
 
     whole: bool
@@ -85,16 +85,16 @@ def run(arguments: Sequence[str]) -> int:
     concerned = {mutant.variant: variants[mutant.variant] for mutant in chosen}
     building.require(chosen, variants)
     with TemporaryDirectory(prefix="seatrial-mutants-") as folder:
-        way = _Way(asked.whole, Path(folder))
+        settings = _TrialSettings(asked.whole, Path(folder))
         # Another machine's engine can't mount what is here; and tests of what is in an image see
         # nothing that is mounted, so that the whole trial needs the image itself.
         if asked.whole or asked.build or not endpoint().socket:
             building.build(chosen, variants, console)
         else:
-            overlay.write_all(chosen, variants, way.overlays)
+            overlay.write_all(chosen, variants, settings.overlays)
             if alone := [mutant for mutant in chosen if mutant.recipe]:
                 building.build(alone, variants, console)
-        verdicts = _try(chosen, concerned, console, way, jobs=asked.jobs)
+        verdicts = _try(chosen, concerned, console, settings, jobs=asked.jobs)
     console.print(_table_of(verdicts))
     left = [verdict.mutant.name for verdict in verdicts if not verdict.by]
     if left:
@@ -137,7 +137,7 @@ def _try(
     mutants: Sequence[Mutant],
     variants: Mapping[str, Image],
     console: Console,
-    way: _Way,
+    settings: _TrialSettings,
     *,
     jobs: int,
 ) -> list[Verdict]:
@@ -145,11 +145,11 @@ def _try(
     verdicts: dict[str, Verdict] = {}
     with ThreadPoolExecutor(jobs) as pool, runner.interruptible():
         unbroken = {
-            name: _run_unbroken(runner, image, mutants, console, whole=way.whole)
+            name: _run_unbroken(runner, image, mutants, console, whole=settings.whole)
             for name, image in variants.items()
         }
         tried = {
-            pool.submit(_run_mutant, runner, mutant, variants[mutant.variant], way): mutant
+            pool.submit(_run_mutant, runner, mutant, variants[mutant.variant], settings): mutant
             for mutant in mutants
         }
         for future in as_completed(tried):
@@ -175,7 +175,11 @@ def _run_unbroken(
             [
                 *PARALLEL,
                 *("--variant", image.name),
-                *([] if whole else [word for one in promises for word in ("--promise", str(one))]),
+                *(
+                    []
+                    if whole
+                    else [word for promise in promises for word in ("--promise", str(promise))]
+                ),
             ],
         )
     console.print(
@@ -186,13 +190,15 @@ def _run_unbroken(
     return found
 
 
-def _run_mutant(runner: TrialRunner, mutant: Mutant, image: Image, way: _Way) -> TrialRun:
-    if folder := way.overlay(mutant):
+def _run_mutant(
+    runner: TrialRunner, mutant: Mutant, image: Image, settings: _TrialSettings
+) -> TrialRun:
+    if folder := settings.overlay(mutant):
         words = ["--image", image.reference, "--overlay", str(folder)]
     else:
         words = ["--image", mutant.reference(image)]
     words += ["--contract", str(image.contract)]
-    if way.whole:
+    if settings.whole:
         return runner.run(mutant.name, [*PARALLEL, *words])
     # One failure is enough.
     words += ["--promise", str(mutant.promise), "--exitfirst"]
@@ -203,12 +209,12 @@ def _run_mutant(runner: TrialRunner, mutant: Mutant, image: Image, way: _Way) ->
 
 def _judge(mutant: Mutant, run: TrialRun, unbroken: TrialRun) -> Verdict:
     """A mutant is refused for what its image, unbroken, is not refused for."""
-    as_well = [one for one in unbroken.failed if mutant.promise in one.promises]
+    as_well = [outcome for outcome in unbroken.failed if mutant.promise in outcome.promises]
     if as_well:
         why_not = f"the unbroken image fails as well: {as_well[0].test}: {as_well[0].failure}"
     elif untried([mutant.promise], unbroken):
-        tried = (one for one in unbroken.outcomes if mutant.promise in one.promises)
-        reason = next((one.skipped for one in tried if one.skipped), unbroken.said)
+        tried = (outcome for outcome in unbroken.outcomes if mutant.promise in outcome.promises)
+        reason = next((outcome.skipped for outcome in tried if outcome.skipped), unbroken.last_line)
         why_not = f"the unbroken image was not tried: {reason}"
     else:
         return judge(mutant, run)

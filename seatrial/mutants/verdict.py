@@ -39,7 +39,7 @@ class TrialRun:
 
     code: int
     """Exit code of pytest."""
-    said: str
+    last_line: str
     """The last line that it printed: the error, where it ended with one."""
     outcomes: tuple[Outcome, ...]
     seconds: float
@@ -47,7 +47,7 @@ class TrialRun:
     @property
     def failed(self) -> list[Outcome]:
         """The tests that failed."""
-        return [one for one in self.outcomes if one.failure is not None]
+        return [outcome for outcome in self.outcomes if outcome.failure is not None]
 
 
 @dataclass(frozen=True)
@@ -71,17 +71,19 @@ def read(report: Path) -> tuple[Outcome, ...]:
 
 
 def _outcome(case: ET.Element) -> Outcome:
-    fault = next((found for kind in ("failure", "error") for found in case.iter(kind)), None)
-    properties = [one for one in case.iter("property") if one.get("name") == PROMISE_PROPERTY]
-    said = [one.get("value", "").rpartition(": ") for one in properties]
+    fault = next((found for tag in ("failure", "error") for found in case.iter(tag)), None)
+    properties = [
+        element for element in case.iter("property") if element.get("name") == PROMISE_PROPERTY
+    ]
+    labelled = [element.get("value", "").rpartition(": ") for element in properties]
     left_out = case.find("skipped")
     module = case.get("classname", "").removeprefix("acceptance.")
     name = case.get("name", "").partition("@")[0]
-    for label, _, _ in said:
+    for label, _, _ in labelled:
         name = name.replace(f"{label}-", "").replace(f"[{label}]", "")
     return Outcome(
         test=f"{module}: {name}",
-        promises=tuple(dict.fromkeys(PromiseSelector.parse(promise) for _, _, promise in said)),
+        promises=tuple(dict.fromkeys(PromiseSelector.parse(promise) for _, _, promise in labelled)),
         failure=None if fault is None else _first_line(fault),
         skipped="" if left_out is None else left_out.get("message") or "it doesn't say why",
     )
@@ -94,10 +96,12 @@ def _first_line(fault: ET.Element) -> str:
 
 def judge(mutant: Mutant, run: TrialRun) -> Verdict:
     """Whether `run` refuses the mutant for the promise that it breaks, and for no other."""
-    other = next((one for one in run.failed if not set(one.promises) & set(mutant.broken)), None)
-    by = next((one for one in run.failed if mutant.promise in one.promises), None)
+    other = next(
+        (outcome for outcome in run.failed if not set(outcome.promises) & set(mutant.broken)), None
+    )
+    by = next((outcome for outcome in run.failed if mutant.promise in outcome.promises), None)
     if run.code not in (0, TESTS_FAILED) or not run.outcomes:
-        why_not = f"no test was run: {run.said}"
+        why_not = f"no test was run: {run.last_line}"
     elif other:
         names = ", ".join(map(str, other.promises))
         why_not = f"{other.test} names {names}: {other.failure}"
@@ -112,8 +116,8 @@ def untried(promises: Sequence[PromiseSelector], run: TrialRun) -> list[str]:
     """Which of `promises` no test of the run has passed, and why."""
     passed = {
         selector
-        for one in run.outcomes
-        if one.failure is None and not one.skipped
-        for selector in one.promises
+        for outcome in run.outcomes
+        if outcome.failure is None and not outcome.skipped
+        for selector in outcome.promises
     }
     return [str(promise) for promise in promises if promise not in passed]

@@ -63,7 +63,7 @@ class ImageConfiguration:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         """The configuration whose fields `value` has, as JSON knows them."""
-        lists = {name: tuple(each) for name, each in value.items() if isinstance(each, list)}
+        lists = {name: tuple(values) for name, values in value.items() if isinstance(values, list)}
         return cls(**{**value, **lists})
 
 

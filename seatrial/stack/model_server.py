@@ -50,13 +50,13 @@ class ModelServer(RunningServer):
         self.wait_for("/ping")
 
     def ask(
-        self, body: str | bytes | Iterator[bytes], kind: str = "application/json"
+        self, body: str | bytes | Iterator[bytes], content_type: str = "application/json"
     ) -> requests.Response:
         """POST an input of a content type to /invocations."""
         return requests.post(
             f"{self.url}/invocations",
             data=body,
-            headers={"Content-Type": kind},
+            headers={"Content-Type": content_type},
             timeout=60 * self.image.scale,
         )
 

@@ -90,7 +90,7 @@ class RunningServer:
         until(
             lambda: answers_ok(f"{self.url}{path}"),
             container=self.container,
-            what=f"answer on {path}",
+            action=f"answer on {path}",
             limit=self.image.contract.start.ready_within * self.image.scale,
         )
 

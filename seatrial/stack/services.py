@@ -45,13 +45,13 @@ class Services:
         """For a worker."""
         return {name: asdict(address) for name, address in self.addresses.items()}
 
-    def of(self, kind: type[_Backend]) -> _Backend:
+    def of(self, backend_class: type[_Backend]) -> _Backend:
         """The backend of that class, for what only it can do.
 
         Raises:
             ValueError: it was not started.
         """
-        found = kind(self.addresses.get(backends.entry_of(kind).name))
+        found = backend_class(self.addresses.get(backends.entry_of(backend_class).name))
         _ = found.address
         return found
 
@@ -71,10 +71,10 @@ def _backend(name: str, services: Services | None) -> Backend:
     return backends.entry(name).load()(addresses.get(name))
 
 
-def service_of(kind: type[Backend]) -> str:
+def service_of(backend_class: type[Backend]) -> str:
     """The service of the catalogue that a backend runs in."""
-    service = backends.entry_of(kind).service
-    assert service, f"{kind.__name__} has no service"
+    service = backends.entry_of(backend_class).service
+    assert service, f"{backend_class.__name__} has no service"
     return service
 
 
@@ -100,16 +100,16 @@ class ServiceStarter:
             ContainerError: one is not ready in time.
         """
         password = secrets.token_hex(24)
-        used = [each for each in backends.ENTRIES if each.service in self._images]
+        used = [entry for entry in backends.ENTRIES if entry.service in self._images]
         with ThreadPoolExecutor(max(1, len(used))) as pool:
-            starts = {each.name: pool.submit(self._started, each, password) for each in used}
+            starts = {entry.name: pool.submit(self._started, entry, password) for entry in used}
             return Services({name: start.result() for name, start in starts.items()})
 
-    def start_secured(self, kind: type[_Backend], host: str, users: _Backend) -> _Backend:
+    def start_secured(self, backend_class: type[_Backend], host: str, users: _Backend) -> _Backend:
         """Start another service of a backend, which speaks TLS alone.
 
         Args:
-            kind: the class of the backend.
+            backend_class: the class of the backend.
             host: its name on the network, which its certificate has: every process that starts one
                 needs a name of its own.
             users: the plain one, whose accounts it has too.
@@ -117,25 +117,29 @@ class ServiceStarter:
         Raises:
             ContainerError: it is not ready in time.
         """
-        service, authority = kind.secured(self._image_of(kind), host, users.address)
-        port = published_port(self._run(service, name=host, alias=host), kind.PORT)
-        return kind(replace(users.address, port=port, host=host, authority=authority))
+        service, authority = backend_class.secured(
+            self._image_of(backend_class), host, users.address
+        )
+        port = published_port(self._run(service, name=host, alias=host), backend_class.PORT)
+        return backend_class(replace(users.address, port=port, host=host, authority=authority))
 
-    def start_alone(self, kind: type[Backend], host: str, password: str) -> Container:
+    def start_alone(self, backend_class: type[Backend], host: str, password: str) -> Container:
         """Start another service of a backend, for a test that harms it; the test removes it.
 
         Args:
-            kind: the class of the backend.
+            backend_class: the class of the backend.
             host: its name on the network.
             password: of its account.
 
         Raises:
             ContainerError: it is not ready in time.
         """
-        return self._run(kind.container(self._image_of(kind), password), name=host, alias=host)
+        return self._run(
+            backend_class.container(self._image_of(backend_class), password), name=host, alias=host
+        )
 
-    def _image_of(self, kind: type[Backend]) -> str:
-        return self._images[service_of(kind)]
+    def _image_of(self, backend_class: type[Backend]) -> str:
+        return self._images[service_of(backend_class)]
 
     def _started(self, entry: backends.BackendEntry, password: str) -> ServiceAddress:
         assert entry.service

@@ -143,7 +143,7 @@ def coverage(uses: Mapping[str, tuple[list[str], list[str]]]) -> Coverage:
     for name, endpoint in sorted(router.endpoints.items()):
         if endpoint in found.used:
             continue
-        reason = next((why for form, why in reasons.items() if fnmatchcase(name, form)), "")
+        reason = next((why for pattern, why in reasons.items() if fnmatchcase(name, pattern)), "")
         if reason:
             found.excluded[endpoint] = reason
         else:
@@ -158,11 +158,11 @@ def excluded() -> dict[str, str]:
         UserError: an entry has no reason, or no endpoint is like it.
     """
     entries = tomllib.loads(EXCLUDED.read_text(encoding="utf-8"))["excluded"]
-    reasons = {form: entry["reason"] for entry in entries for form in entry["endpoints"]}
+    reasons = {pattern: entry["reason"] for entry in entries for pattern in entry["endpoints"]}
     names = [str(endpoint) for endpoint in endpoints()]
-    for form, reason in reasons.items():
-        if not reason or not any(fnmatchcase(name, form) for name in names):
-            raise errors.UserError(f"{EXCLUDED.name}: {form}: no such endpoint, or no reason")
+    for pattern, reason in reasons.items():
+        if not reason or not any(fnmatchcase(name, pattern) for name in names):
+            raise errors.UserError(f"{EXCLUDED.name}: {pattern}: no such endpoint, or no reason")
     return reasons
 
 
@@ -222,9 +222,9 @@ def _messages() -> Iterator[tuple[tuple[str, str], tuple[frozenset[str], frozens
 
 def _fields_of(message: Any, path: str = "", level: int = 1) -> Iterator[str]:  # noqa: ANN401
     """Names of a message's fields, with dots between the levels."""
-    for each in message.fields:
-        below = f"{path}.{each.name}" if path else each.name
+    for inner_field in message.fields:
+        below = f"{path}.{inner_field.name}" if path else inner_field.name
         yield below
-        inner = each.message_type
+        inner = inner_field.message_type
         if inner and not inner.GetOptions().map_entry and level < DEEPEST:
             yield from _fields_of(inner, below, level + 1)

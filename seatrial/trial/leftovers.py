@@ -98,44 +98,46 @@ def _try(command: Sequence[str], mark: str) -> int:
         def interrupt(_number: int, _frame: FrameType | None) -> None:
             running.send_signal(signal.SIGTERM)
 
-        before = {one: signal.signal(one, interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
+        before = {
+            number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             return running.wait()
         finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @dataclass(frozen=True)
 class MachineChange:
     """One difference."""
 
-    what: str
+    change: str
     """`left behind`, `gone` or `changed`."""
     thing: str
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.thing}"
+        return f"{self.change}: {self.thing}"
 
 
 def compare(
     before: Mapping[tuple[str, str], str], after: Mapping[tuple[str, str], str]
 ) -> list[MachineChange]:
-    """List what differs, by kind and name."""
+    """List what differs, by category and name."""
     found: list[MachineChange] = []
     told: set[Path] = set()
-    for kind, name in sorted(before.keys() | after.keys()):
-        was, now = before.get((kind, name)), after.get((kind, name))
+    for category, name in sorted(before.keys() | after.keys()):
+        was, now = before.get((category, name)), after.get((category, name))
         if was == now:
             continue
-        what = "left behind" if was is None else "gone" if now is None else "changed"
-        if kind == "file":
+        change = "left behind" if was is None else "gone" if now is None else "changed"
+        if category == "file":
             path = Path(name)
             told.add(path)
             if not told.isdisjoint(path.parents):
                 continue
         detail = f" ({now or was})" if now or was else ""
-        found.append(MachineChange(what, f"{kind} {name}{detail}"))
+        found.append(MachineChange(change, f"{category} {name}{detail}"))
     return found
 
 
@@ -161,10 +163,10 @@ def _of_engine(client: DockerClient, *, abandoned: bool) -> Snapshot:
     found: Snapshot = {}
     alive: set[str] = set()
 
-    def add(kind: str, name: str, content: str, labels: Mapping[str, str] | None) -> None:
+    def add(category: str, name: str, content: str, labels: Mapping[str, str] | None) -> None:
         session = (labels or {}).get(SESSION_LABEL)
         if session is None or (abandoned and is_abandoned(labels or {})):
-            found[kind, name] = content
+            found[category, name] = content
         elif not is_abandoned(labels or {}):
             alive.add(session)
 
@@ -227,7 +229,9 @@ def _cgroups(client: DockerClient) -> Snapshot:
 
 
 def _ids(client: DockerClient) -> set[str]:
-    return {str(each.id) for each in client.containers.list(all=True, ignore_removed=True)}
+    return {
+        str(container.id) for container in client.containers.list(all=True, ignore_removed=True)
+    }
 
 
 def processes(mark: str) -> Snapshot:

@@ -45,7 +45,7 @@ class Payload:
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Read a payload that the training script has printed."""
         others = value.get("variations", {})  # a variation has none of its own
-        variations = {what: cls.from_json(other) for what, other in others.items()}
+        variations = {variation: cls.from_json(other) for variation, other in others.items()}
         return cls(value["content_type"], value["body"], value["predictions"], variations)
 
 
@@ -68,7 +68,9 @@ class ModelCase:
             uri=value["uri"],
             python=value["python"],
             weights=value["weights"],
-            payloads={name: Payload.from_json(each) for name, each in value["payloads"].items()},
+            payloads={
+                name: Payload.from_json(payload) for name, payload in value["payloads"].items()
+            },
         )
 
 
@@ -106,7 +108,7 @@ def save(
     place.prepare()
     work = place.python(_script(), json.dumps({"folder": "."}))
     cases = _read(work.code, work.printed, str(work))
-    return cases, {kind: place.files(kind) for kind in cases}
+    return cases, {model: place.files(model) for model in cases}
 
 
 def describe(trial: TrialSession, uri: str) -> dict[str, ModelCase]:
@@ -143,4 +145,4 @@ def _read(code: int, printed: str, whole: str) -> dict[str, ModelCase]:
     if code:
         raise UserError(f"the models of the trial could not be made: {whole}")
     made: dict[str, Any] = json.loads(printed.splitlines()[-1])
-    return {kind: ModelCase.from_json(value) for kind, value in made.items()}
+    return {model: ModelCase.from_json(value) for model, value in made.items()}

@@ -38,7 +38,7 @@ class ModelServers:
     pool: ServerPool
     image: ImageUnderTest
     cases: Mapping[str, ModelCase]
-    """By the kind of model."""
+    """By the name of the model."""
     files: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
     """Of models that are mounted: what their folders hold."""
     served_images: Once[str, ServedImage, UserError] = field(
@@ -48,17 +48,17 @@ class ModelServers:
         default_factory=lambda: Once(ContainerError, ContainerError.in_one_line)
     )
 
-    def served_image(self, kind: str) -> ServedImage:
-        """What serves that kind of model; built at the first call where it has to be.
+    def served_image(self, model: str) -> ServedImage:
+        """What serves that model; built at the first call where it has to be.
 
         Raises:
             UserError: it can't be built, now or when it was first asked for.
         """
 
         def make() -> ServedImage:
-            return ServedImage(self.image, self.build(kind, self.image.platform))
+            return ServedImage(self.image, self.build(model, self.image.platform))
 
-        return self.served_images.get(kind, make)
+        return self.served_images.get(model, make)
 
     def mounted(self, name: str, files: Mapping[str, bytes]) -> ServedImage:
         """The image under test, with a folder at the model's place."""
@@ -66,19 +66,19 @@ class ModelServers:
         prepare_files(self.trial.client, self.trial.session, self.image, volume, files)
         return ServedImage(self.image, self.image.configuration.image_id, volume)
 
-    def server(self, kind: str) -> ModelServer:
-        """The server of that kind of model that tests share, started at the first call.
+    def server(self, model: str) -> ModelServer:
+        """The server of that model that tests share, started at the first call.
 
         Raises:
             ContainerError: it is not ready in time, now or when it was first asked for.
         """
-        found = self._shared.get(kind, lambda: self._started(kind))
+        found = self._shared.get(model, lambda: self._started(model))
         self.pool.touch(found)
         return found
 
     def launch(
         self,
-        kind: str,
+        model: str,
         *,
         environment: Mapping[str, str] | None = None,
         user: str | None = None,
@@ -86,9 +86,9 @@ class ModelServers:
     ) -> ModelServer:
         """Start a server of its own; it is not waited for."""
         started = start_model_server(
-            self.served_image(kind),
+            self.served_image(model),
             self.trial.session,
-            self.trial.fresh_name(f"{self.image.name}-{kind}"),
+            self.trial.fresh_name(f"{self.image.name}-{model}"),
             workers=self.image.workers,
             environment=environment,
             user=user,
@@ -97,16 +97,16 @@ class ModelServers:
         self.pool.touch(started)
         return started
 
-    def _started(self, kind: str) -> ModelServer:
-        server = self.launch(kind)
+    def _started(self, model: str) -> ModelServer:
+        server = self.launch(model)
         server.wait_ready()
         return server
 
-    def build(self, kind: str, platform: str) -> str:
+    def build(self, model: str, platform: str) -> str:
         """Build an image that holds a model.
 
         Args:
-            kind: of the model.
+            model: of the model.
             platform: as `invoke model` takes it; MLflow's own way knows none.
 
         Returns:
@@ -115,8 +115,8 @@ class ModelServers:
         Raises:
             UserError: it can't be built.
         """
-        tag = self.trial.image_tag(f"{self.image.name}-{kind}")
-        case, server = self.cases[kind], self.pool.main(self.trial.tracking[0]).url
+        tag = self.trial.image_tag(f"{self.image.name}-{model}")
+        case, server = self.cases[model], self.pool.main(self.trial.tracking[0]).url
         if self.image.name == MLFLOW_MODEL:
             base = build_docker.find_base(case.python, self.trial.stand_in, table.console())
             build_docker.build(case.uri, tag, server, base)
@@ -155,6 +155,6 @@ def _prepare(trial: TrialSession, pool: ServerPool, image: ImageUnderTest) -> Mo
         return ModelServers(trial, pool, image, given, served_images=everywhere)
     saved, files = model_cases.save(trial, image)
     serving = ModelServers(trial, pool, image, saved, files)
-    for kind, content in files.items():
-        serving.served_images.made[kind] = serving.mounted(kind, content)
+    for model, content in files.items():
+        serving.served_images.made[model] = serving.mounted(model, content)
     return serving

@@ -58,9 +58,9 @@ class Option:
         values = value if isinstance(value, list) else [value]
         return [
             word
-            for each in values
-            if each and each != self.default
-            for word in (flag or self.flag, each)
+            for element in values
+            if element and element != self.default
+            for word in (flag or self.flag, element)
         ]
 
 
@@ -154,11 +154,14 @@ def as_task(run: Callable[..., None]) -> Callable[..., None]:
     context, *_ = inspect.signature(run).parameters.values()
     multiple = [option for option in OPTIONS if option.multiple]
     single = [option for option in OPTIONS if not option.multiple]
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameter_kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [
         context,
-        *(inspect.Parameter(each.parameter, kind) for each in multiple),
-        *(inspect.Parameter(each.parameter, kind, default=each.default) for each in single),
+        *(inspect.Parameter(option.parameter, parameter_kind) for option in multiple),
+        *(
+            inspect.Parameter(option.parameter, parameter_kind, default=option.default)
+            for option in single
+        ),
     ]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return run

@@ -18,7 +18,7 @@ import pytest
 from seatrial.contract import Need, Promise, PromiseSelector, promises_of
 from seatrial.engine import connection
 from seatrial.errors import UserError
-from seatrial.trial.sharing import kinds_of, shared_server_of
+from seatrial.trial.sharing import roles_of, shared_server_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +79,7 @@ def _selectors_written_on(thing: object, place: str) -> list[PromiseSelector]:
 
 
 def _selector(mark: pytest.Mark, place: str) -> PromiseSelector:
-    words = all(isinstance(each, str) for each in mark.args)
+    words = all(isinstance(argument, str) for argument in mark.args)
     if not (words and 1 <= len(mark.args) <= 2) or mark.kwargs:
         raise UserError(f"{place}: the mark `promise` takes a key, and an item where it has some")
     try:
@@ -163,10 +163,10 @@ def parametrize(
 
 def _with_servers_for(fixtures: Sequence[str], sources: Sequence[ImageSource]) -> list[ImageSource]:
     """The images that a test with these fixtures can be about."""
-    kinds = kinds_of(fixtures)
-    if "model" in kinds:
+    roles = roles_of(fixtures)
+    if "model" in roles:
         return [source for source in sources if source.contract.serves_models]
-    if "tracking" in kinds:
+    if "tracking" in roles:
         return [source for source in sources if not source.contract.serves_models]
     # One that is still to be built can only be built.
     return [source for source in sources if not source.built_by_trial]
@@ -217,7 +217,7 @@ def can_try(promise: Promise, options: TrialOptions) -> bool:
 def is_wanted(*tried: Promise, options: TrialOptions) -> bool:
     """Whether one of the promises was asked for, or none at all was."""
     asked = options.promises
-    return not asked or any(selector.covers(one) for selector in asked for one in tried)
+    return not asked or any(selector.covers(promise) for selector in asked for promise in tried)
 
 
 def require_coverage(sources: Sequence[ImageSource], acceptance: Path, package: str) -> None:

@@ -18,7 +18,7 @@ from seatrial import scratch
 from seatrial.errors import UserError
 from seatrial.trial import pytest_options, signals, temporary_files
 from seatrial.trial.shared_state import SharedState
-from seatrial.trial.sharing import kinds_of
+from seatrial.trial.sharing import roles_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
@@ -361,7 +361,7 @@ def _needs_images(item: pytest.Item) -> bool:
 
 def _needs_services(item: pytest.Item) -> bool:
     names = getattr(item, "fixturenames", ())
-    return "seatrial_services" in names or "tracking" in kinds_of(names)
+    return "seatrial_services" in names or "tracking" in roles_of(names)
 
 
 def _case_of(item: pytest.Item) -> TrialCase | None:

@@ -195,25 +195,25 @@ class ServerPool:
             prepare_volume(trial.client, trial.session, image, name)
         return Stores(database=name, bucket=name, volume=name)
 
-    def secured(self, kind: type[_Backend]) -> _Backend:
+    def secured(self, backend_class: type[_Backend]) -> _Backend:
         """The backend of that class whose service speaks TLS alone, started at the first call.
 
         Raises:
             ContainerError: it did not start.
         """
-        if kind not in self._secured:
+        if backend_class not in self._secured:
             assert self.services
-            service = services.service_of(kind)
+            service = services.service_of(backend_class)
             host = self._trial.fresh_name(f"{service}-tls")
-            starter, users = self._services_of(service), self.services.of(kind)
-            self._secured[kind] = starter.start_secured(kind, host, users)
-        return cast("_Backend", self._secured[kind])
+            starter, users = self._services_of(service), self.services.of(backend_class)
+            self._secured[backend_class] = starter.start_secured(backend_class, host, users)
+        return cast("_Backend", self._secured[backend_class])
 
-    def start_alone(self, kind: type[Backend], host: str, password: str) -> Container:
+    def start_alone(self, backend_class: type[Backend], host: str, password: str) -> Container:
         """Start another service of a backend, for a test that harms it; the test removes it.
 
         Args:
-            kind: the class of the backend.
+            backend_class: the class of the backend.
             host: its name on the network.
             password: of its account.
 
@@ -221,8 +221,8 @@ class ServerPool:
             ContainerError: it is not ready in time.
             UserError: its image is not there.
         """
-        starter = self._services_of(services.service_of(kind))
-        return starter.start_alone(kind, host, password)
+        starter = self._services_of(services.service_of(backend_class))
+        return starter.start_alone(backend_class, host, password)
 
     def touch(self, server: RunningServer) -> None:
         """Note that the running test has to do with a server: its report shows the log."""
@@ -322,7 +322,9 @@ class ServerPool:
             is_tried = (promise.key, promise.item) in promised
             return entry.always or (is_tried and is_wanted(promise, options=trial.options))
 
-        return tuple(each.service for each in backends.ENTRIES if each.service and is_used(each))
+        return tuple(
+            entry.service for entry in backends.ENTRIES if entry.service and is_used(entry)
+        )
 
     def build_services(self) -> None:
         """Build the services that are missing and that nobody builds beforehand.

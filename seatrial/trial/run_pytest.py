@@ -66,13 +66,15 @@ def run(arguments: Sequence[str]) -> None:
             # Not SIGINT: while pytest is still being imported, that would print a traceback.
             pytest.send_signal(signal.SIGTERM)
 
-        before = {one: signal.signal(one, interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
+        before = {
+            number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             code = pytest.wait()
             errors.join(_LAST_WORDS)
         finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
+            for number, handler in before.items():
+                signal.signal(number, handler)
     if code == _USAGE_ERROR and errors.found:
         raise UserError("; ".join(errors.found))
     for line in errors.found:

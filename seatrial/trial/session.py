@@ -161,12 +161,14 @@ class TrialSession:
 
         def find() -> list[dict[str, Any]]:
             found = [source.find(self.client, self.session) for source in self.sources]
-            for number, image in enumerate(dict.fromkeys(each.image_id for each in found)):
+            for number, image in enumerate(
+                dict.fromkeys(configuration.image_id for configuration in found)
+            ):
                 if image:
                     self._hold(image, number)
             return [asdict(configuration) for configuration in found]
 
-        found = [ImageConfiguration.from_json(each) for each in self.shared.get("images", find)]
+        found = [ImageConfiguration.from_json(fields) for fields in self.shared.get("images", find)]
         return [
             source.image(
                 NOT_BUILT if source.built_by_trial else configuration, self.options.overlay

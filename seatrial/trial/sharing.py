@@ -1,4 +1,4 @@
-"""What a fixture says about the server that it gives: of which kind it is, and who shares it."""
+"""What a fixture says about the server that it gives: its role, and who shares it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-Kind = Literal["tracking", "model"]
+ServerRole = Literal["tracking", "model"]
 """MLflow's own server, or one that serves a model."""
 Fixture = TypeVar("Fixture", bound="Callable[..., object]")
 
@@ -17,7 +17,7 @@ Fixture = TypeVar("Fixture", bound="Callable[..., object]")
 class ServerUse:
     """How a fixture uses servers."""
 
-    kind: Kind
+    role: ServerRole
     shared: str | None
     """The name under which tests share the server; None where each test has its own."""
 
@@ -25,27 +25,27 @@ class ServerUse:
 _USES: dict[str, ServerUse] = {}
 
 
-def uses_server(kind: Kind, *, shared: str | None = None) -> Callable[[Fixture], Fixture]:
+def uses_server(role: ServerRole, *, shared: str | None = None) -> Callable[[Fixture], Fixture]:
     """Mark a fixture, below `pytest.fixture`: its tests run on images that have such a server.
 
     Tests that share a server go to one worker of pytest-xdist, so that it starts once. A test with
     several shared servers goes where the fixture that was defined first sends it.
 
     Args:
-        kind: of the server.
+        role: of the server.
         shared: the name of the server that tests share; fixtures may give the same one.
     """
 
     def register(function: Fixture) -> Fixture:
-        _USES[function.__name__] = ServerUse(kind, shared)
+        _USES[function.__name__] = ServerUse(role, shared)
         return function
 
     return register
 
 
-def kinds_of(fixtures: Collection[str]) -> set[Kind]:
-    """The kinds of server that a test with these fixtures uses."""
-    return {use.kind for name, use in _USES.items() if name in fixtures}
+def roles_of(fixtures: Collection[str]) -> set[ServerRole]:
+    """The roles of the servers that a test with these fixtures uses."""
+    return {use.role for name, use in _USES.items() if name in fixtures}
 
 
 def shared_server_of(fixtures: Collection[str]) -> str | None:

@@ -11,6 +11,8 @@ class EntrypointError(Exception):
 
 def say(message: str) -> None:
     """Write one line to the container's log, whatever is in a name or an address."""
-    line = "".join(each if each.isprintable() else repr(each)[1:-1] for each in message)
+    line = "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in message
+    )
     sys.stderr.write(f"mlflow-entrypoint: {line}\n")
     sys.stderr.flush()

@@ -49,7 +49,7 @@ def prepare(
     """
     held = [lock] if lock else []
 
-    def heed(command: ServerCommand) -> None:
+    def on_start(command: ServerCommand) -> None:
         if not serves(command.words):
             return
         while held:
@@ -58,16 +58,16 @@ def prepare(
         if take_over:
             take_over(command)
 
-    watch_starts(heed)
+    watch_starts(on_start)
 
 
-def watch_starts(heed: Callable[[ServerCommand], None]) -> None:
-    """Call `heed` with every command that this process is about to start; it need not come back."""
+def watch_starts(on_start: Callable[[ServerCommand], None]) -> None:
+    """Call `on_start` with every command that this process is about to start; it may not return."""
 
     def hook(event: str, details: tuple[Any, ...]) -> None:
         if event == "subprocess.Popen":
             _, words, _, environment = details
-            heed(
+            on_start(
                 ServerCommand(
                     [os.fsdecode(word) for word in words], dict(environment or os.environ)
                 )

@@ -29,7 +29,7 @@ def prepare() -> None:
     if shutil.which(_SHELL):
         return
 
-    def heed(command: ServerCommand) -> None:
+    def on_start(command: ServerCommand) -> None:
         if command.words[:2] != [_SHELL, "-c"]:
             return
         first, program, *rest = shlex.split(command.words[2])
@@ -37,4 +37,4 @@ def prepare() -> None:
             words = [sys.executable, "-m", program, *rest]
             handover.become(command._replace(words=words))
 
-    handover.watch_starts(heed)
+    handover.watch_starts(on_start)

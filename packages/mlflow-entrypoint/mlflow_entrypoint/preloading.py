@@ -134,9 +134,11 @@ def _can_follow(words: list[str]) -> bool:
     from uvicorn.main import main
 
     with main.make_context("uvicorn", _options(words), resilient_parsing=True) as context:
-        said = context.params
+        parameters = context.params
     own = str(mlflow_folder() / LOG_CONFIGURATION)
-    return said["log_config"] == own and not said["env_file"] and not said["reload"]
+    return (
+        parameters["log_config"] == own and not parameters["env_file"] and not parameters["reload"]
+    )
 
 
 def _fork_workers() -> None:

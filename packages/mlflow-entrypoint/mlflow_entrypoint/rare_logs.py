@@ -22,15 +22,15 @@ class _Rate(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno != logging.WARNING:
             return True
-        kind, now = str(record.msg), time.monotonic()
+        message, now = str(record.msg), time.monotonic()
         dropped = 0
         if now - self._since > WINDOW:
-            dropped = max(0, self._counts.get(kind, 0) - LINES)
+            dropped = max(0, self._counts.get(message, 0) - LINES)
             self._since, self._counts = now, {}
-        self._counts[kind] = self._counts.get(kind, 0) + 1
+        self._counts[message] = self._counts.get(message, 0) + 1
         if dropped:
-            record.msg = f"{kind} ({dropped} more before this one were not logged)"
-        return self._counts[kind] <= LINES
+            record.msg = f"{message} ({dropped} more before this one were not logged)"
+        return self._counts[message] <= LINES
 
 
 def limit_rate(name: str) -> None:

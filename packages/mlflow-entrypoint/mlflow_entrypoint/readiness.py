@@ -81,8 +81,8 @@ def prepare(
     deadline = time.monotonic() + limit
     with ExitStack() as stack:
         connections = [
-            stack.enter_context(databases.connect(one, environment, deadline, limit))
-            for one in wanted
+            stack.enter_context(databases.connect(database, environment, deadline, limit))
+            for database in wanted
         ]
         turn = _Turn(lock_limit, time.monotonic() + lock_limit, max(limit, _ANSWER))
         looked = _look(wanted, connections, turn)
@@ -90,7 +90,10 @@ def prepare(
             return None
         _check_first_starts(looked, environment)
         for database, connection in zip(wanted, connections, strict=True):
-            if any(one.database is database and one.finding.found == "" for one in looked):
+            if any(
+                looked_at.database is database and looked_at.finding.found == ""
+                for looked_at in looked
+            ):
                 privileges.check(connection, shown(database.url))
         lock = lock_of(connections[0])
         _take(lock, wanted[0], turn)
@@ -98,14 +101,14 @@ def prepare(
         looked = _look(wanted, connections, turn)
         if _fit(server, looked, asked=asked):
             return None
-        for one in looked:
-            if one.finding.needs_upgrade:
-                _upgrade(one, upgrade)
-            elif one.finding.state is State.OUTDATED:
-                name = shown(one.database.url)
+        for looked_at in looked:
+            if looked_at.finding.needs_upgrade:
+                _upgrade(looked_at, upgrade)
+            elif looked_at.finding.state is State.OUTDATED:
+                name = shown(looked_at.database.url)
                 say(
                     f"MLflow upgrades the schema of its users in {name} from"
-                    f" {one.finding.found or 'an early release'}"
+                    f" {looked_at.finding.found or 'an early release'}"
                 )
         return stack.pop_all()
 
@@ -117,16 +120,16 @@ def _check_first_starts(looked: Sequence[_Looked], environment: Mapping[str, str
             authentication.check_first_start(environment)
 
 
-def _upgrade(one: _Looked, upgrade: Callable[[str], None]) -> None:
-    name = shown(one.database.url)
-    say(f"upgrading the schema of {name} from {one.finding.found or 'an early release'}")
+def _upgrade(looked_at: _Looked, upgrade: Callable[[str], None]) -> None:
+    name = shown(looked_at.database.url)
+    say(f"upgrading the schema of {name} from {looked_at.finding.found or 'an early release'}")
     try:
-        upgrade(one.database.url)
+        upgrade(looked_at.database.url)
     except (*databases.errors(), *_errors_of_migrations()) as error:
         raise EntrypointError(
             f"the schema of {name} could not be upgraded: {databases.reason_of(error)}"
         ) from None
-    say(f"the schema of {name} is {one.finding.expected} now")
+    say(f"the schema of {name} is {looked_at.finding.expected} now")
 
 
 def _errors_of_migrations() -> tuple[type[Exception], ...]:

@@ -116,7 +116,7 @@ class KnownSecrets:
 
         All are looked for in the text as it was: one may begin inside of another one.
         """
-        places = sorted(place for each in self._secrets.values() for place in each.places(text))
+        places = sorted(place for secret in self._secrets.values() for place in secret.places(text))
         shown, position = "", 0
         for start, end in places:
             if start >= position:

@@ -71,12 +71,12 @@ def settle(arguments: list[str], environment: MutableMapping[str, str]) -> Serve
     return Server(
         arguments=arguments,
         backend=backend,
-        read_replica=_said("--read-replica-backend-store-uri", given, environment),
-        registry=_said("--registry-store-uri", given, environment),
+        read_replica=_value_of("--read-replica-backend-store-uri", given, environment),
+        registry=_value_of("--registry-store-uri", given, environment),
         authenticates=given.values.get("--app-name") == "basic-auth",
         backend_variable=None if "--backend-store-uri" in given.values else backend_variable,
         workspaces=(
-            _said("--workspace-store-uri", given, environment)
+            _value_of("--workspace-store-uri", given, environment)
             if _is_on("--enable-workspaces", given, environment)
             else None
         ),
@@ -119,7 +119,7 @@ def _place_uvicorn_options(environment: MutableMapping[str, str], given: Given) 
     if others or environment.get("MLFLOW_GUNICORN_OPTS") or "--dev" in given.flags:
         return given.arguments
     option = "--uvicorn-opts"
-    asked = _said(option, given, environment) or ""
+    asked = _value_of(option, given, environment) or ""
     environment[settings.UVICORN_OPTIONS] = (
         f"{settings.uvicorn_options(environment)} {asked}".strip()
     )
@@ -133,11 +133,11 @@ def _source(variable: str, environment: MutableMapping[str, str]) -> str | None:
 
 def _adopt(variable: str, other: str, environment: MutableMapping[str, str], given: Given) -> None:
     """Set MLflow's `variable` from the `other` name, unless the command line decides anyway."""
-    said, value = environment.get(variable), environment.get(other)
+    current, value = environment.get(variable), environment.get(other)
     if not value:
         return
     decided = any(options.VALUED[option] == variable for option in given.values)
-    if said and said != value and not decided:
+    if current and current != value and not decided:
         raise EntrypointError(f"{variable} and {other} are both set and differ: keep one of them")
     environment[variable] = value
 
@@ -153,7 +153,7 @@ def _place_artifacts(environment: MutableMapping[str, str], given: Given) -> Non
     for option in given.blanks.intersection(_ARTIFACT_OPTIONS):
         if root:
             _set_artifacts(str(options.VALUED[option]), root, environment)
-    if any(_said(option, given, environment) for option in _ARTIFACT_OPTIONS[:1]):
+    if any(_value_of(option, given, environment) for option in _ARTIFACT_OPTIONS[:1]):
         _warn_of_local_root(given, environment)
         return
     passes_on = _is_on("--serve-artifacts", given, environment, default=True)
@@ -176,7 +176,7 @@ def _set_artifacts(variable: str, root: str, environment: MutableMapping[str, st
 
 
 def _warn_of_local_root(given: Given, environment: MutableMapping[str, str]) -> None:
-    root = _said("--default-artifact-root", given, environment) or ""
+    root = _value_of("--default-artifact-root", given, environment) or ""
     if "://" not in root and not root.startswith(("mlflow-artifacts:", "file:", "dbfs:")):
         say(
             f"note: --default-artifact-root {root} is a path that clients write to themselves, on"
@@ -197,7 +197,7 @@ def _require_values(environment: MutableMapping[str, str], given: Given) -> None
         )
 
 
-def _said(option: str, given: Given, environment: MutableMapping[str, str]) -> str | None:
+def _value_of(option: str, given: Given, environment: MutableMapping[str, str]) -> str | None:
     return given.values.get(option) or environment.get(str(options.VALUED[option])) or None
 
 

@@ -22,31 +22,31 @@ def core(text: str) -> str:
 
 def pattern(text: str) -> str:
     """A regular expression that finds a text, however it is spelled."""
-    runs = [(each, len(list(run))) for each, run in groupby(text)]
+    runs = [(character, len(list(run))) for character, run in groupby(text)]
     # Blanks at the ends are often cut off.
     bare = len(text) - len(text.lstrip()), len(text.rstrip())
     found, position = "", 0
-    for each, length in runs:
-        optional = each in "\t\r\n" or not bare[0] <= position < bare[1]
-        found += _run(each, length, 0 if optional else length)
+    for character, length in runs:
+        optional = character in "\t\r\n" or not bare[0] <= position < bare[1]
+        found += _run(character, length, 0 if optional else length)
         position += length
     return found
 
 
-def _run(each: str, length: int, least: int) -> str:
+def _run(character: str, length: int, least: int) -> str:
     """Some equal characters. SQL and ODBC double some, and so does alembic."""
-    if _WORD.fullmatch(each):
-        return each * length
-    most = 4 * length if each == "\\" else 2 * length
-    return f"(?:{'|'.join(_spellings(each))}){{{least},{most}}}"
+    if _WORD.fullmatch(character):
+        return character * length
+    most = 4 * length if character == "\\" else 2 * length
+    return f"(?:{'|'.join(_spellings(character))}){{{least},{most}}}"
 
 
-def _spellings(each: str) -> list[str]:
-    in_bytes = each.encode(errors="surrogatepass")
+def _spellings(character: str) -> list[str]:
+    in_bytes = character.encode(errors="surrogatepass")
     percent = "".join(rf"%(?:%|25)*{byte:02x}" for byte in in_bytes)
     found = [f"(?i:{percent})"]
-    found.append(r"\\" if each == "\\" else rf"\\*{re.escape(each)}")
-    codes = ascii(each)[1:-1], json.dumps(each)[1:-1], repr(in_bytes)[2:-1]
-    if each != "\\":
+    found.append(r"\\" if character == "\\" else rf"\\*{re.escape(character)}")
+    codes = ascii(character)[1:-1], json.dumps(character)[1:-1], repr(in_bytes)[2:-1]
+    if character != "\\":
         found += [rf"\\+{re.escape(code[1:])}" for code in codes if code.startswith("\\")]
-    return [*found, r"\+", r"\s"] if each.isspace() else found
+    return [*found, r"\+", r"\s"] if character.isspace() else found

@@ -89,12 +89,12 @@ class QuietStart:
             stream.release()
 
     def _report(
-        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+        self, error_type: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
-        if issubclass(kind, Exception):
+        if issubclass(error_type, Exception):
             self.fail(_in_one_line(error))
         else:
-            sys.__excepthook__(kind, error, trace)
+            sys.__excepthook__(error_type, error, trace)
 
     def _is_no_failure(self, record: logging.LogRecord) -> bool:
         """Let a record through, unless it is what MLflow says of the error that ends it."""

@@ -22,7 +22,7 @@ _OWN = {"SIGKILL", "SIGSTOP", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT"
     "SIGCONT",
 }
 """Signals that concern the process they reach, not the server."""
-_HEEDED = {one for one in signal.valid_signals() if getattr(one, "name", "") not in _OWN}
+_HANDLED = {number for number in signal.valid_signals() if getattr(number, "name", "") not in _OWN}
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _TICK = 0.1
 """Seconds between two looks at processes that are about to end."""
@@ -39,11 +39,11 @@ def supervise(run: Callable[[], int], *, server: bool, stop_wait: float) -> int:
         stop_wait: seconds after which a server that was told to stop is killed.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_BLOCK, _HEEDED)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
     child = os.fork()
     if child == 0:
         _become_leader(in_foreground=not server)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEEDED)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
         return run()
     return _Supervisor(child, server=server, stop_wait=stop_wait).code()
 
@@ -72,17 +72,17 @@ class _Supervisor:
 
     def code(self) -> int:
         while self._status is None:
-            self._heed()
+            self._handle_signal()
         if self._server:
             self._end_group()
         return self._judge(self._status)
 
-    def _heed(self) -> None:
+    def _handle_signal(self) -> None:
         """Wait for one signal, and see to it."""
         if self._deadline is None:
-            number = signal.sigwaitinfo(_HEEDED).si_signo
+            number = signal.sigwaitinfo(_HANDLED).si_signo
         else:
-            info = signal.sigtimedwait(_HEEDED, max(0.0, self._deadline - time.monotonic()))
+            info = signal.sigtimedwait(_HANDLED, max(0.0, self._deadline - time.monotonic()))
             number = info.si_signo if info else signal.SIGKILL
         if number == signal.SIGKILL:
             self._deadline = None

@@ -46,7 +46,7 @@ _TYPES = {
 _MARKS = "'\""
 _LEFT_OUT = "…"
 _PLACE = re.compile(r'^  File "(.+?)", line (\d+), in (.+)$', re.MULTILINE)
-_KIND = re.compile(r"^[A-Za-z_][\w.]*", re.MULTILINE)
+_ERROR_TYPE = re.compile(r"^[A-Za-z_][\w.]*", re.MULTILINE)
 
 
 def error(status: int, code: str, message: str) -> Answer:
@@ -75,15 +75,15 @@ def without_data(answer: Answer, request: bytes, names: set[str], hint: str = ""
     if answer.status < 400:
         return answer
     try:
-        said = json.loads(answer.body)
+        parsed = json.loads(answer.body)
     except ValueError:
         text = _shorten(clean(answer.body.decode(errors="replace"), request, names))
         return answer._replace(body=text.encode())
-    if not isinstance(said, dict) or "message" not in said:
+    if not isinstance(parsed, dict) or "message" not in parsed:
         # FastAPI's own, such as {"detail": "Not Found"}.
         return answer
-    kept = {name: said[name] for name in _KEPT if name in said}
-    kept["message"] = _shorten(clean(str(said["message"]), request, names), hint)
+    kept = {name: parsed[name] for name in _KEPT if name in parsed}
+    kept["message"] = _shorten(clean(str(parsed["message"]), request, names), hint)
     return answer._replace(body=json.dumps(kept).encode())
 
 
@@ -114,8 +114,8 @@ def clean(message: str, request: bytes, names: set[str]) -> str:
 
 def _of_signature(quoted: str, names: set[str]) -> str:
     """What a text that is left out says of the model's signature, such as `size: double`."""
-    said = [name for name in names if " " in name and name in quoted]
-    return f"{_LEFT_OUT} {max(said, key=len)} {_LEFT_OUT}" if said else _LEFT_OUT
+    named = [name for name in names if " " in name and name in quoted]
+    return f"{_LEFT_OUT} {max(named, key=len)} {_LEFT_OUT}" if named else _LEFT_OUT
 
 
 def _without_schema(message: str) -> str:
@@ -143,12 +143,12 @@ def _cause(match: re.Match[str], text: str) -> str:
     """What of another library's exception may be said: its type, and words not of the request."""
     if match["type"] == "JSONDecodeError":
         return f"JSONDecodeError: {match['said'].strip(_MARKS)}"
-    said = (match["said"] if match["type"] else match["repr"])[:_LOOKED_AT]
+    message = (match["said"] if match["type"] else match["repr"])[:_LOOKED_AT]
     if match["type"] == "UnicodeDecodeError" or any(
-        _is_sent(word, text) for word in _WORD.findall(said)
+        _is_sent(word, text) for word in _WORD.findall(message)
     ):
         return match["type"] or "what was sent can't be converted"
-    return f"{match['type']}: {said.strip(_MARKS)}" if match["type"] else said
+    return f"{match['type']}: {message.strip(_MARKS)}" if match["type"] else message
 
 
 def _is_sent(word: str, text: str) -> bool:
@@ -177,8 +177,8 @@ def origin(stack_trace: str) -> str:
     """The type of the exception that a stack trace ends with, and where it came from."""
     places = list(_PLACE.finditer(stack_trace))
     rest = stack_trace[places[-1].end() :] if places else stack_trace
-    kind = _KIND.search(rest)
-    named = kind[0] if kind else "an exception"
+    error_type = _ERROR_TYPE.search(rest)
+    named = error_type[0] if error_type else "an exception"
     if not places:
         return named
     path, line, name = places[-1].groups()

@@ -121,13 +121,15 @@ class App:
         self, body: bytes, scope: Scope, send: Send, exchange: _Exchange
     ) -> None:
         """Send a long answer as fast as its client reads it: the server waits for each piece."""
-        with self.dispatcher.unsent.sending(exchange.reserved, partial(self.abort, scope)) as one:
+        with self.dispatcher.unsent.sending(
+            exchange.reserved, partial(self.abort, scope)
+        ) as sending:
             for start in range(0, len(body), PIECE):
-                if one.aborted:
+                if sending.aborted:
                     raise _ClientLeftError
                 piece = body[start : start + PIECE]
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
-                one.sent += len(piece)
+                sending.sent += len(piece)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: _Exchange) -> Answer:
         path, method = scope["path"], scope["method"]

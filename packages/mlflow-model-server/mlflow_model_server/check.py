@@ -51,11 +51,11 @@ def run(settings: Settings) -> int:
 
 def _run(settings: Settings) -> int:
     try:
-        said = _check(settings)
+        prediction = _check(settings)
     except EntrypointError as error:
         say(str(error))
         return 1
-    print(said)
+    print(prediction)
     return 0
 
 

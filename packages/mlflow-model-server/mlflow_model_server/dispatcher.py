@@ -416,7 +416,11 @@ class Dispatcher:
         while self._waiting:
             task = self._waiting[0]
             if not task.answer.done():
-                free = [one for one in self.workers.values() if one.takes and one is not reserved]
+                free = [
+                    worker
+                    for worker in self.workers.values()
+                    if worker.takes and worker is not reserved
+                ]
                 if not free:
                     return
                 min(free, key=_load).assign(task)
@@ -427,7 +431,7 @@ class Dispatcher:
         while self._last_tries:
             task = self._last_tries[0]
             if not task.answer.done():
-                candidates = [one for one in self.workers.values() if one.takes]
+                candidates = [worker for worker in self.workers.values() if worker.takes]
                 if not candidates:
                     return None
                 best = min(candidates, key=_load)
@@ -524,7 +528,7 @@ class Dispatcher:
     def give_up(self) -> None:
         """No other worker will come: answer what none is left for."""
         self._given_up = True
-        for worker in [one for one in self.workers.values() if one.lost]:
+        for worker in [worker for worker in self.workers.values() if worker.lost]:
             self.settle(worker.number)
         if self.workers:
             return
@@ -543,8 +547,8 @@ def _load(worker: Worker) -> tuple[bool, int]:
 async def _connect(worker: Worker, sockets: list[socket.socket]) -> None:
     loop = asyncio.get_running_loop()
     ends: list[End] = [*worker.lanes, worker.pulse]
-    for end, one in zip(ends, sockets, strict=True):
-        await loop.create_unix_connection(partial(_same, end), sock=one)
+    for end, connection in zip(ends, sockets, strict=True):
+        await loop.create_unix_connection(partial(_same, end), sock=connection)
 
 
 def _same(end: End) -> End:

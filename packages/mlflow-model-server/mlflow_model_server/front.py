@@ -120,9 +120,9 @@ class _Front:
                 self._dispatcher.give_up()
                 self._stop()
                 return
-            self._heed(*received)
+            self._handle(*received)
 
-    def _heed(self, message: Message, files: list[int]) -> None:
+    def _handle(self, message: Message, files: list[int]) -> None:
         if message.kind == "worker":
             sockets = [socket.socket(fileno=file) for file in files]
             if self._dispatcher.was_ready:

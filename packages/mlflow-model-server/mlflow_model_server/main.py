@@ -9,7 +9,7 @@ from functools import partial
 from mlflow_entrypoint.errors import EntrypointError, say
 from mlflow_entrypoint.supervisor import supervise
 
-from mlflow_model_server import check, ending, manager, service_links, settings, workplace
+from mlflow_model_server import check, ending, manager, model_home, service_links, settings
 
 
 def main() -> int:
@@ -34,7 +34,7 @@ def main() -> int:
         say(str(error))
         return 1
     settings.apply(settled, os.environ)
-    workplace.prepare(os.environ)
+    model_home.prepare(os.environ)
     if arguments == ["check"]:
         ending.leave(check.run(settled))
     return supervise(partial(manager.run, settled), server=True, stop_wait=settled.stop_wait)

@@ -147,11 +147,11 @@ class _Manager:
             self._start()
         code = None
         while code is None:
-            code = self._heed()
+            code = self._handle_events()
         self._end_workers()
         return code
 
-    def _heed(self) -> int | None:
+    def _handle_events(self) -> int | None:
         """Wait for something to happen, and see to it; the exit code when all is over."""
         readable, _, _ = select.select([self._wakeup, self._control.fileno()], [], [], self._wait())
         if self._wakeup in readable:
@@ -178,7 +178,7 @@ class _Manager:
             if not (worker.ready or worker.why)
         ]
         now = time.monotonic()
-        waits = [max(0.0, one - now) for one in times]
+        waits = [max(0.0, moment - now) for moment in times]
         if self._memory.wait is not None:
             waits.append(self._memory.wait)
         return min(waits, default=None)

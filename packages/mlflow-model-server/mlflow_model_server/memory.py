@@ -182,7 +182,7 @@ class Watch:
         if self.wait is None:
             return None
         limit = self._cgroup.limit
-        share = min(one for one in (self._most, limit) if one) // 16
+        share = min(bound for bound in (self._most, limit) if bound) // 16
         for usage in workers.values():
             usage.look(share)
         largest = max(workers, key=lambda number: workers[number].bytes, default=None)

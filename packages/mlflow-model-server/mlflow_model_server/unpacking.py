@@ -67,15 +67,15 @@ def unpack(
     if coding not in ("", "identity"):
         refusal = "the request's content-encoding isn't supported: send it without one"
         return body, answers.error(415, "INVALID_PARAMETER_VALUE", refusal)
-    kind = headers.get("content-type", "").partition(";")[0].strip()
+    content_type = headers.get("content-type", "").partition(";")[0].strip()
     # The largest table has half of the body for its rows and half for its columns.
     harmless = len(body) ** 2 <= 2 * limits.bytes
     try:
-        if kind == "application/json":
+        if content_type == "application/json":
             return _json(body, limits, harmless=harmless), None
-        if kind == "text/csv" and not harmless:
+        if content_type == "text/csv" and not harmless:
             _check_csv(body, limits)
-        elif kind == "application/vnd.apache.parquet":
+        elif content_type == "application/vnd.apache.parquet":
             _check_parquet(body, limits)
     except _TooLargeError as error:
         refusal = (

@@ -78,12 +78,12 @@ class Unsent:
             size: what is reserved for it.
             abort: ends its connection.
         """
-        one = Sending(size, asyncio.get_running_loop().time(), abort)
-        self._sending.append(one)
+        sending = Sending(size, asyncio.get_running_loop().time(), abort)
+        self._sending.append(sending)
         try:
-            yield one
+            yield sending
         finally:
-            self._sending.remove(one)
+            self._sending.remove(sending)
 
     def _fits(self, size: int) -> bool:
         # The workers make no answer that is longer than the limit, but for other paths' errors.
@@ -110,13 +110,13 @@ class Unsent:
     def _end_slowest(self, size: int) -> None:
         """End connections until there will be room; they release theirs when they have ended."""
         now = asyncio.get_running_loop().time()
-        slow = [one for one in self._sending if now - one.began >= _AT_LEAST]
-        slow.sort(key=lambda one: (not one.aborted, one.sent / (now - one.began)))
+        slow = [sending for sending in self._sending if now - sending.began >= _AT_LEAST]
+        slow.sort(key=lambda sending: (not sending.aborted, sending.sent / (now - sending.began)))
         missing = self.held + size - self._limit
-        for one in slow:
+        for sending in slow:
             if missing <= 0:
                 return
-            missing -= one.size
-            if not one.aborted:
-                one.aborted = True
-                one.abort()
+            missing -= sending.size
+            if not sending.aborted:
+                sending.aborted = True
+                sending.abort()

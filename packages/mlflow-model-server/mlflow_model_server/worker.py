@@ -127,10 +127,10 @@ class Application:
             status = error.get_http_status_code()  # type: ignore[attr-defined]
             text = error.serialize_as_json()  # type: ignore[attr-defined]
             return Answer(status, [("content-type", "application/json")], text.encode())
-        kind = result.mimetype
-        if kind.startswith("text/"):
-            kind = f"{kind}; charset=utf-8"
-        return Answer(result.status, [("content-type", kind)], result.response.encode())
+        content_type = result.mimetype
+        if content_type.startswith("text/"):
+            content_type = f"{content_type}; charset=utf-8"
+        return Answer(result.status, [("content-type", content_type)], result.response.encode())
 
     def _run_app(self, request: Request, body: bytes) -> Answer:
         if not hasattr(self._thread, "runner"):
@@ -141,21 +141,21 @@ class Application:
 
 def _signature(inputs: Any, parameters: Any) -> set[str]:  # noqa: ANN401 - MLflow's schemas
     """The names and types of a model's inputs and parameters, as MLflow's messages say them."""
-    said: set[str] = set()
-    for one in inputs.inputs if inputs else []:
-        said |= {str(one.name), repr(one), str(one.type), *_properties(one.type)}
-    for one in parameters.params if parameters else []:
-        said |= {one.name, repr(one)}
-    return said
+    names: set[str] = set()
+    for field in inputs.inputs if inputs else []:
+        names |= {str(field.name), repr(field), str(field.type), *_properties(field.type)}
+    for field in parameters.params if parameters else []:
+        names |= {field.name, repr(field)}
+    return names
 
 
 def _properties(data_type: Any) -> set[str]:  # noqa: ANN401 - MLflow's
     """The names in a type that is an object, or a list of such."""
     inner = getattr(data_type, "dtype", None)
-    said: set[str] = _properties(inner) if inner is not None else set()
-    for one in getattr(data_type, "properties", ()):
-        said |= {one.name, *_properties(one.dtype)}
-    return said
+    names: set[str] = _properties(inner) if inner is not None else set()
+    for field in getattr(data_type, "properties", ()):
+        names |= {field.name, *_properties(field.dtype)}
+    return names
 
 
 def _takes_json(scoring_server: Any) -> bool:  # noqa: ANN401 - MLflow's module
@@ -227,10 +227,10 @@ def _unexpected(request: Request, error: BaseException) -> Answer:
 def _origin(answer: Answer) -> str:
     """Where the model failed: types and lines of code hold nothing of the request."""
     try:
-        said = json.loads(answer.body)
+        parsed = json.loads(answer.body)
     except ValueError:
         return ""
-    trace = said.get("stack_trace") if isinstance(said, dict) else None
+    trace = parsed.get("stack_trace") if isinstance(parsed, dict) else None
     return answers.origin(str(trace)) if trace else ""
 
 
@@ -246,15 +246,15 @@ class _WithoutData(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: set[tuple[str, int]] = set()
+        self._logged: set[tuple[str, int]] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
         if _serving.request is None:
             return True
         place = (record.pathname, record.lineno)
-        if place in self._said:
+        if place in self._logged:
             return False
-        self._said.add(place)
+        self._logged.add(place)
         record.msg = f"{record.pathname}:{record.lineno} (said once, without the request's data)"
         record.args, record.exc_info, record.exc_text, record.stack_info = (), None, None, None
         return True
@@ -306,15 +306,15 @@ def _say_nothing(_: object) -> None:
 
 
 def _describe(error: BaseException) -> str:
-    said = " ".join(str(error).split())
-    said = said if len(said) <= _MESSAGE else f"{said[:_MESSAGE]}…"
+    message = " ".join(str(error).split())
+    message = message if len(message) <= _MESSAGE else f"{message[:_MESSAGE]}…"
     mend = (
         "the image must hold all that the model imports: add it to the model's requirements.txt"
         " and build the image anew"
         if isinstance(error, ImportError)
         else "mlflow.pyfunc.load_model shows where, with the model's requirements installed"
     )
-    return f"{type(error).__name__}: {said} ({mend})"
+    return f"{type(error).__name__}: {message} ({mend})"
 
 
 def _differ() -> None:
