@@ -21,7 +21,7 @@ _CLEAN = "sh clean"
 
 @dataclass(frozen=True)
 class GuideStep:
-    """One block of commands."""
+    """Block of commands."""
 
     commands: str
     answer: str | None

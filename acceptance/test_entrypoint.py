@@ -553,7 +553,7 @@ class TestFailsInOneLine:
     def test_value_with_something_around(
         self, image: ImageUnderTest, launch: Launch, around: str, found: str
     ) -> None:
-        """As a file of variables for Docker keeps it."""
+        """Write a command as a file of variables for Docker keeps it."""
         url = around.format(f"postgresql://seatrial:{WRONG}@nobody-here/missing")
         settings = _with_command(PLAIN, *image.server_command, BACKEND_STORE_URI=url)
         server = launch(settings, wait=False)
@@ -767,7 +767,7 @@ def older_users(services: Services, image: ImageUnderTest, run_in_image: RunInIm
 def test_users_of_an_older_release(
     services: Services, launch: Launch, older_users: OlderUsers
 ) -> None:
-    """They have a database of their own, which gets no table of what the server tracks."""
+    """Users have a database of their own, which gets no table of what the server tracks."""
     database = f"users-{token_hex(4)}"
     services.of(PostgreSQL).create(database)
     older_users.make(database, "3.10")

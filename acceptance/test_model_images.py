@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from .private_index import PrivateIndex
 
 GUIDE = "docs/serving.md"
-"""In Seatrial's own repository: it uses the images of its catalogue."""
+"""Mark of tests for Seatrial's own repository: it uses the images of its catalogue."""
 STEP_LIMIT = 600
 """Seconds for one block of the guide: one of them builds an image."""
 PIECE = 1 << 20

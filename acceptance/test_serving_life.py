@@ -153,7 +153,7 @@ def _service_links(port: int) -> dict[str, str]:
 def test_starts_among_service_links(
     serve_sample: StartServer, sample: ServedSample, image: ImageUnderTest
 ) -> None:
-    """It listens where it would without them, and its health check asks there."""
+    """The server listens where it would without them, and its health check asks there."""
     server = serve_sample(variables=_service_links(9))
     assert_predicts(server, sample.payload, "with Kubernetes' service links in the environment")
     form, *command = image.configuration.healthcheck or ("NONE",)

@@ -107,7 +107,7 @@ def test_everything_in_variables(
 
 @pytest.mark.promise("server.documented_variables")
 def test_artifacts_alone(image: ImageUnderTest, launch: Launch) -> None:
-    """Without a database: MLflow refuses to start with one."""
+    """The server has no database: MLflow refuses to start with one."""
     plain = ServerSettings("artifacts-only", database="sqlite", store="file", access="proxied")
     settings = _from_variables(
         image,

@@ -27,7 +27,7 @@ class Times(NamedTuple):
     client: float
     """Child processes that have ended: docker, buildx."""
     machine: float
-    """All processes of this machine, for comparison: others are at work as well."""
+    """Processes of this machine, for comparison: others are at work as well."""
 
     def since(self, before: Times) -> Times:
         """Subtract an earlier reading."""

@@ -20,7 +20,7 @@ PACKAGE = Path(str(resources.files("seatrial")))
 """The folder of this library: in a checkout, or installed."""
 _OWN_BAKE_FILE = "docker/docker-bake.hcl"
 BAKE_FILES = ("docker-bake.hcl", "docker-bake.json", _OWN_BAKE_FILE)
-"""Where a repository may have its catalogue; the first one counts."""
+"""Places where a repository may have its catalogue; the first one counts."""
 STATE = ".seatrial"
 """The folder in a repository for what is kept between runs."""
 _PACKAGED = "packaged"
@@ -65,7 +65,7 @@ class Project:
 
     @property
     def acceptance(self) -> Path:
-        """Its own acceptance tests, which may not be there."""
+        """Folder of its own acceptance tests, which may not be there."""
         return self.root / "acceptance"
 
     @property

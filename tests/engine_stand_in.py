@@ -69,7 +69,7 @@ def connect() -> Any:
 
 
 def configuration_of(_client: object, _session: object, reference: str, _: str) -> object:
-    """Only one image is there."""
+    """Engine with one image only."""
     note(f"inspect {reference}")
     if reference != "made/up:1":
         return None
@@ -82,7 +82,7 @@ def pull(_client: object, reference: str, _platform: str) -> None:
 
 
 class StartedServer(MLflowServer):
-    """One without a container."""
+    """Engine without a container."""
 
     def wait_healthy(self) -> None:
         """Fail where it is to."""
@@ -100,7 +100,7 @@ def start_server(*, session: object, name: str, running: Any, **given: Any) -> M
 
 
 class ServiceStarter:
-    """Those of the trial."""
+    """Containers of the trial."""
 
     def __init__(self, *_: object) -> None:
         pass

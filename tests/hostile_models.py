@@ -26,7 +26,7 @@ class Trap:
     sentinel: Path
     """Exists once code of the model has run."""
     url: str
-    """Where somebody listens, such as `http://127.0.0.1:40001`."""
+    """URL at which somebody listens, such as `http://127.0.0.1:40001`."""
     foreign: Path
     """A file outside the model."""
     package: Path
@@ -34,7 +34,7 @@ class Trap:
 
 
 class Attack(NamedTuple):
-    """One attack, and a part of the line that refuses it."""
+    """Attack, and a part of the line that refuses it."""
 
     name: str
     apply: Callable[[Path, Trap], None]

@@ -20,14 +20,14 @@ class Misdeed(NamedTuple):
     name: str
     refusal: str
     location: str | int = "mlflow-artifacts:/1/artifacts"
-    """Of the run's artifacts; `{foreign}`, `{url}` and `{host}` stand for the trap's, `{self}` for
-    the server's own host and port."""
+    """Location of the run's artifacts; `{foreign}`, `{url}` and `{host}` stand for the trap's,
+    `{self}` for the server's own host and port."""
     listing: Callable[[str], list[dict[str, Any]]] = lambda _: [_entry("MLmodel")]
     """The files of a folder."""
     endless: bool = False
     """Whether files do not end."""
     redirect: str = ""
-    """Where everything but its health is said to be."""
+    """Redirect of everything but its health."""
     fault: str = ""
     """What it answers instead of the run."""
 

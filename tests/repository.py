@@ -1,4 +1,4 @@
-"""Where this repository is, wherever a test works, and what reading its catalogue needs."""
+"""Path of this repository, wherever a test works, and what reading its catalogue needs."""
 
 import subprocess
 from pathlib import Path

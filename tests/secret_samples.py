@@ -224,7 +224,7 @@ TEXTS: dict[str, tuple[str, str, Callable[[Maker], str]]] = {
         lambda make: f"salt${make.text(ALPHANUMERIC, 86)}",
     ),
 }
-"""By name: what a finding calls it, a text, and what stands in it for SECRET."""
+"""Samples by name: what a finding calls it, a text, and what stands in it for SECRET."""
 
 
 def samples(source: random.Random) -> list[Sample]:

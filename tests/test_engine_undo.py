@@ -38,7 +38,7 @@ def etc(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def record(tmp_path: Path) -> Path:
-    """Where the record is kept."""
+    """Folder of the record."""
     return tmp_path / "state" / "setup"
 
 

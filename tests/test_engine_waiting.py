@@ -22,7 +22,7 @@ class Container:
 
     @property
     def status(self) -> str:
-        """As the engine said last."""
+        """State as the engine said last."""
         return str(self.attrs["State"]["Status"])
 
     def reload(self) -> None:

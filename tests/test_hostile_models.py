@@ -41,7 +41,7 @@ class Listener:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """URL at which it listens."""
         return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
     def _listen(self) -> None:

@@ -55,7 +55,7 @@ class Held:
 
 @dataclass
 class Engine:
-    """As much of a client as is used."""
+    """Client with as much as is used."""
 
     held: dict[str, Held] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)

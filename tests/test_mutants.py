@@ -137,7 +137,7 @@ def test_selection() -> None:
 
 @pytest.fixture(scope="module")
 def mutants() -> dict[str, Mutant]:
-    """Those of the project."""
+    """Mutants of the project."""
     return loader.load()
 
 
@@ -211,7 +211,7 @@ def test_they_are_listed(mutants: dict[str, Mutant], capsys: pytest.CaptureFixtu
 
 @pytest.fixture
 def contracts(tmp_path: Path) -> dict[str, Path]:
-    """One variant that promises two databases and two labels."""
+    """Catalogue with one variant that promises two databases and two labels."""
     path = tmp_path / "contract.toml"
     path.write_text(
         'description = "one"\n'
@@ -296,7 +296,7 @@ def test_promises_that_nothing_has_passed() -> None:
 
 
 def test_report_of_pytest(pytester: pytest.Pytester) -> None:
-    """As pytest writes it, with the promises that the trial's plugin notes."""
+    """Report as pytest writes it, with the promises that the trial's plugin notes."""
     pytester.makeconftest(
         """
         def pytest_collection_modifyitems(items):

@@ -27,7 +27,7 @@ ELSEWHERE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 @dataclass
 class Engine:
-    """As much of a client as the sweep uses: an engine with containers and nothing else."""
+    """Client with as much as the sweep uses: an engine with containers and nothing else."""
 
     containers_left: list[Container]
 

@@ -37,7 +37,7 @@ ADDRESSES = {
 
 
 def _described(service: DockerContainer) -> str:
-    """All that `docker inspect` shows of a container."""
+    """Text that `docker inspect` shows of a container."""
     return f"{service.env} {service._command} {service._name} {service._kwargs}"
 
 

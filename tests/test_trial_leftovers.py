@@ -38,12 +38,12 @@ class Thing:
 
     @property
     def labels(self) -> dict[str, str]:
-        """Of its session, if it has one."""
+        """Label of its session, if it has one."""
         return {SESSION_LABEL: self.session, OWNER_LABEL: self.owner} if self.owner else {}
 
     @property
     def attrs(self) -> dict[str, Any]:
-        """As the engine describes it."""
+        """Attributes as the engine describes them."""
         return {"Labels": self.labels or None}
 
 
@@ -57,7 +57,7 @@ class Things(list[Thing]):
 
 @dataclass
 class Engine:
-    """As much of a client as is used."""
+    """Client with as much as is used."""
 
     containers: Things = field(default_factory=Things)
     networks: Things = field(default_factory=Things)

@@ -22,12 +22,12 @@ DATABASES_KEY, STORES_KEY = "server.databases", "server.artifact_stores"
 
 @dataclass(frozen=True)
 class BackendEntry:
-    """One backend."""
+    """Backend, as the registry lists it."""
 
     name: str
-    """As contracts and settings say."""
+    """Name in contracts and settings."""
     title: str
-    """As people say."""
+    """Name for people."""
     place: str
     """Module below this package, and class."""
     promised_by: str
@@ -99,5 +99,5 @@ def entry_of(backend_class: type[Backend]) -> BackendEntry:
 
 
 def in_services(names: Iterable[str]) -> tuple[str, ...]:
-    """Those of the backends that run in a service."""
+    """Pick the backends that run in a service."""
     return tuple(name for name in names if entry(name).service)

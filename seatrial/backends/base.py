@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from testcontainers.core.waiting_utils import WaitStrategyTarget
 
 VOLUME_PATH = "/seatrial"
-"""Where a server finds the volume with what no service keeps."""
+"""Path of the volume, in a server, with what no service keeps."""
 DATA_PATH = f"{VOLUME_PATH}/data"
 PASSWORD_PATH = "/run/seatrial/password"  # noqa: S105
-"""Where a service finds its password: its variables are shown by `docker inspect`."""
+"""Path of a service's password: its variables are shown by `docker inspect`."""
 START_LIMIT = 90
 """Seconds on an idle machine; services are always native."""
 USER = "seatrial"
@@ -32,12 +32,12 @@ USER = "seatrial"
 
 @dataclass(frozen=True)
 class ServiceAddress:
-    """Where a service is, for clients on this host and for containers on the network."""
+    """Address of a service, for clients on this host and for containers on the network."""
 
     port: int
-    """On loopback."""
+    """Port on loopback."""
     host: str
-    """On the network: the container's own address, or the name that its certificate has."""
+    """Host on the network: the container's own address, or the name that its certificate has."""
     user: str
     password: str = field(repr=False)
     authority: str = ""
@@ -45,17 +45,17 @@ class ServiceAddress:
 
 
 class DatabaseConnection(Protocol):
-    """Of any driver."""
+    """Connection of any driver (PEP 249)."""
 
     def close(self) -> None:
         """End it."""
 
 
 class Backend(ABC):
-    """One database or store, as a trial uses it."""
+    """Database or store, as a trial uses it."""
 
     PORT: ClassVar[int]
-    """Of the service in its container."""
+    """Port of the service in its container."""
     USER: ClassVar[str] = USER
 
     def __init__(self, address: ServiceAddress | None = None) -> None:
@@ -68,7 +68,7 @@ class Backend(ABC):
 
     @property
     def address(self) -> ServiceAddress:
-        """Where its service is.
+        """Give the address of its service.
 
         Raises:
             ValueError: it has not been started.

@@ -117,9 +117,9 @@ class Remaining:
     done: int
     """Steps that have ended, those of the bases below it included."""
     steps: int
-    """All of its steps, as far as they are known."""
+    """Its steps, as far as they are known."""
     longest: BuildStep | None
-    """Of the steps at work, the one that began first."""
+    """Step at work that began first."""
 
     def __str__(self) -> str:
         """The image, and the part of its steps that have ended."""

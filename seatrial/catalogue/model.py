@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Image:
-    """One target of the bake file."""
+    """Target of the bake file."""
 
     name: str
     tags: tuple[str, ...]
     """The references it is built under; a base has none."""
     platforms: tuple[str, ...]
     folder: Path
-    """Its build context, where its lists and its contract are."""
+    """Build context, where its lists and its contract are."""
     labels: Mapping[str, str]
     dependencies: tuple[str, ...]
     """Names of the targets that it is made from, directly."""
@@ -35,16 +35,16 @@ class Image:
 
     @property
     def contract(self) -> Path:
-        """Where its contract is; services and bases have none."""
+        """Path of its contract; services and bases have none."""
         return self.folder / "contract.toml"
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All images, by name, for one set of arguments."""
+    """Images by name, for one set of arguments."""
 
     project: Project
-    """Where the bake file is from, and its contexts."""
+    """Project that the bake file and its contexts are from."""
     variants: Mapping[str, Image]
     services: Mapping[str, Image]
     bases: Mapping[str, Image]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Declaration:
-    """One key of a section: what it promises, and how that is tried."""
+    """Key of a section: what it promises, and how that is tried."""
 
     section: str
     name: str

@@ -45,8 +45,8 @@ class Trait(Enum):
     COMMAND = auto()
     """The words of a command: one promise, in which words may repeat."""
     ALIKE = auto()
-    """One test tries all items, and takes the item as a parameter: one mutant shows that it works.
-    Without this mark each item is tried in a way of its own, and needs a mutant of its own."""
+    """Marks items that one test tries, with the item as its parameter; one mutant shows that it
+    works. Without this mark each item has a test and a mutant of its own."""
     WITHOUT_SERVICES = auto()
     """A test on SQLite and a volume shows as much as one on PostgreSQL and S3: mutants start
     neither."""

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 BUILT_IN = {path.stem: path for path in sorted((PACKAGE / "contract").glob("*.toml"))}
 """The contracts that come with Seatrial, by name."""
 DEFAULT_CONTRACT = BUILT_IN["default"]
-"""For an image that comes without a contract: an MLflow server that speaks PostgreSQL and S3."""
+"""Contract of an image that comes without one: an MLflow server that speaks PostgreSQL and S3."""
 MODEL_CONTRACT = BUILT_IN["model"]
-"""For an image with a model that comes without a contract."""
+"""Contract of an image with a model that comes without one."""
 SEATRIAL_MODEL_CONTRACT = BUILT_IN["seatrial-model"]
-"""For what `invoke model` makes."""
+"""Contract of what `invoke model` makes."""
 MLFLOW_MODEL_CONTRACT = BUILT_IN["mlflow-model"]
-"""For what `mlflow models build-docker` makes."""
+"""Contract of what `mlflow models build-docker` makes."""
 
 
 MOST_EXTENDED = 8

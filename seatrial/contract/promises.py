@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Promise:
-    """One thing that an image promises, such as `server.databases` with the item `postgresql`."""
+    """Thing that an image promises, such as `server.databases` with the item `postgresql`."""
 
     key: str
     """Section and key, joined by a dot."""
     item: str | None = None
-    """Which item of a list or a table it is; None where the key holds a single value."""
+    """Item of a list or a table; None where the key holds a single value."""
     value: object = None
     """What the contract says about it: for an item of a list the item itself."""
 

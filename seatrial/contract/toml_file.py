@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 1 << 20
 MOST_DOTS = 100
-"""On a line. The time and memory that tomllib takes for a dotted key grow with the square of its
-parts: 8 s for 64 KiB of them, and more memory than there is for 1 MiB."""
+"""Dots on a line. The time and memory that tomllib takes for a dotted key grow with the square of
+its parts: 8 s for 64 KiB of them, and more memory than there is for 1 MiB."""
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -97,4 +97,4 @@ def _text() -> bytes:
 
 
 MACHINE_SPEED = MachineSpeed()
-"""This process's: there is one machine."""
+"""Speed that this process uses: there is one machine."""

@@ -1,4 +1,4 @@
-"""Where the ports of containers are on this host."""
+"""Ports of containers, as this host reaches them."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _MOST_MEMORY = 256 * _CHUNK
 _LARGEST_DIRECTORY = 64 * _CHUNK
 """Bytes of a zip archive's list of members; each of them costs ten times that in memory."""
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""Those that `zipfile` unpacks piece by piece, whatever a piece unpacks to."""
+"""Methods that `zipfile` unpacks piece by piece, whatever a piece unpacks to."""
 _WITHOUT_CONTENT = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE)
 _TAR_MAGIC = slice(257, 262)
 _SHEBANG = b"#!"

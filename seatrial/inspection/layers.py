@@ -45,7 +45,7 @@ _READERS = (
 
 @dataclass(frozen=True)
 class InspectedImage:
-    """One platform of an image, with its layers."""
+    """Image of one platform, with its layers."""
 
     stored: StoredPlatform
     layers: tuple[Layer, ...] = field(repr=False)

@@ -97,7 +97,7 @@ _OPTION = re.compile(
 _OPTION_START = re.compile(
     rb"(?:(?:^|[\s\"'(\[=])--?|(?:^|\n)[ \t]*(?:ENV|ARG)[ \t]{1,8})[\w-]{0,80}\Z"
 )
-"""Of `--db-password x`, and of a Dockerfile's `ENV DB_PASSWORD x`."""
+"""Pattern of `--db-password x`, and of a Dockerfile's `ENV DB_PASSWORD x`."""
 _ARGUMENT_START = re.compile(rb"\([ ]{0,4}\\{0,3}[\"'][\w.-]{0,80}\Z")
 _PAGES = re.compile(rb"(?:page|next|continuation|resume|sync|cursor|marker)[ _-]?\Z", re.IGNORECASE)
 """Words before `token` that make it a place in a list."""

@@ -49,13 +49,13 @@ _SHORTEST_PASSWORD = 7
 _OF_NAMES = string.ascii_letters.encode() + b"_-. "
 _SHORTEST_GENERATED = 12
 _SHORTEST_PLAIN = 16
-"""Of a generated value without both cases: shorter ones are names of things."""
+"""Length of a generated value without both cases: shorter ones are names of things."""
 _LONGEST = 512
 _DOTTED = re.compile(rb"[A-Za-z_]\w*(?:(?:\.|::|->)\w+)+")
 """A name in a program."""
 _UUID = re.compile(rb"(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _WORD_INSIDE = re.compile(rb"(?i)pass|secret|token|test|\AeyJ")
-"""In a manual's values; the last one begins JSON in base64, such as a page's number."""
+"""Words in a manual's values; the last one begins JSON in base64, such as a page's number."""
 _KINDS = bytes.maketrans(
     string.ascii_lowercase.encode() + string.ascii_uppercase.encode() + string.digits.encode(),
     b"a" * 26 + b"A" * 26 + b"0" * 10,

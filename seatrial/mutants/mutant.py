@@ -34,7 +34,7 @@ class Recipe:
     online: bool = False
     """Whether it installs something: it gets the secrets and tools that bases get."""
     arguments: Mapping[str, str] = field(default_factory=dict)
-    """Of the build."""
+    """Arguments of the build."""
     platforms: tuple[str, ...] = ()
     """None for the engine's own."""
     provenance: bool = True
@@ -54,7 +54,7 @@ class Mutant:
     why: str = ""
     """What the fault does to whoever runs such an image."""
     changes: tuple[SourceChange, ...] = ()
-    """Of the image's code; none where it has a recipe."""
+    """Changes of the image's code; none where it has a recipe."""
     recipe: Recipe | None = None
 
     @property

@@ -42,7 +42,7 @@ class _TrialSettings:
     """How mutants are tried."""
 
     whole: bool
-    """On every promise of their contract."""
+    """Whether every promise of their contract is tried."""
     overlays: Path
     """Holds the changed modules of those that are tried on the unbroken image."""
 

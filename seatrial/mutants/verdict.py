@@ -35,7 +35,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class TrialRun:
-    """One run of the trial on one image."""
+    """Run of the trial on one image."""
 
     code: int
     """Exit code of pytest."""
@@ -59,7 +59,7 @@ class Verdict:
     by: Outcome | None = None
     """The test that refused it."""
     why_not: str = ""
-    """Where none did."""
+    """Reason why none did."""
 
 
 def read(report: Path) -> tuple[Outcome, ...]:
@@ -113,7 +113,7 @@ def judge(mutant: Mutant, run: TrialRun) -> Verdict:
 
 
 def untried(promises: Sequence[PromiseSelector], run: TrialRun) -> list[str]:
-    """Which of `promises` no test of the run has passed, and why."""
+    """List those of `promises` for which no test of the run has passed."""
     passed = {
         selector
         for outcome in run.outcomes

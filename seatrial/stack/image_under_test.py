@@ -51,7 +51,7 @@ class ImageConfiguration:
     working_directory: str
     exposed_ports: tuple[int, ...]
     user: str = ""
-    """As the image says it: a name or a number, with a group or without; empty for root."""
+    """User as the image says it: a name or a number, with a group or without; empty for root."""
     healthcheck: tuple[str, ...] = field(default=(), repr=False)
     """The kind of the check, such as `CMD`, and its words; empty where there is none."""
 
@@ -68,7 +68,7 @@ class ImageConfiguration:
 
 
 NOT_BUILT = ImageConfiguration("", (), {}, {}, "", ())
-"""Of images that the trial builds when a test asks for them."""
+"""Configuration of images that the trial builds when a test asks for them."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class ImageUnderTest:
 
     @property
     def label(self) -> str:
-        """As reports name it, such as `custom-amd64`."""
+        """Name in reports, such as `custom-amd64`."""
         return f"{self.name}-{self.platform.removeprefix('linux/')}"
 
     @property

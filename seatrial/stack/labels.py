@@ -1,4 +1,4 @@
-"""Whom a container, network or volume belongs to, and the removal of what nobody owns any more.
+"""Labels that say which session a container, network or volume belongs to, and removal by them.
 
 Everything that a session starts carries two labels: the session's id, and its owner
 (`seatrial.stack.owner`). A killed session can't clean up, but the next one can see that the owner
@@ -29,7 +29,7 @@ _IMAGES = "seatrial-trial"
 
 @dataclass(frozen=True)
 class Session:
-    """One run of the trial, and the process that answers for what it starts."""
+    """Run of the trial, and the process that answers for what it starts."""
 
     id: str
     owner: str

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from seatrial.stack.labels import Session
 
 MODEL_PATH = "/opt/ml/model"
-"""Where every server of MLflow's models looks for its own."""
+"""Path at which every server of MLflow's models looks for its own."""
 WORKERS = "MLFLOW_MODELS_WORKERS"
 
 
@@ -31,7 +31,7 @@ class ServedImage:
     """Whose platform and contract they are."""
     reference: str
     volume: str | None = None
-    """With the model's folder, where the image holds none."""
+    """Volume with the model's folder, where the image holds none."""
 
 
 @dataclass(frozen=True)

@@ -29,17 +29,17 @@ _EMPTY = "-"
 
 @dataclass(frozen=True)
 class Owner:
-    """One process. Fields that the operating system doesn't have are empty."""
+    """Process that starts things. Fields that the operating system doesn't have are empty."""
 
     host: str
     machine: str
     """What systemd and D-Bus know the machine by: it stays over a reboot."""
     boot: str
-    """Of the kernel: it changes with every boot, and all containers of a machine see the same."""
+    """Boot ID of the kernel, which changes with every boot; all containers of a machine see it."""
     namespace: str
     """The PID namespace."""
     begun: int
-    """When the session began, in seconds since 1970."""
+    """Start of the session, in seconds since 1970."""
     pid: int
     started: str
 

@@ -1,4 +1,4 @@
-"""What every server under test has in common, whether it is MLflow's own or a model's."""
+"""Base of every server under test, whether it is MLflow's own or a model's."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class RunningServer:
 
     @property
     def url(self) -> str:
-        """Where it answers on this host."""
+        """URL at which it answers on this host."""
         port = published_port(self.container, self.image.contract.start.port)
         return f"http://{LOOPBACK}:{port}"
 

@@ -34,11 +34,11 @@ class Stores:
     """What a server writes to, and what outlives it: names that its settings make use of."""
 
     database: str
-    """In a service."""
+    """Name in the service."""
     bucket: str
-    """In a service."""
+    """Name in the service."""
     volume: str
-    """Of the engine, for what no service keeps."""
+    """Volume of the engine, for what no service keeps."""
 
 
 @dataclass

@@ -34,7 +34,7 @@ class Services:
     """Services that run."""
 
     addresses: Mapping[str, ServiceAddress]
-    """By the name of the backend."""
+    """Addresses by the name of the backend."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Mapping[str, Any]]) -> Self:
@@ -42,7 +42,7 @@ class Services:
         return cls({name: ServiceAddress(**address) for name, address in value.items()})
 
     def as_json(self) -> dict[str, Any]:
-        """For a worker."""
+        """Write the services as JSON, for a worker."""
         return {name: asdict(address) for name, address in self.addresses.items()}
 
     def of(self, backend_class: type[_Backend]) -> _Backend:

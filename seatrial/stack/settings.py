@@ -13,27 +13,27 @@ if TYPE_CHECKING:
 HOST_NAMES = "mlflow,mlflow:*,localhost:*,127.0.0.1:*"
 """Host headers that a server of the trial accepts: its alias on the network, and loopback."""
 FILES_PATH = "/seatrial-files"
-"""Where a server finds the files that its settings give it."""
+"""Folder in a server with the files that its settings give it."""
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """One configuration of the server; equal settings on the same image share a server."""
+    """Configuration of the server; equal settings on the same image share a server."""
 
     name: str
     database: Database
     store: ArtifactStore
     access: ArtifactAccess
     user: str | None = None
-    """As for `docker run --user`; None leaves it to the image."""
+    """User as for `docker run --user`; None leaves it to the image."""
     confined: bool = False
-    """Without rights and without a place to write to but those that the contract names."""
+    """Whether it runs without rights, and writes only where the contract names a place."""
     database_url: str | None = None
-    """In place of the URL of the server's own database: to configure it wrongly."""
+    """URL in place of that of the server's own database: to configure it wrongly."""
     options: tuple[str, ...] = ()
-    """Of `mlflow server`, beside those that every server of the trial gets."""
+    """Options of `mlflow server`, beside those that every server of the trial gets."""
     command: tuple[str, ...] | None = None
-    """In place of all that the trial would tell the image's entry point."""
+    """Command line in place of all that the trial would tell the image's entry point."""
     files: tuple[tuple[str, str], ...] = ()
     """Name and text of files that it finds in `FILES_PATH` and can only read."""
     environment: tuple[tuple[str, str], ...] = field(
@@ -73,4 +73,4 @@ PROXIED = (
     ServerSettings("proxied-sqlite", database="sqlite", store="s3", access="proxied"),
     EMBEDDED,
 )
-"""From the fullest stores to the plainest: an image is tried on the first that it promises."""
+"""Settings, the fullest stores first: an image is tried on the first that it promises."""

@@ -33,7 +33,7 @@ class Work(CommandOutcome):
     """How a command ended, and what it printed."""
 
     printed: str = ""
-    """On standard output alone."""
+    """Text on standard output alone."""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Endpoint:
 
     method: str
     path: str
-    """With names in angle brackets. One that is served for the UI as well has the API's path."""
+    """Path with names in angle brackets; the API's where the UI has another one as well."""
     sent: frozenset[str] = frozenset()
     """Dots are between the levels; empty where MLflow defines no message."""
     received: frozenset[str] = frozenset()

@@ -110,7 +110,7 @@ def _try(command: Sequence[str], mark: str) -> int:
 
 @dataclass(frozen=True)
 class MachineChange:
-    """One difference."""
+    """Difference of the machine before and after the trial."""
 
     change: str
     """`left behind`, `gone` or `changed`."""

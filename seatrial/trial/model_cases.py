@@ -32,12 +32,12 @@ TRAIN_MODELS = PACKAGE / "trial" / "inside" / "train_models.py"
 
 @dataclass(frozen=True)
 class Payload:
-    """One input, and what it must be answered with."""
+    """Input, and what it must be answered with."""
 
     content_type: str
     body: str
     predictions: object
-    """As JSON has them, from MLflow's `predict` in Python."""
+    """Predictions as JSON has them, from MLflow's `predict` in Python."""
     variations: Mapping[str, Payload] = field(default_factory=dict)
     """Other inputs in this form, by what is special in them."""
 

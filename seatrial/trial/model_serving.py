@@ -38,9 +38,9 @@ class ModelServers:
     pool: ServerPool
     image: ImageUnderTest
     cases: Mapping[str, ModelCase]
-    """By the name of the model."""
+    """Cases by the name of the model."""
     files: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
-    """Of models that are mounted: what their folders hold."""
+    """Content of the folders of models that are mounted."""
     served_images: Once[str, ServedImage, UserError] = field(
         default_factory=lambda: Once(UserError)
     )

@@ -21,10 +21,10 @@ PREFIX = "seatrial-"
 
 @dataclass(frozen=True)
 class Option:
-    """One option of the command line."""
+    """Option of the command line."""
 
     name: str
-    """Without the dashes before it."""
+    """Name without the dashes before it."""
     metavar: str
     help: str
     default: str = ""
@@ -222,7 +222,7 @@ class TrialOptions:
     overlay: Path | None = None
     """A folder of files that stand in place of the image's own."""
     promises: tuple[PromiseSelector, ...] = ()
-    """Only tests that try one of these; all tests where there is none."""
+    """Promises of which a test must try one; all tests where there is none."""
     flags: frozenset[str] | None = field(default=None, compare=False)
     """The short names that are the trial's on pytest's command line; None for all of them."""
 

@@ -34,10 +34,10 @@ PROMISE_PROPERTY = "seatrial.promise"
 
 @dataclass(frozen=True)
 class TrialCase:
-    """One run of a test: on which image, for which promises."""
+    """Run of a test: on which image, for which promises."""
 
     source: ImageSource
-    """Where the image comes from."""
+    """Source of the image."""
     promises: tuple[Promise, ...]
 
     @property
@@ -95,7 +95,7 @@ def cases(
     *,
     itemwise: bool,
 ) -> list[TrialCase]:
-    """On which images a test with `selectors` runs, and how often.
+    """List the images on which a test with `selectors` runs, and how often.
 
     Args:
         selectors: the test's marks; an image must make every promise that they name.

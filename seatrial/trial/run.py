@@ -26,4 +26,4 @@ class Run:
         self.failed_start = ""
         """What every test needs and did not start: the run is not to go on without it."""
         self.test_began = 0.0
-        """When the test that runs now began, in seconds of the epoch."""
+        """Start of the test that runs now, in seconds of the epoch."""

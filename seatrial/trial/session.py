@@ -1,4 +1,4 @@
-"""One run of the trial: its options, its images, and the engine that they run on.
+"""Session of a trial: its options, its images, and the engine that they run on.
 
 Listing the tests takes options and contracts alone. The engine is connected when `begin` is called,
 by the process that a person has started and before the first test, or when a test asks for it in a
@@ -59,7 +59,7 @@ class TrialSession:
 
     @cached_property
     def sources(self) -> list[ImageSource]:
-        """Where the images under test come from.
+        """Sources of the images under test.
 
         Raises:
             UserError: an option is wrong, or a contract.

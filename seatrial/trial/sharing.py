@@ -1,4 +1,4 @@
-"""What a fixture says about the server that it gives: its role, and who shares it."""
+"""Marks of fixtures that give a server: its role, and who shares it."""
 
 from __future__ import annotations
 

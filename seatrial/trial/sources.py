@@ -1,4 +1,4 @@
-"""Where the images under test come from: the catalogue, a reference, or a build of the trial.
+"""Sources of the images under test: the catalogue, a reference, or a build of the trial.
 
 The contracts are read here, which takes no engine; `find` asks the engine for the image itself.
 """
@@ -80,7 +80,7 @@ class ImageSource(ABC):
 
     @property
     def label(self) -> str:
-        """As tests and reports name the image, such as `custom-amd64`."""
+        """Name in tests and reports, such as `custom-amd64`."""
         return f"{self.name}-{self.platform.removeprefix('linux/')}"
 
     @abstractmethod

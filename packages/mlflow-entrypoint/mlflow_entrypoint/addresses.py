@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 MASK = "***"
 _SCHEME = re.compile(r"(?<![\w+.-])[A-Za-z][\w+.-]*+://")
 _LIST_OF_WEB = re.compile(r"\s*https?://[^\s,;]*(?:[\s,;]+https?://[^\s,;]*)+\s*")
-"""As in PIP_EXTRA_INDEX_URL. Addresses of databases come one by one, and blanks, commas and other
-schemes may stand in their passwords."""
+"""List of web addresses, as in PIP_EXTRA_INDEX_URL. Addresses of databases come one by one, and
+blanks, commas and other schemes may stand in their passwords."""
 _SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|credential|signature", re.IGNORECASE)
 _PATHS = ("sslkey", "ssl_key", "passfile")
 """Parameters whose value is the path of what is secret."""
 _STRINGS = ("odbc_connect", "dsn", "conninfo")
 """Parameters that hold a whole connection string."""
 _ASSIGNMENT = re.compile(r"([^=;{}]+)=(\{(?:[^}]|\}\})*\}?|[^;]*)")
-"""In a connection string: `PWD=value` or `PWD={value;with}}all}`."""
+"""Parameter of a connection string: `PWD=value` or `PWD={value;with}}all}`."""
 _LIBPQ_ASSIGNMENT = re.compile(r"(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|[^\s']\S*)")
 """The same as PostgreSQL's library writes it: `password=value` or `password='a value'`."""
 _WEB = re.compile(r"https?://[^/@:]*(?::\d+)?(?:[/?#]|$)")
@@ -56,7 +56,7 @@ def shown(address: str) -> str:
 
 
 def secrets_of(text: str) -> set[str]:
-    """All secrets of the addresses in `text`, as they stand there and decoded."""
+    """Find all secrets of the addresses in `text`, as they stand there and decoded."""
     found: set[str] = set()
     for part in re.split(r"[\s,;]+", text) if _LIST_OF_WEB.fullmatch(text) else [text]:
         for scheme in _SCHEME.finditer(part):

@@ -29,7 +29,7 @@ QUEUE_SECONDS = 10
 STREAMS = 512
 """Requests of one worker that may take long: artifacts, and what is passed on to others' models."""
 BODY_SECONDS = 300
-"""For a body that is kept in memory. Artifacts take as long as their bytes go on coming."""
+"""Limit of a body that is kept in memory. Artifacts take as long as their bytes go on coming."""
 BUFFERED_BODIES = 4
 """Bodies of the largest size that a worker keeps in memory."""
 RETRY_SECONDS = 1
@@ -97,7 +97,7 @@ class _Body:
         self._chunks.append(chunk)
 
     def whole(self) -> bytes:
-        """All of it."""
+        """Read the whole body."""
         if len(self._chunks) > 1:
             self._chunks = [b"".join(self._chunks)]
         return self._chunks[0]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
 
 CONNECT_SECONDS = 10
-"""For a connection, where the database's URL doesn't say otherwise (`connect_timeout`)."""
+"""Limit of a connection, where the database's URL doesn't say otherwise (`connect_timeout`)."""
 PAUSE = 2.0
 """Seconds in which nobody tries a database that has just let a connection time out: requests that
 wait for one another at its creation would otherwise wait for each other's time limits too."""

@@ -40,7 +40,7 @@ _MYSQL_CERTIFICATES = {
 
 
 class Database(NamedTuple):
-    """One database of a server."""
+    """Database of a server."""
 
     url: str
     schemas: tuple[Schema, ...]

@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 10
 BODY_SECONDS = 60
-"""Without a byte of a body that the server is ready to read."""
+"""Time limit without a byte of a body that the server is ready to read."""
 CONNECTIONS = 16_384
-"""Of one worker. Beyond them, the one that has waited longest without a request is closed."""
+"""Connections of a worker. Beyond them, the one that waits longest without a request is closed."""
 RESERVED_FILES = 256
-"""For what is no connection of a client."""
+"""Open files for what is no connection of a client."""
 TICK = 1
 """Seconds between two looks at what is overdue."""
 
@@ -145,11 +145,11 @@ class _Worker:
 
 
 _workers: dict[ServerState, _Worker] = {}
-"""One, in the process of a worker."""
+"""Worker of this process, where it is one."""
 
 
 class Protocol(H11Protocol):
-    """One connection."""
+    """Connection of a client."""
 
     conn: _Connection
 
@@ -167,7 +167,7 @@ class Protocol(H11Protocol):
         self._worker = _workers[server_state]
         self.app = self._worker.app
         self._since = time.monotonic()
-        """When it began to wait: for a request, for the rest of its head, for more of its body."""
+        """Start of the wait for a request, for the rest of its head, or for more of its body."""
         self._in_head = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -31,7 +31,7 @@ class ServerCommand(NamedTuple):
     words: list[str]
     """The program first."""
     environment: dict[str, str]
-    """All its variables."""
+    """Environment variables, all of them."""
 
 
 def prepare(

@@ -20,7 +20,7 @@ _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S1
 
 
 class Address(NamedTuple):
-    """Where a server is asked."""
+    """Address at which a server is asked."""
 
     host: str
     port: int

@@ -1,4 +1,4 @@
-"""Which secrets this program was given: in variables, in the command, and in MLflow's own files."""
+"""Secrets that this program was given: in variables, in the command, and in MLflow's own files."""
 
 from __future__ import annotations
 

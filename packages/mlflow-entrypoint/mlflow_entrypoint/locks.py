@@ -1,4 +1,4 @@
-"""One server at a time makes a database ready.
+"""Locks by which one server at a time makes a database ready.
 
 Every lock belongs to a session or to an open file, so that it ends with its process at the latest.
 """

@@ -1,4 +1,4 @@
-"""From the container's command to MLflow's own command line."""
+"""Turn the container's command into MLflow's own command line."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Given(NamedTuple):
     """What a command line says."""
 
     values: dict[str, str]
-    """By the long name of the option; the last one counts."""
+    """Values by the long name of the option; the last one counts."""
     flags: frozenset[str]
     blanks: frozenset[str]
     """Options that stand there without a value, since the variable in its place was empty."""

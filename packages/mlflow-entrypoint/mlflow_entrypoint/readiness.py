@@ -42,7 +42,7 @@ class _Turn(NamedTuple):
     """How long a server waits until it's its turn to make the database ready."""
 
     limit: float
-    """In seconds."""
+    """Limit in seconds."""
     deadline: float
     """The same by the monotonic clock."""
     answer: float

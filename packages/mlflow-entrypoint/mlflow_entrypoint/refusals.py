@@ -32,7 +32,7 @@ _SQLITE_PRIMARY = 0xFF
 """An extended code holds the primary one in these bits."""
 _TRACE_SECONDS = 5.0
 _SERVER, _CLIENT = "B", "F"
-"""Who sent a message, in the trace of PostgreSQL's library."""
+"""Sender of a message, in the trace of PostgreSQL's library."""
 _ERROR, _READY = "ErrorResponse", "ReadyForQuery"
 
 

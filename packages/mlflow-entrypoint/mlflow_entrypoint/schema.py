@@ -31,7 +31,7 @@ class Schema(NamedTuple):
     data: tuple[str, ...]
     """Tables without any row in a database that holds nothing worth keeping."""
     marks: Mapping[str, frozenset[str]]
-    """Its first tables, and the columns by which they are MLflow's and not another program's."""
+    """First tables, and the columns by which they are MLflow's and not another program's."""
     upgrades_itself: bool
     """MLflow upgrades it at every start, without being asked."""
 
@@ -75,9 +75,9 @@ class State(Enum):
     UNFINISHED = "unfinished"
     """Empty, or left half way by a first start: nothing in it can be lost."""
     OUTDATED = "outdated"
-    """Of an older MLflow, and brought up to date by this one's start."""
+    """Written by an older MLflow; this one's start upgrades it."""
     OLDER = "older"
-    """Of an older MLflow, and brought up to date by `mlflow db upgrade` alone."""
+    """Written by an older MLflow; `mlflow db upgrade` alone upgrades it."""
     NEWER = "newer"
     FOREIGN = "foreign"
     """Not what the server takes it for: nothing may be written to it."""
@@ -88,9 +88,9 @@ class DatabaseFinding(NamedTuple):
 
     state: State
     found: str
-    """Its revision; empty where it has none."""
+    """Revision of the database; empty where it has none."""
     expected: str
-    """This MLflow's."""
+    """Revision that this MLflow has."""
     schema: Schema
     holds: str = ""
     """What a foreign one holds."""
@@ -103,7 +103,7 @@ class DatabaseFinding(NamedTuple):
 
 
 def mlflow_folder() -> Path:
-    """Where the mlflow package lies."""
+    """Find the folder of the mlflow package."""
     spec = find_spec("mlflow")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("mlflow is not installed")
@@ -111,7 +111,7 @@ def mlflow_folder() -> Path:
 
 
 def revisions(folder: Path) -> tuple[frozenset[str], frozenset[str]]:
-    """All revisions that a folder of migrations knows, and the newest of them."""
+    """List all revisions that a folder of migrations knows, and the newest of them."""
     known: set[str] = set()
     followed: set[str] = set()
     for path in folder.glob("*.py"):
@@ -193,7 +193,7 @@ def _has_rows(connection: Connection, table: str) -> bool:
 def _column(
     connection: Connection, column: str, table: str, *, limit: int | None = None
 ) -> list[object]:
-    """One column of a table; nothing where there is no such table."""
+    """Read one column of a table; nothing where there is no such table."""
     from sqlalchemy import inspect, literal_column, select
     from sqlalchemy import table as table_named
 

@@ -78,7 +78,7 @@ def values_of_secret_options(words: Iterable[str]) -> set[str]:
 
 
 class _Secret:
-    """One secret, and how to find it."""
+    """Secret, and how to find it."""
 
     def __init__(self, value: str) -> None:
         self._core = spellings.core(value)
@@ -92,7 +92,7 @@ class _Secret:
         return re.compile(found)
 
     def places(self, text: str) -> list[tuple[int, int]]:
-        """Where it stands in `text`: starts and ends."""
+        """Find its places in `text`: starts and ends."""
         # Nearly every line has none, and to look for the core is far quicker than the pattern.
         if self._core not in text:
             return []
@@ -131,7 +131,7 @@ def _can_be_told(value: str) -> bool:
 
 
 KNOWN = KnownSecrets()
-"""This process's, and those of the processes forked from it."""
+"""Secrets of this process and of those forked from it."""
 
 
 class MaskedStream(io.TextIOWrapper):

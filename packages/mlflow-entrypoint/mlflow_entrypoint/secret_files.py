@@ -38,7 +38,7 @@ SECRETS = (
     "AZURE_CLIENT_SECRET",
     "DATABRICKS_TOKEN",
 )
-"""Only these: other variables that end in _FILE, such as SSL_CERT_FILE, mean something else."""
+"""Secrets that a file may hold: other variables in _FILE, such as SSL_CERT_FILE, name no secret."""
 LIMIT = 64 * 1024
 """Bytes of a secret. Linux takes 128 KiB for one variable of a new program."""
 _TYPES = {

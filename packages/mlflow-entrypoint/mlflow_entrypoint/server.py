@@ -35,7 +35,7 @@ class Server(NamedTuple):
     read_replica: str | None
     registry: str | None
     authenticates: bool
-    """With MLflow's own users and passwords, which have a database too."""
+    """Whether it has MLflow's own users and passwords, which have a database too."""
     backend_variable: str | None
     """The variable that the tracking store's URL came from, for messages."""
     workspaces: str | None = None

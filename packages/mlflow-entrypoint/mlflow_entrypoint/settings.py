@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ALWAYS = {"MLFLOW_DISABLE_TELEMETRY": "true"}
-"""For every command."""
+"""Variables for every command."""
 
 SERVER = {
     # Loopback inside a container reaches nobody; which clients are served is --allowed-hosts' part.
@@ -22,10 +22,10 @@ SERVER = {
     "MLFLOW_WORKERS": "2",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
-"""For the server."""
+"""Variables for the server."""
 
 DATABASE = {"MLFLOW_BACKEND_STORE_URI": "sqlite:///mlflow.db"}
-"""For a server that tracks; one of artifacts alone must not have a database."""
+"""Variables for a server that tracks; one of artifacts alone must not have a database."""
 
 POOL = {
     # Measured: five connections and ten more to throw away, as otherwise, cost a third of the CPU
@@ -33,13 +33,13 @@ POOL = {
     "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "10",
     "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "1",
 }
-"""For the server, where its database is not a file."""
+"""Variables for the server, where its database is not a file."""
 POOL_CLASS = "MLFLOW_SQLALCHEMYSTORE_POOLCLASS"
 SIZED_POOLS = ("", "QueuePool")
-"""Its values with which a pool takes a size; SQLAlchemy refuses one for any other."""
+"""Classes of pools that take a size; SQLAlchemy refuses one for any other."""
 
 ARTIFACTS = "./mlruns"
-"""Where a server keeps artifacts that it was given no place for."""
+"""Folder for artifacts of a server that was given no place for them."""
 
 DATABASE_WAIT = ("MLFLOW_DATABASE_WAIT", 60.0)
 """The longest wait for a database that isn't up yet, in seconds."""

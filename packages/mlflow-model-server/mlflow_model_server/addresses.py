@@ -1,4 +1,4 @@
-"""Where the server listens, and so where it is asked for its health."""
+"""Addresses at which the server listens, and is asked for its health."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mlflow_entrypoint.errors import EntrypointError
 
 HOST = "MLFLOW_MODELS_HOST"
 EVERYWHERE = ""
-"""By IPv4 and by IPv6, as far as the machine has them."""
+"""All addresses, of IPv4 and of IPv6, as far as the machine has them."""
 IPV4, IPV6 = "0.0.0.0", "::"  # noqa: S104 - loopback inside a container reaches nobody
 
 

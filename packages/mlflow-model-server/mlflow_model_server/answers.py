@@ -119,7 +119,7 @@ def _of_signature(quoted: str, names: set[str]) -> str:
 
 
 def _without_schema(message: str) -> str:
-    """Without data and schema, where MLflow says both, data first; the data may hold anything."""
+    """Leave out data and schema where MLflow says both, data first; the data may hold anything."""
     start, middle, end = _SCHEMA
     began, between = message.find(start), message.rfind(middle)
     ended = message.find(end, between + len(middle))
@@ -129,7 +129,7 @@ def _without_schema(message: str) -> str:
 
 
 def _without_sent(message: str) -> str:
-    """Without the data that MLflow says before the type that it should have."""
+    """Leave out the data that MLflow says before the type that it should have."""
     found = _ENFORCED.search(message)
     ended = max(message.rfind(end, found.end()) for end in _ENFORCED_WITH) if found else -1
     if not found or ended < 0:

@@ -49,7 +49,7 @@ class _ClientLeftError(Exception):
 
 
 class _FullError(Exception):
-    """There is no room for the request."""
+    """Refusal: the server has no room for the request."""
 
 
 @dataclass

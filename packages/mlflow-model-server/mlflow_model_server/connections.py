@@ -34,7 +34,7 @@ _PIPELINED = 32
 _HEADS = 32 << 20
 """Bytes of heads that are held for all clients: they take up to four times as much memory."""
 REFUSED = "mlflow_model_server.refused"
-"""In the scope of a request whose body turned out to be malformed: it is reported already."""
+"""Key in the scope of a request whose body turned out to be malformed: it is reported already."""
 _SPARE = 128
 """Connections beyond the limit that are read: health checks on them are answered."""
 _OTHER_FILES = 256
@@ -161,7 +161,7 @@ class Gate:
 
 
 class Connection(HttpToolsProtocol):
-    """One client's connection.
+    """Connection of a client.
 
     Attributes:
         gate: what all share.
@@ -173,7 +173,7 @@ class Connection(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
         self.gate = gate
         self._deadline = math.inf
-        """When the connection ends unless a head is complete, by the event loop's clock."""
+        """End of the connection unless a head is complete, by the event loop's clock."""
         self._timed = False
         """The deadline is the one of a head of which something has come."""
         self._begun = False

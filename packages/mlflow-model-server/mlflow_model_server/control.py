@@ -18,7 +18,7 @@ _FILES = 65
 
 
 class Message(NamedTuple):
-    """One message.
+    """Message between the front and the manager.
 
     The manager says: `worker`, here are the sockets of one; `ended`, it has, with whether for want
     of memory, and which of its lanes are to blame for that; `stopped` and `continued`, by signals;

@@ -1,4 +1,4 @@
-"""Which worker answers which request.
+"""Assignment of requests to workers.
 
 A worker has several sockets, its lanes, with one request at a time on each. A request goes to the
 worker with the fewest; those for which there is no lane wait their turn, as many as are answered
@@ -43,11 +43,11 @@ _PULSE = 1.0
 _PATIENCE = 0.1
 """Seconds that a request may wait for a worker even where predictions take less: a burst."""
 _STANDING = 0.75
-"""Of a queue, how much may be filled when it has not been empty for as long as one may wait. A
+"""Share of a queue that may be filled when it has not been empty for as long as one may wait. A
 burst is over by then, and what goes on is overload: answers are to take no more than twice the
 time of one alone, the variation of that time included."""
 _WEIGHT = 0.05
-"""Of the latest prediction, in the mean of the seconds that they take."""
+"""Weight of the latest prediction in the mean of the seconds that they take."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Task:
 
 
 class End(asyncio.Protocol):
-    """This side of one of a worker's sockets."""
+    """Front's end of one of a worker's sockets."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -111,10 +111,10 @@ class Lane(End):
         self._reserved: int | None = None
         """Bytes that are reserved for the answer; None while that isn't asked for."""
         self._waits = False
-        """It has asked, and there is no room yet."""
+        """Whether it has asked, and there is no room yet."""
         self.task: Task | None = None
         self.began = 0.0
-        """When it got its task, by the event loop's clock."""
+        """Moment at which it got its task, by the event loop's clock."""
 
     @property
     def is_answering(self) -> bool:
@@ -190,7 +190,7 @@ class Pulse(End):
         self._asked = False
 
     def data_received(self, data: bytes) -> None:  # noqa: ARG002
-        """It runs."""
+        """Note that the worker runs, as it has answered."""
         self.missed, self._asked = 0, False
 
     def ask(self) -> None:
@@ -215,12 +215,12 @@ class Worker:
         self.idle: list[Lane] = []
         self.busy = 0
         self.alone = False
-        """It has a request that must be alone."""
+        """Whether it has a request that must be alone."""
         self.answered = False
         self.ready = False
         self.lost = False
         self.why = ""
-        """It was given up."""
+        """Whether it was given up."""
         self.late_since: float | None = None
         self.stopped_since: float | None = None
         self._dispatcher = dispatcher
@@ -308,7 +308,7 @@ class Worker:
 
 
 class Dispatcher:
-    """All workers, and the requests that wait for one.
+    """Workers, and the requests that wait for one.
 
     Args:
         limits: what it allows.
@@ -335,7 +335,7 @@ class Dispatcher:
         self._given_up = False
         self._seconds: float | None = None
         self._crowded_since: float | None = None
-        """When the first of those that wait came; None while nothing waits."""
+        """Moment at which the first of those that wait came; None while nothing waits."""
 
     def add(self, number: int, sockets: list[socket.socket]) -> Coroutine[None, None, None]:
         """Add a worker, at once; its sockets are connected by what is given back.
@@ -361,7 +361,7 @@ class Dispatcher:
         return not any(worker.takes for worker in self.workers.values())
 
     def _most_waiting(self) -> float:
-        """With as many waiting as there are lanes, one waits for as long as a prediction takes.
+        """Count how many may wait: one for each lane waits for as long as a prediction takes.
 
         The lanes of workers that still load are about to take requests as well.
         """
@@ -518,7 +518,7 @@ class Dispatcher:
             self._waiting.appendleft(task)
 
     def _retry_suspect(self, task: Task, *, known: bool) -> None:
-        """One of several may be innocent: it is tried alone, once."""
+        """Try a request alone, once: one of several may be innocent."""
         if known or task.deaths >= TRIES - 1:
             task.answer.set_result(answers.out_of_memory())
         else:

@@ -64,7 +64,7 @@ def _absent(model: Path) -> str:
 
 
 def unmet(model: Path, described: dict[str, Any]) -> str | None:
-    """That the image hasn't got what the model requires, in one line; None where it has it all.
+    """Say what the model requires and the image lacks, in one line; None where it has it all.
 
     Raises:
         EntrypointError: the model's requirements can't be read.

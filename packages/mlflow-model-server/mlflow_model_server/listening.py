@@ -28,7 +28,7 @@ _TICK = 0.002
 """Seconds between two looks."""
 _INFO_SIZE = 104
 _INFO_UNACKED = 24
-"""Where tcp_info (linux/tcp.h) has, for a socket that listens, the length of its queue."""
+"""Offset in tcp_info (linux/tcp.h) of, for a socket that listens, the length of its queue."""
 _TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 """The sockets of the network namespace: number, local and remote address, state, and more."""
 _ABSENT = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
@@ -152,7 +152,7 @@ async def _fills(listener: socket.socket, plug: socket.socket) -> bool:
 
 
 def _reached(listener: socket.socket) -> tuple[str | int, ...]:
-    """Where a connection of our own gets to a socket that listens."""
+    """Find the address at which a connection of our own gets to a socket that listens."""
     host, *rest = listener.getsockname()
     if host == addresses.IPV6 and not listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
         return ("::ffff:127.0.0.1", *rest)

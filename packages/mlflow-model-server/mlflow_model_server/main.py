@@ -1,4 +1,4 @@
-"""From the container's arguments to a running server."""
+"""Turn the container's arguments into a running server."""
 
 from __future__ import annotations
 

@@ -48,9 +48,9 @@ class _Worker:
     status: int | None = None
     lost: Message | None = None
     why: str = ""
-    """It was killed by this process."""
+    """Whether this process killed it."""
     memory: bool = False
-    """It has ended for want of memory."""
+    """Whether it ended for want of memory."""
 
 
 def run(settings: Settings) -> int:
@@ -346,7 +346,7 @@ class _Manager:
             lane.close()
 
     def _end_workers(self) -> None:
-        """They end when the front has, unless they are loading, or busy for nobody."""
+        """Wait for the workers, which end with the front; kill those that load or hang."""
         deadline = time.monotonic() + _END_WAIT
         left = {worker.pid: worker for worker in self._workers.values() if worker.status is None}
         for worker in left.values():

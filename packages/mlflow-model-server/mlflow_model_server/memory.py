@@ -33,7 +33,7 @@ _SCORE = 500
 """What is added to a worker's oom_score_adj: the kernel is to spare the process that answers HTTP,
 and no worker of another container that counts for less."""
 _MINOR_FAULTS = 7
-"""Its place in /proc/PID/stat, behind the name (proc(5))."""
+"""Index of the field in /proc/PID/stat, behind the name (proc(5))."""
 
 
 class Slots:

@@ -75,5 +75,5 @@ class Metrics:
         self._sent.labels(path).inc(sent)
 
     def text(self) -> bytes:
-        """All of them, as Prometheus reads them."""
+        """Write all metrics as Prometheus reads them."""
         return generate_latest(self._registry)

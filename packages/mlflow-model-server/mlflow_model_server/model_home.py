@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
 _USER = ("LOGNAME", "USER")
-"""Where `getpass.getuser` looks before it asks the user database."""
+"""Variables at which `getpass.getuser` looks before it asks the user database."""
 
 
 def prepare(environment: MutableMapping[str, str]) -> None:

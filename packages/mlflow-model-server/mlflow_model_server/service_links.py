@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
 _PREFIX = "MLFLOW_"
-"""Of what the server and MLflow read; a model may look for other services by their variables."""
+"""Prefix of what the server and MLflow read; a model may look for other services by others."""
 _NAME = re.compile(r"_PORT(_\d+_(TCP|UDP|SCTP))?$")
 _ADDRESS = re.compile(r"(tcp|udp|sctp)://\S+:\d+$")
 

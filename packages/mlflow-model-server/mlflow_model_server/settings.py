@@ -93,7 +93,7 @@ its input example. Environment variables:
 
 @dataclass(frozen=True)
 class Settings:
-    """All of it, as it counts."""
+    """List all settings with the values that count."""
 
     model: Path
     host: str

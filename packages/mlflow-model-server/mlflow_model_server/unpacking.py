@@ -40,7 +40,7 @@ class UnpackingLimits(NamedTuple):
 
 
 class _TooLargeError(Exception):
-    """It unpacks to more than it may."""
+    """Refusal: the request unpacks to more than it may."""
 
     def __init__(self, size: float) -> None:
         super().__init__(size)

@@ -119,7 +119,7 @@ class Application:
         return answers.without_data(answer, f"{content_type}\n".encode() + body, self.names, hint)
 
     def _invoke(self, request: Request, data: Any) -> Answer:  # noqa: ANN401 - bytes, or a dict
-        """As the app does it; the time limit is the front's."""
+        """Call the app as its server does; the time limit is the front's."""
         content_type = dict(request.headers).get("content-type")
         try:
             result = self._invocations(data, content_type, self._model, self._schema)
@@ -225,7 +225,7 @@ def _unexpected(request: Request, error: BaseException) -> Answer:
 
 
 def _origin(answer: Answer) -> str:
-    """Where the model failed: types and lines of code hold nothing of the request."""
+    """Say where the model failed: types and lines of code hold nothing of the request."""
     try:
         parsed = json.loads(answer.body)
     except ValueError:
