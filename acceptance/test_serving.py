@@ -192,7 +192,7 @@ BY_FORM: dict[str, object] = {
     "nested": {"rows": [{"x": [[0.5, None, None, None], None]}]},
     "number": None,
 }
-"""What is answered where the model predicts 0.5, infinity, minus infinity and NaN; by the form of
+"""Answers where the model predicts 0.5, infinity, minus infinity and NaN; by the form of
 the scriptable model's predictions."""
 
 
@@ -261,7 +261,7 @@ NO_INPUTS: dict[str, tuple[str | bytes, str]] = {
 }
 NO_TEXT = (b"\xff\xfe\x00", "text/csv")
 CONTENT_TYPES = (JSON, "text/csv", "application/vnd.apache.parquet")
-"""What MLflow's scoring protocol knows."""
+"""Content types that MLflow's scoring protocol knows."""
 OF_COLUMN_X = ("text for a number", "a missing column")
 """Faults for a model whose signature has this column of numbers."""
 

@@ -163,7 +163,7 @@ def test_starts_among_service_links(
 
 
 WORK = ("trace", "log", "cache", "ask")
-"""What the scriptable model does beside predicting: it traces a function, logs to files, draws and
+"""Work of the scriptable model beside predicting: it traces a function, logs to files, draws and
 keeps a cache, and asks for its home and its user."""
 
 

@@ -37,7 +37,7 @@ SERVICE_LINKS = {
     "MLFLOW_MODELS_PORT": "tcp://10.0.0.2:8080",
     "MLFLOW_SERVER_PORT": "tcp://10.0.0.1:5000",
 }
-"""What Kubernetes puts into every container beside services that are called `mlflow`,
+"""Variables that Kubernetes puts into every container beside services that are called `mlflow`,
 `mlflow-models` and `mlflow-server`."""
 
 

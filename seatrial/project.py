@@ -36,7 +36,7 @@ class Project:
     bake_file: Path | None
     """The catalogue; None where there is none."""
     state: Path
-    """What is kept between runs: locks of models, bootstrapped bases, records of builds."""
+    """Folder kept between runs: locks of models, bootstrapped bases, records of builds."""
     packaged: bool = False
     """Whether it is the package's copy, which is no commit of any repository."""
 
@@ -70,7 +70,7 @@ class Project:
 
     @property
     def program(self) -> str:
-        """What a person types before the name of a task."""
+        """Command that a person types before the name of a task."""
         return "invoke" if self.has_services and (self.root / "tasks.py").is_file() else "seatrial"
 
     def require_bake_file(self) -> Path:

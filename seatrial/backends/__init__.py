@@ -1,4 +1,4 @@
-"""What an MLflow server keeps its runs and artifacts in: every database and store by its name.
+"""Backends of an MLflow server: every database and store by its name.
 
 This module is only the list: contracts and options take the names from here, and neither drivers
 nor clients are imported before a trial uses one. A backend is one class, in a module of its own.

@@ -1,4 +1,4 @@
-"""What a backend has to do: a database, a store of artifacts, and the container of either."""
+"""Interface of a backend: a database, a store of artifacts, and the container of either."""
 
 from __future__ import annotations
 
@@ -131,15 +131,15 @@ class ArtifactStore(Backend):
 
     @abstractmethod
     def server_environment(self) -> Mapping[str, str]:
-        """What a server on the network needs to reach it."""
+        """Give the variables by which a server on the network reaches it."""
 
     @abstractmethod
     def client_environment(self) -> Mapping[str, str]:
-        """What a client on this host needs to reach it past the server."""
+        """Give the variables by which a client on this host reaches it past the server."""
 
     @abstractmethod
     def keys(self, name: str, server: Container) -> list[str]:
-        """What lies in a bucket.
+        """List what lies in a bucket.
 
         Args:
             name: of the bucket.

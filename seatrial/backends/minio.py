@@ -109,18 +109,18 @@ class MinIO(ArtifactStore):
         return f"s3://{name}"
 
     def client_environment(self) -> dict[str, str]:
-        """What an MLflow client on this host needs to reach the store directly."""
+        """Give the variables by which an MLflow client on this host reaches the store directly."""
         return self._environment(self.endpoint)
 
     def server_environment(self) -> dict[str, str]:
-        """What an MLflow server on the network needs to reach the store.
+        """Give the variables by which an MLflow server on the network reaches the store.
 
         It names the address that clients can reach too, because presigned URLs carry it.
         """
         return self._environment(self.endpoint_everywhere)
 
     def keys(self, name: str, server: Container) -> list[str]:  # noqa: ARG002
-        """What lies in a bucket."""
+        """List what lies in a bucket."""
         pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=name)
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 

@@ -1,4 +1,4 @@
-"""How this machine reaches what is installed: its proxies, and the package index it uses."""
+"""Way of this machine to what is installed: its proxies, and the package index it uses."""
 
 from __future__ import annotations
 

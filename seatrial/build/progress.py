@@ -91,7 +91,7 @@ class BuildStep:
 
     @property
     def seconds(self) -> float:
-        """How long it took, 0 for one that is not finished."""
+        """Seconds that it took, 0 for one that is not finished."""
         if not self.started or not self.completed:
             return 0.0
         return (self.completed - self.started).total_seconds()
@@ -117,7 +117,7 @@ class Remaining:
     done: int
     """Steps that have ended, those of the bases below it included."""
     steps: int
-    """Its steps, as far as they are known."""
+    """Steps that are known so far."""
     longest: BuildStep | None
     """Step at work that began first."""
 
@@ -219,7 +219,7 @@ def cached(steps: Iterable[BuildStep]) -> bool:
 
 
 def busy_seconds(steps: Iterable[BuildStep]) -> float:
-    """How long at least one of the steps was at work; steps at the same time count once."""
+    """Seconds in which at least one of the steps was at work; steps at the same time count once."""
     spans = sorted(
         (step.started, step.completed) for step in steps if step.started and step.completed
     )

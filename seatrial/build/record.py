@@ -32,7 +32,7 @@ class Made:
     """Bytes that a pull transfers; 0 where the image is not here, or was not weighed."""
     stand_in: bool
     seconds: float
-    """How long at least one of its steps, or of its parts', was at work."""
+    """Seconds in which at least one of its steps, or of its parts', was at work."""
     cached: bool
     """Whether no step had to run."""
 

@@ -1,4 +1,4 @@
-"""What a person sees of a build under way."""
+"""Display of a build under way."""
 
 from __future__ import annotations
 

@@ -49,13 +49,13 @@ class Catalogue:
     services: Mapping[str, Image]
     bases: Mapping[str, Image]
     models: Mapping[str, Image]
-    """What `invoke model` makes."""
+    """Images that `invoke model` makes."""
     default: tuple[str, ...]
     """The variants that are built when none is named."""
     tried: tuple[str, ...]
     """The variants that the trial takes when none is named."""
     arguments: Mapping[str, str]
-    """What a person may set, with the values in use; empty where the build chooses."""
+    """Arguments that a person may set, with the values in use; empty where the build chooses."""
 
     @property
     def images(self) -> Mapping[str, Image]:

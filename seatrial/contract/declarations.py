@@ -1,4 +1,4 @@
-"""What the schema declares about each key, read from its fields."""
+"""Declarations of the schema's keys, read from its fields."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Declaration:
 
     @property
     def meaning(self) -> str:
-        """What is promised, on one line."""
+        """Meaning of the promise, on one line."""
         return self._paragraphs[0]
 
     @property
     def procedure(self) -> str:
-        """How it is tried, where the schema says more than the meaning does; on one line."""
+        """Procedure of its test, where the schema says more than the meaning does; on one line."""
         return " ".join(self._paragraphs[1:])
 
     @property
@@ -61,7 +61,7 @@ class Declaration:
 
     @property
     def value(self) -> str:
-        """What may stand behind the key, in words."""
+        """Value that may stand behind the key, in words."""
         if Trait.FILE in self.traits:
             return "the path of a file"
         shapes = self.section_type.model_json_schema()["properties"][self.name]["anyOf"]
@@ -69,14 +69,14 @@ class Declaration:
 
     @property
     def tried(self) -> str:
-        """How its promises are tried, in words."""
+        """Unit in which its promises are tried, in words."""
         if not self.itemwise:
             return "whole"
         return "each item, alike" if self.alike else "each item"
 
     @property
     def requirements(self) -> str:
-        """What it needs, in words; empty where that is nothing."""
+        """Requirements in words; empty where there are none."""
         return "; ".join(
             f"{requirement.need.label} for {', '.join(requirement.only)}"
             if requirement.only
@@ -107,11 +107,11 @@ class Declaration:
 
     @property
     def needs(self) -> tuple[Needs, ...]:
-        """What has to be there for it to be tried."""
+        """Marks of what has to be there for it to be tried."""
         return tuple(mark for mark in self.field.metadata if isinstance(mark, Needs))
 
     def needs_of(self, item: str | None) -> frozenset[Need]:
-        """What has to be there for one of its items to be tried."""
+        """Find what has to be there for one of its items to be tried."""
         return frozenset(
             requirement.need
             for requirement in self.needs

@@ -1,4 +1,4 @@
-"""How a key of the schema declares its promise.
+"""Marks by which a key of the schema declares its promise.
 
 The type of a key says which values it takes, and the string below it what it means. Markers in its
 annotation say the rest, so that no other module needs a list of keys:
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 
 class Need(Enum):
-    """What has to be there for a promise to be tried at all."""
+    """Requirement without which a promise is not tried."""
 
     SERVICES = "services", "PostgreSQL and an S3 store, which only the full stack has"
     NATIVE = "native", "a machine of the image's own architecture: it is not tried under emulation"

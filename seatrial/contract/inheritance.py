@@ -1,4 +1,4 @@
-"""What a contract takes over from the one that it extends."""
+"""Inheritance of a contract from the one that it extends."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ MLFLOW_MODEL_CONTRACT = BUILT_IN["mlflow-model"]
 
 
 MOST_EXTENDED = 8
-"""How many contracts may extend one another in a row."""
+"""Contracts that may extend one another in a row."""
 _SHOWN = 5
 """Faults that are told of one file."""
 

@@ -26,24 +26,24 @@ class Promise:
     item: str | None = None
     """Item of a list or a table; None where the key holds a single value."""
     value: object = None
-    """What the contract says about it: for an item of a list the item itself."""
+    """Value in the contract: for an item of a list the item itself."""
 
     def __str__(self) -> str:
         return self.key if self.item is None else f"{self.key}[{self.item}]"
 
     @property
     def declaration(self) -> Declaration:
-        """What the schema says about its key."""
+        """Declaration of its key in the schema."""
         return declaration(self.key)
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What has to be there for it to be tried."""
+        """Needs without which it is not tried."""
         return self.declaration.needs_of(self.item)
 
 
 class PromiseSelector(NamedTuple):
-    """What is tried: the promises of a key, or one of its items."""
+    """Selection of promises: those of a key, or one of its items."""
 
     key: str
     item: str | None = None
@@ -77,7 +77,7 @@ class PromiseSelector(NamedTuple):
 
     @property
     def declaration(self) -> Declaration:
-        """What the schema says about its key."""
+        """Declaration of its key in the schema."""
         return declaration(self.key)
 
     def __str__(self) -> str:

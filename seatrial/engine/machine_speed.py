@@ -1,4 +1,4 @@
-"""How slow this machine is now: the factor of every time limit.
+"""Slowness of this machine: the factor of every time limit.
 
 Limits are set for an idle machine. On one that is slower, or busy with other work, they would end
 what is merely late. So a known piece of work is timed: before the first test, before later ones,
@@ -43,7 +43,7 @@ class MachineSpeed:
         self.slowdown = 1.0
         """The last measurement."""
         self.factor = 1
-        """What time limits are multiplied with: the largest measurement so far, rounded down."""
+        """Factor of time limits: the largest measurement so far, rounded down."""
 
     def refresh(self, *, fresh: float = FRESH) -> int:
         """Measure, unless the last measurement is younger than `fresh` seconds.

@@ -58,7 +58,7 @@ _BROKEN = (
     ValueError,
     struct.error,
 )
-"""What the libraries raise for archives that are damaged, cut off or locked."""
+"""Errors that the libraries raise for archives that are damaged, cut off or locked."""
 
 
 class BeyondLimitsError(Exception):
@@ -67,7 +67,7 @@ class BeyondLimitsError(Exception):
 
 @dataclass
 class UnpackingBudget:
-    """What may still be unpacked of the archives of one layer."""
+    """Remainder of what may be unpacked of the archives of one layer."""
 
     size: int = 4 * _GIB
     members: int = 200_000

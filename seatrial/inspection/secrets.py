@@ -102,7 +102,7 @@ _ARGUMENT_START = re.compile(rb"\([ ]{0,4}\\{0,3}[\"'][\w.-]{0,80}\Z")
 _PAGES = re.compile(rb"(?:page|next|continuation|resume|sync|cursor|marker)[ _-]?\Z", re.IGNORECASE)
 """Words before `token` that make it a place in a list."""
 _NAME_SERVICES = (b"files", b"compat", b"db", b"sss", b"ldap", b"nis", b"systemd", b"winbind")
-"""What `passwd` is set to in nsswitch.conf."""
+"""Values of `passwd` in nsswitch.conf."""
 _LINE_START = re.compile(
     rb"(?:^|\n|\\n|[\"'])[ \t]*(?:(?:export|set|env|arg|-e|--env)[ \t]+)?[\"']?[\w.-]{0,80}\Z",
     re.IGNORECASE,

@@ -1,4 +1,4 @@
-"""What a model's conda.yaml declares that no image of the model will have.
+"""Declarations of a model's conda.yaml that no image of the model will have.
 
 Nothing of conda is installed: what an image holds is said by requirements.txt. So packages of
 conda's, and what pip would install for that file alone, are named when the image is made.
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 _PACKAGE = re.compile(r"(?:[^\s:\[\]]+::)?(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]*)")
 _HAD = frozenset(("python", "pip", "setuptools", "wheel"))
-"""What every environment of MLflow's lists, and an image has or does not need."""
+"""Packages that every environment of MLflow's lists, and an image has or does not need."""
 _CHANNELS = frozenset(("conda-forge", "defaults", "nodefaults"))
-"""What MLflow writes of itself."""
+"""Channels that MLflow writes by itself."""
 _SHOWN = 80
 
 
 def unmet(path: Path, by_pip: Sequence[str], required: Collection[str]) -> Iterator[str]:
-    """What a conda.yaml declares beside the model's requirements.
+    """List what a conda.yaml declares beside the model's requirements.
 
     Args:
         path: the file.

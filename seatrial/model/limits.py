@@ -1,4 +1,4 @@
-"""How large a model may be: nobody knows beforehand what a folder or a server holds."""
+"""Limits of a model's size: nobody knows beforehand what a folder or a server holds."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Requirements:
     wheels: tuple[Path, ...] = ()
     """Wheels in the model's folder that it requires; `wanted` has them as `NAME @ file://...`."""
     unmet: tuple[str, ...] = ()
-    """What the model declares and its image will not have, each in words for whoever builds it."""
+    """Declarations that the image will not meet, each in words for whoever builds it."""
 
 
 def read(folder: Path, allowed: Sequence[str], own: Iterable[str] = ()) -> Requirements:

@@ -31,7 +31,7 @@ _FORMATS = ("manylinux", "linux")
 
 @dataclass(frozen=True)
 class Wheel:
-    """What a wheel's file name says."""
+    """Content of a wheel's file name."""
 
     distribution: str
     tags: frozenset[Tag]

@@ -25,7 +25,7 @@ class SourceChange:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an image is built whose fault is not one of code."""
+    """Recipe of an image whose fault is not one of code."""
 
     dockerfile: str
     """Names variants of the catalogue as the stages that it begins with."""
@@ -48,11 +48,11 @@ class Mutant:
     variant: str
     """The image that it is like, but for its fault, and whose contract it is held against."""
     promise: PromiseSelector
-    """What it breaks, with the item where the key has some."""
+    """Promise that it breaks, with the item where the key has some."""
     also: tuple[PromiseSelector, ...] = ()
     """Promises that can't be told apart from it: no image keeps them and breaks this one."""
     why: str = ""
-    """What the fault does to whoever runs such an image."""
+    """Harm that the fault does to whoever runs such an image."""
     changes: tuple[SourceChange, ...] = ()
     """Changes of the image's code; none where it has a recipe."""
     recipe: Recipe | None = None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 LOGS = current().state / "mutants"
-"""What pytest has printed about each image in the last run."""
+"""Folder of what pytest has printed about each image in the last run."""
 
 
 class TrialRunner:

@@ -39,7 +39,7 @@ MOST_JOBS = 2
 
 @dataclass(frozen=True)
 class _TrialSettings:
-    """How mutants are tried."""
+    """Settings by which mutants are tried."""
 
     whole: bool
     """Whether every promise of their contract is tried."""

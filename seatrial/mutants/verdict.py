@@ -1,4 +1,4 @@
-"""What a run of the trial says about an image."""
+"""Verdict of a run of the trial on an image."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ TESTS_FAILED = 1
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one test ended."""
+    """Outcome of a test."""
 
     test: str
     """Module and name, without the image's: `test_image: test_port_is_exposed[5000]`."""
     promises: tuple[PromiseSelector, ...]
-    """What it tries."""
+    """Promises that it tries."""
     failure: str | None = None
     """The first line of why it failed; None where it didn't."""
     skipped: str = ""

@@ -14,7 +14,7 @@ OTHER_USER = "12345:0"
 
 
 def confinement(image: ImageUnderTest) -> dict[str, Any]:
-    """What the engine is told where the contract promises `process.confined`; else nothing."""
+    """Options of the engine where the contract promises `process.confined`; else none."""
     writable = image.contract.process.confined
     if writable is None:
         return {}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from seatrial.stack.labels import Session
 
 EMULATION_SCALE = 8
-"""How much longer everything may take under emulation; an arm64 server measured 5 to 7 times."""
+"""Factor of time limits under emulation; an arm64 server measured 5 to 7 times."""
 
 EMULATED = {"linux/arm64": {"QEMU_CPU": "neoverse-n1"}}
 """Variables of emulated containers, by platform: the processor that QEMU stands for.
@@ -38,7 +38,7 @@ class HiddenValues(dict[str, str]):
 
 @dataclass(frozen=True)
 class ImageConfiguration:
-    """What the image's own configuration says on the platform under test."""
+    """Configuration of the image itself, on the platform under test."""
 
     image_id: str
     """The digest of what the reference names: an index, where it holds several platforms.
@@ -117,7 +117,7 @@ class ImageUnderTest:
 
     @property
     def scale(self) -> int:
-        """What every time limit is multiplied with, by emulation and by the machine's slowness."""
+        """Factor of every time limit, by emulation and by the machine's slowness."""
         return MACHINE_SPEED.factor * (1 if self.native else EMULATION_SCALE)
 
     @property
@@ -136,7 +136,7 @@ class ImageUnderTest:
 
     @property
     def workers(self) -> int:
-        """How many processes a server gets: two, so that every test also meets the other one.
+        """Number of processes that a server gets: two, so that every test also meets the other one.
 
         One under emulation, where uvicorn takes a worker that is slow to answer for a dead one.
         """
@@ -144,7 +144,7 @@ class ImageUnderTest:
 
     @property
     def server_command(self) -> list[str]:
-        """What starts the server, before its options."""
+        """Command that starts the server, before its options."""
         if self.contract.start.command is not None:
             return list(self.contract.start.command)
         entrypoint = self.configuration.entrypoint
@@ -153,7 +153,7 @@ class ImageUnderTest:
 
     @property
     def mlflow_command(self) -> list[str]:
-        """What is given to the container to run the `mlflow` program, before its arguments."""
+        """Command that runs the `mlflow` program in the container, before its arguments."""
         *program, last = self.server_command or [""]
         return program if last == "server" else ["mlflow"]
 

@@ -54,7 +54,7 @@ class Session:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What marks everything that the session starts."""
+        """Labels of everything that the session starts."""
         return {SESSION_LABEL: self.id, OWNER_LABEL: self.owner}
 
 

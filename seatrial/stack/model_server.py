@@ -25,7 +25,7 @@ WORKERS = "MLFLOW_MODELS_WORKERS"
 
 @dataclass(frozen=True)
 class ServedImage:
-    """What a container is started from."""
+    """Image, and volume, that a container is started from."""
 
     image: ImageUnderTest
     """Whose platform and contract they are."""

@@ -20,7 +20,7 @@ import psutil
 from seatrial.engine.process_identity import boot, start_of
 
 MOST_SECONDS = 24 * 3600
-"""How long a session may last whose owner can't be looked up; the whole trial of every mutant, one
+"""Longest session whose owner can't be looked up, in seconds; the whole trial of every mutant, one
 session after the other, takes some hours."""
 
 _PROC = Path("/proc")
@@ -33,7 +33,7 @@ class Owner:
 
     host: str
     machine: str
-    """What systemd and D-Bus know the machine by: it stays over a reboot."""
+    """Machine ID of systemd and D-Bus: it stays over a reboot."""
     boot: str
     """Boot ID of the kernel, which changes with every boot; all containers of a machine see it."""
     namespace: str

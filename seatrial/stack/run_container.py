@@ -24,7 +24,7 @@ TIME_LIMIT = 120
 
 @dataclass(frozen=True)
 class CommandOutcome:
-    """How a command ended, and what it printed on both streams."""
+    """Exit code of a command, and what it printed on both streams."""
 
     code: int
     output: str

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stores:
-    """What a server writes to, and what outlives it: names that its settings make use of."""
+    """Stores that a server writes to, which outlive it: names that its settings make use of."""
 
     database: str
     """Name in the service."""
@@ -69,7 +69,7 @@ class MLflowServer(RunningServer):
         return requests.put(address, data=b"probe", timeout=30 * self.image.scale).ok
 
     def client_environment(self) -> Mapping[str, str]:
-        """What an MLflow client on this host needs beside the tracking URI."""
+        """Give the variables that an MLflow client on this host needs beside the tracking URI."""
         if self.settings.access == "direct":
             return self._store.client_environment()
         return {}
@@ -80,7 +80,7 @@ class MLflowServer(RunningServer):
         return database.rows(self.stores.database, query, parameters, self.container)
 
     def object_keys(self, *, containing: str = "") -> list[str]:
-        """What lies in the store behind the server: the keys with `containing` in them."""
+        """List what lies in the store behind the server: the keys with `containing` in them."""
         keys = self._store.keys(self.stores.bucket, self.container)
         return [key for key in keys if containing in key]
 

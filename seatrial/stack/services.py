@@ -38,7 +38,7 @@ class Services:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Mapping[str, Any]]) -> Self:
-        """What `as_json` wrote."""
+        """Read what `as_json` wrote."""
         return cls({name: ServiceAddress(**address) for name, address in value.items()})
 
     def as_json(self) -> dict[str, Any]:

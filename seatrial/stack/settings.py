@@ -1,4 +1,4 @@
-"""How an MLflow server is set up in a trial: the same few configurations for every image."""
+"""Configurations of an MLflow server in a trial: the same few configurations for every image."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Work(CommandOutcome):
-    """How a command ended, and what it printed."""
+    """Exit code of a command, and what it printed."""
 
     printed: str = ""
     """Text on standard output alone."""

@@ -24,7 +24,7 @@ EXCLUDED = Path(__file__).with_name("excluded_endpoints.toml")
 DEEPEST = 4
 """Levels of fields that are counted: below, a trace's messages are those of other endpoints."""
 _STEM = re.compile(r"/api/[0-9.]+/mlflow/[a-z-]+|/[a-z-]+/?")
-"""What the gaps are grouped by."""
+"""Pattern of the part by which gaps are grouped."""
 _BUILT_IN = {"HEAD", "OPTIONS"}
 """Methods that the web framework answers."""
 
@@ -46,7 +46,7 @@ class Endpoint:
 
 @dataclass
 class Coverage:
-    """What a run has used of the endpoints."""
+    """Use that a run has made of the endpoints."""
 
     version: str
     """MLflow's, whose endpoints they are."""

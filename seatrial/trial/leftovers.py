@@ -43,7 +43,7 @@ KEPT = (".git", ".mypy_cache", ".nox", ".pytest_cache", ".ruff_cache", ".seatria
 """Folders of the working folder that are there for the next run: see docs/machine.md."""
 _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - they are only listed
 _MOMENTARY = ("/tmp/runc-process*", "/tmp/containerd-mount*")  # noqa: S108
-"""What the engine makes for as long as it starts a container, or a process in one: anybody's."""
+"""Paths that the engine makes while it starts a container, or a process in one: anybody's."""
 _CGROUPS = Path("/sys/fs/cgroup")
 _ID = 64
 """Digits of a container's id."""

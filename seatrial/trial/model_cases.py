@@ -58,7 +58,7 @@ class ModelCase:
     python: str
     """The version of the interpreter that the model was made with."""
     weights: Mapping[str, Any]
-    """What predictions can be computed from without the image; empty for a model of others."""
+    """Weights by which predictions can be computed elsewhere; empty for a model of others."""
     payloads: Mapping[str, Payload]
 
     @classmethod

@@ -49,7 +49,7 @@ class ModelServers:
     )
 
     def served_image(self, model: str) -> ServedImage:
-        """What serves that model; built at the first call where it has to be.
+        """Give the image that serves a model; built at the first call where it has to be.
 
         Raises:
             UserError: it can't be built, now or when it was first asked for.

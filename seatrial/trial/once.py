@@ -1,4 +1,4 @@
-"""What a trial makes once: an image that failed is not built again for the next test."""
+"""Things that a trial makes once: an image that failed is not built again for the next test."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Once(Generic[Key, Thing, Failure]):
     """Things by key, each made at the first call; or how that failed."""
 
     failure: type[Failure]
-    """What is remembered; any other error is the caller's."""
+    """Error that is remembered; any other one is the caller's."""
     shorten: Callable[[Failure], Failure] = lambda failure: failure
-    """What is left of it for whoever asks again."""
+    """Shortens the error for whoever asks again."""
     made: dict[Key, Thing] = field(default_factory=dict)
     _failed: dict[Key, Failure] = field(default_factory=dict)
 

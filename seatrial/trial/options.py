@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from seatrial.contract import PromiseSelector
 
 PREFIX = "seatrial-"
-"""What pytest's own name of an option begins with; the short name goes to whoever was first."""
+"""Prefix of pytest's own name of an option; the short name goes to whoever was first."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def iterable_parameters() -> list[str]:
 
 
 def task_help() -> dict[str, str]:
-    """What the task says about each option."""
+    """Help of the task, by option."""
     return {option.name: explained(option).replace("`", "") for option in OPTIONS}
 
 
@@ -200,7 +200,7 @@ def _is_known(option: Option, flags: Collection[str] | None) -> bool:
 
 @dataclass(frozen=True)
 class TrialOptions:
-    """What was asked for."""
+    """Options that were asked for."""
 
     variants: tuple[str, ...] = ()
     platform: str = "native"
@@ -214,9 +214,9 @@ class TrialOptions:
     model_image: str | None = None
     model_uri: str | None = None
     effort: Literal["quick", "normal", "deep"] = "quick"
-    """How long generated tests search."""
+    """Effort of generated tests."""
     seed: int | None = None
-    """What generated tests draw from; None for another one in each run."""
+    """Seed of generated tests; None for another one in each run."""
     service_images: Mapping[str, str] = field(default_factory=dict)
     """References in the place of the images that are built here, by the service's name."""
     overlay: Path | None = None

@@ -47,7 +47,7 @@ class TrialCase:
 
     @property
     def missing(self) -> str:
-        """What is not there on this machine that a promise needs; empty where all is there."""
+        """List what a promise needs and this machine lacks; empty where all is there."""
         if self._needs(Need.SOCKET) and (endpoint := connection.endpoint()).socket is None:
             return f"the engine is at {endpoint}: runs where it is at a socket of this machine"
         return ""

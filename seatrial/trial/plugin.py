@@ -35,7 +35,7 @@ NEEDED, SERVICES, DESELECTED = "needed", "services", "deselected"
 """The signs of a worker whose tests need images, of one whose tests need services too, and of one
 that was to run some of the tests only."""
 LEFT_OUT, FAILED_START, USES = "seatrial_left_out", "seatrial_failed_start", "seatrial_uses"
-"""What a worker tells the controller."""
+"""Names of what a worker tells the controller."""
 COLLECTOR = "seatrial-report"
 """The name of the plugin that collects a report."""
 RUN_KEY = pytest.StashKey["Run"]()
@@ -337,7 +337,7 @@ def _run(config: pytest.Config) -> Run:
 
 
 def _shared(config: pytest.Config) -> SharedState:
-    """What the processes of the run share; the first of them makes the folder and removes it."""
+    """Share state among the processes of the run; the first makes the folder and removes it."""
     if SHARED_KEY not in config.stash:
         worker_input: dict[str, Any] | None = getattr(config, "workerinput", None)
         if worker_input is None:

@@ -51,7 +51,7 @@ _Backend = TypeVar("_Backend", bound=Backend)
 
 
 class StartError(UserError):
-    """What every test needs does not start: the run ends with it."""
+    """Failure to start what every test needs: the run ends with it."""
 
 
 class ServerPool:

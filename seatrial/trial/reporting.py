@@ -1,4 +1,4 @@
-"""What a person needs in order to understand a failure, and what a run has shown."""
+"""Reports by which a person understands a failure, and what a run has shown."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ class Run:
         self.servers = ServerPool(self.trial)
         self.serving = ServingPool(self.trial, self.servers)
         self.uses = EndpointUses()
-        """What the tests of this process asked of servers."""
+        """Endpoints that the tests of this process have used."""
         self.failed_start = ""
-        """What every test needs and did not start: the run is not to go on without it."""
+        """Reason why what every test needs did not start: the run is not to go on without it."""
         self.test_began = 0.0
         """Start of the test that runs now, in seconds of the epoch."""

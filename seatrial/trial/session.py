@@ -116,7 +116,7 @@ class TrialSession:
 
     @cached_property
     def seed(self) -> int:
-        """What generated tests draw from, in all processes of the run."""
+        """Seed of generated tests, in all processes of the run."""
         asked = self.options.seed
         drawn: int = self.shared.get("seed", lambda: secrets.randbelow(_SEEDS))
         return drawn if asked is None else asked

@@ -1,4 +1,4 @@
-"""What the processes of one run share: pytest itself, and the workers of pytest-xdist.
+"""State that the processes of one run share: pytest itself, and the workers of pytest-xdist.
 
 Each value is made once, by the process that asks first, and kept as JSON in a folder, which only
 this user may read. A failure is kept as well: whoever asks later gets the same one.

@@ -15,7 +15,7 @@ Fixture = TypeVar("Fixture", bound="Callable[..., object]")
 
 @dataclass(frozen=True)
 class ServerUse:
-    """How a fixture uses servers."""
+    """Use that a fixture makes of servers."""
 
     role: ServerRole
     shared: str | None

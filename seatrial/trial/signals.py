@@ -1,4 +1,4 @@
-"""How a trial is ended from outside: by SIGTERM, or by the end of the task that started it."""
+"""End of a trial from outside: by SIGTERM, or by the end of the task that started it."""
 
 from __future__ import annotations
 

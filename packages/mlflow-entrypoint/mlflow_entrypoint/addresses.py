@@ -139,7 +139,7 @@ def _of_query(address: str) -> set[str]:
 
 
 def _after_user(rest: str) -> str:
-    """What may belong to a password in an address that can't be taken apart, without its scheme.
+    """Find a possible password in an address that can't be taken apart, without its scheme.
 
     The user in front of the first colon is no secret.
     """

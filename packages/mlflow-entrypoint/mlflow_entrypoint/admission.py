@@ -50,7 +50,7 @@ _logger = logging.getLogger("uvicorn.error")
 
 
 class Limits(NamedTuple):
-    """What a worker admits."""
+    """Limits of what a worker admits."""
 
     body: int
     """Bytes of a request that is no artifact; 0 for any number."""
@@ -103,7 +103,7 @@ class _Body:
         return self._chunks[0]
 
     def replay(self, receive: Receive) -> Receive:
-        """What the app receives: the whole body, and then what else happens to the connection."""
+        """Give the app the whole body, and then what else happens to the connection."""
 
         async def again() -> Message:
             if not self._chunks:

@@ -1,4 +1,4 @@
-"""What the container was told to run."""
+"""Command that the container was told to run."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _TIMEOUT_NAMES = {"psycopg2": "connect_timeout", "psycopg": "connect_timeout"} |
     "mysqldb": "connect_timeout",
     "sqlite": "timeout",
 }
-"""What each driver calls the time that a connection may take; pysqlite waits for locks with it."""
+"""Drivers' names for the time that a connection may take; pysqlite waits for locks with it."""
 _MYSQL_CERTIFICATES = {
     "ssl_ca": "MLFLOW_MYSQL_SSL_CA",
     "ssl_cert": "MLFLOW_MYSQL_SSL_CERT",
@@ -44,7 +44,7 @@ class Database(NamedTuple):
 
     url: str
     schemas: tuple[Schema, ...]
-    """What MLflow keeps in it; nothing where it only reads."""
+    """Schemas that MLflow keeps in it; none where it only reads."""
 
 
 def of(server: Server, environment: Mapping[str, str]) -> list[Database]:
@@ -176,7 +176,7 @@ def _connect_arguments(url: URL, environment: Mapping[str, str], deadline: float
 
 
 def errors() -> tuple[type[Exception], ...]:
-    """What SQLAlchemy and the drivers raise.
+    """Import the errors that SQLAlchemy and the drivers raise.
 
     Drivers raise Python's own errors for parameters that they don't know, for passwords that they
     can't encode, and for a library that they miss.
@@ -195,7 +195,7 @@ def _is_final(error: Exception, url: URL) -> bool:
 
 
 def reason_of(error: BaseException) -> str:
-    """What a driver says, in one line without the secrets that this program knows."""
+    """Give a driver's message, in one line without the secrets that this program knows."""
     cause = getattr(error, "orig", None) or error
     text = str(cause.args[-1] if cause.args else cause)
     return " ".join(KNOWN.mask(text).split())[:400] or type(cause).__name__

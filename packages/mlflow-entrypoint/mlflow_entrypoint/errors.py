@@ -1,4 +1,4 @@
-"""What ends the entry point with one line."""
+"""Errors that end the entry point with one line."""
 
 from __future__ import annotations
 

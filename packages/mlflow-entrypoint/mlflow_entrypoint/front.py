@@ -115,7 +115,7 @@ def _check_framing(request: h11.Request, length: bytes | None) -> None:
 
 
 class _Worker:
-    """What the connections of one worker share."""
+    """State that the connections of one worker share."""
 
     def __init__(self, app: App, loop: asyncio.AbstractEventLoop) -> None:
         self.app = admission.Admission(app, admission.limits())

@@ -26,7 +26,7 @@ _KEY_PASSWORD_VARIABLE = "UVICORN_SSL_KEYFILE_PASSWORD"  # noqa: S105
 
 
 class ServerCommand(NamedTuple):
-    """How a process that serves is started."""
+    """Command line and environment of a process that serves."""
 
     words: list[str]
     """The program first."""

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 _ADDRESS = ("_URI", "_URL")
 _PUBLIC = ("_USERNAME", "_ACCESS_KEY_ID")
-"""How variables end whose value as a whole is no secret."""
+"""Endings of variables whose value as a whole is no secret."""
 _SECRET = re.compile(
     r"PASSW(?:OR)?D|PASSPHRASE|SECRET|TOKEN|CREDENTIAL|API_?KEY|(?:ACCESS|PRIVATE|ACCOUNT)_KEY"
     r"|CONNECTION_STRING",
     re.IGNORECASE,
 )
-"""How other variables are called whose value is a secret, such as OPENAI_API_KEY."""
+"""Names of other variables whose value is a secret, such as OPENAI_API_KEY."""
 _GUESSED = 8
 """The shortest value of one of those: `true` or `60` is a setting."""
 _STORES = tuple(option for option in options.VALUED if option.endswith("-store-uri"))

@@ -46,7 +46,7 @@ FLAGS = frozenset(
 
 
 class Given(NamedTuple):
-    """What a command line says."""
+    """Options that a command line gives."""
 
     values: dict[str, str]
     """Values by the long name of the option; the last one counts."""

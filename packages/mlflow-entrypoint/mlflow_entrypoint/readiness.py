@@ -39,7 +39,7 @@ _LOCK_WAIT = settings.SCHEMA_LOCK_WAIT[0]
 
 
 class _Turn(NamedTuple):
-    """How long a server waits until it's its turn to make the database ready."""
+    """Wait of a server until it's its turn to make the database ready."""
 
     limit: float
     """Limit in seconds."""

@@ -1,4 +1,4 @@
-"""What MLflow's migrations say about a database, without importing MLflow."""
+"""State of a database by MLflow's migrations, without importing MLflow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Schema(NamedTuple):
     """The tables of one part of MLflow."""
 
     contents: str
-    """What it is for, in messages."""
+    """Purpose, in messages."""
     migrations: str
     """The folder of the migrations in the mlflow package."""
     version_table: str
@@ -69,7 +69,7 @@ USERS = Schema(
 
 
 class State(Enum):
-    """How far a database is."""
+    """Progress of a database."""
 
     READY = "ready"
     UNFINISHED = "unfinished"
@@ -84,7 +84,7 @@ class State(Enum):
 
 
 class DatabaseFinding(NamedTuple):
-    """What was found in a database."""
+    """State and revisions of a database."""
 
     state: State
     found: str
@@ -93,7 +93,7 @@ class DatabaseFinding(NamedTuple):
     """Revision that this MLflow has."""
     schema: Schema
     holds: str = ""
-    """What a foreign one holds."""
+    """Contents of a foreign one."""
 
     @property
     def needs_upgrade(self) -> bool:

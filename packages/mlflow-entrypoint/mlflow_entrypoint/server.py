@@ -29,7 +29,7 @@ class Server(NamedTuple):
     """A server that is to be started."""
 
     arguments: list[str]
-    """What follows `server`."""
+    """Arguments behind `server`."""
     backend: str | None
     """The tracking store's URL; None for a server that only passes artifacts on."""
     read_replica: str | None

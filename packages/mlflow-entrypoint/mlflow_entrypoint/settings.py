@@ -1,4 +1,4 @@
-"""What the image decides where nobody else does; every value can be set otherwise."""
+"""Settings that the image decides where nobody else does; every value can be set otherwise."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ DATABASE_WAIT = ("MLFLOW_DATABASE_WAIT", 60.0)
 SCHEMA_LOCK_WAIT = ("MLFLOW_SCHEMA_LOCK_WAIT", 600.0)
 """The longest wait for another server that initialises or upgrades the database, in seconds."""
 DATABASE_TIMEOUT = ("MLFLOW_DATABASE_TIMEOUT", 30.0)
-"""How long a request waits for an answer of the database, in seconds; 0 for ever."""
+"""Seconds that a request waits for an answer of the database; 0 for ever."""
 MAX_REQUEST_BYTES = ("MLFLOW_MAX_REQUEST_BYTES", 64 * 1024 * 1024)
 """The largest body of a request that is no artifact; 0 for any."""
 GATEWAY_REQUEST_BYTES = ("MLFLOW_GATEWAY_MAX_DECOMPRESSED_REQUEST_SIZE", 0)
 """MLflow's own limit of a request to its gateway: it raises the one above."""
 STOP_WAIT = ("MLFLOW_STOP_WAIT", 8.0)
-"""How long after a stop signal the server is killed, in seconds: before Docker's own 10."""
+"""Seconds after a stop signal until the server is killed: before Docker's own 10."""
 UVICORN_OPTIONS = "MLFLOW_UVICORN_OPTS"
 """MLflow's variable for options of uvicorn. The image's come before the user's, which so win."""
 UVICORN = {

@@ -20,7 +20,7 @@ _QUOTES = "\"'`"
 _LINE_ENDS = "\r\n"
 _ADDRESSES = ("_URI", "_URL")
 _FREE = ("_OPTS", "_USERNAME")
-"""How variables end in which blanks or quotes may stand."""
+"""Endings of variables in which blanks or quotes may stand."""
 _CHECKED = frozenset(
     {
         *(name for name in options.VALUED.values() if name and not name.endswith(_FREE)),
@@ -43,7 +43,7 @@ _CHECKED = frozenset(
     }
 )
 _SECRET = frozenset(name for name in SECRETS if not name.endswith(_ADDRESSES))
-"""What may hold any character, but for a line end around it."""
+"""Variables that may hold any character, but for a line end around it."""
 _NUMBERS = (
     "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE",
     "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW",

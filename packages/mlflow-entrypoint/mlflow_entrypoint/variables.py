@@ -14,7 +14,7 @@ _REFERENCE = re.compile(r"\$(?P<escape>\$)?\{(?P<name>[A-Za-z_]\w*)(?::-(?P<defa
 
 _SERVICE_LINK = re.compile(r"(?:tcp|udp|sctp)://")
 _READ = ("MLFLOW_", "UVICORN_")
-"""How variables begin that MLflow, the entry point or uvicorn read."""
+"""Beginnings of variables that MLflow, the entry point or uvicorn read."""
 
 
 def drop_service_links(environment: MutableMapping[str, str]) -> None:

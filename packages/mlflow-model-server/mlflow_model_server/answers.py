@@ -113,7 +113,7 @@ def clean(message: str, request: bytes, names: set[str]) -> str:
 
 
 def _of_signature(quoted: str, names: set[str]) -> str:
-    """What a text that is left out says of the model's signature, such as `size: double`."""
+    """Keep what a text that is left out says of the model's signature, such as `size: double`."""
     named = [name for name in names if " " in name and name in quoted]
     return f"{_LEFT_OUT} {max(named, key=len)} {_LEFT_OUT}" if named else _LEFT_OUT
 
@@ -140,7 +140,7 @@ def _without_sent(message: str) -> str:
 
 
 def _cause(match: re.Match[str], text: str) -> str:
-    """What of another library's exception may be said: its type, and words not of the request."""
+    """Tell of another library's exception: its type, and words not of the request."""
     if match["type"] == "JSONDecodeError":
         return f"JSONDecodeError: {match['said'].strip(_MARKS)}"
     message = (match["said"] if match["type"] else match["repr"])[:_LOOKED_AT]

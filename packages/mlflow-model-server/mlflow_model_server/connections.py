@@ -56,7 +56,7 @@ _LENGTHS = (b"content-length", b"transfer-encoding")
 
 
 class ClientLimits(NamedTuple):
-    """What one client, and all of them together, may take.
+    """Limits of what one client, and all of them together, may take.
 
     Attributes:
         connections: open at a time.
@@ -105,7 +105,7 @@ def limits(settings: Settings, files: int) -> ClientLimits:
 
 
 class Gate:
-    """What all connections share.
+    """State that all connections share.
 
     Args:
         limits: of connections.
@@ -439,7 +439,7 @@ def _fault(
 
 
 class Report:
-    """What was refused: counted, and told by a line a second at most.
+    """Refusals: counted, and told by a line a second at most.
 
     Args:
         count: called for each.

@@ -1,4 +1,4 @@
-"""What the manager and the front say to each other, on a socket that keeps messages apart."""
+"""Messages between the manager and the front, on a socket that keeps messages apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many CPUs this container may use."""
+"""Number of CPUs that this container may use."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ _WEIGHT = 0.05
 
 @dataclass(frozen=True)
 class DispatchLimits:
-    """What the dispatcher allows.
+    """Limits of the dispatcher.
 
     Attributes:
         seconds: that a worker may take for one request.
@@ -350,7 +350,7 @@ class Dispatcher:
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for a worker."""
+        """Count the requests that wait for a worker."""
         return len(self._waiting) + len(self._last_tries)
 
     @property

@@ -1,4 +1,4 @@
-"""How a process that has run a model's code ends."""
+"""End of a process that has run a model's code."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _OPTIONS = re.compile(r"\s+(?:--\S|#)")
 
 
 def flavor(model: Path) -> dict[str, Any]:
-    """What the model says of its flavor python_function.
+    """Read what the model says of its flavor python_function.
 
     Raises:
         EntrypointError: there is no model, or it has none.

@@ -1,4 +1,4 @@
-"""What the front and a worker say to each other: one request, then its answer, on each socket.
+"""Protocol between the front and a worker: one request, then its answer, on each socket.
 
 A frame is the lengths of its two parts, a head in JSON, and a body as it is.
 """

@@ -32,7 +32,7 @@ _INFO_UNACKED = 24
 _TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 """The sockets of the network namespace: number, local and remote address, state, and more."""
 _ABSENT = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-"""What a machine without IPv6 says of it."""
+"""Errors by which a machine has no IPv6."""
 _SYN_RECEIVED = "03"
 
 
@@ -160,7 +160,7 @@ def _reached(listener: socket.socket) -> tuple[str | int, ...]:
 
 
 def _waiting(listener: socket.socket) -> int | None:
-    """How many connections wait to be accepted; None under QEMU, which tells less of tcp_info."""
+    """Count connections that wait to be accepted; None under QEMU, which tells less of tcp_info."""
     info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
     if len(info) < _INFO_UNACKED + 4:
         return None

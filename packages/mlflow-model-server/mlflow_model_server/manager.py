@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from mlflow_model_server.settings import Settings
 
 _MODULES = ("mlflow.pyfunc.scoring_server", "fastapi", "pandas", "yaml")
-"""What every worker needs, whatever its model is."""
+"""Modules that every worker needs, whatever its model is."""
 _FLAVOR_MODULES = {"mlflow.sklearn": ("mlflow.sklearn", "sklearn.linear_model", "sklearn.ensemble")}
-"""What models of a flavor need, by its loader: only what is known to survive a fork."""
+"""Modules that models of a flavor need, by its loader: only what is known to survive a fork."""
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _SIGNALS = (*_STOPS, signal.SIGHUP, signal.SIGCHLD)
 _IDLE_DEATHS = 5
@@ -365,7 +365,7 @@ class _Manager:
 
 
 def _reported(report: int) -> str:
-    """What a worker that has ended wrote to its pipe; empty where that is nothing."""
+    """Read what a worker that has ended wrote to its pipe; empty where that is nothing."""
     try:
         return os.read(report, 4096).decode(errors="replace")
     except BlockingIOError:

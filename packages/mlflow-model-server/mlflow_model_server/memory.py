@@ -1,4 +1,4 @@
-"""What memory the workers take, and who ends when there is none left.
+"""Memory of the workers, and the choice of the one that ends when there is none left.
 
 The kernel would end a process when a container's memory is used up; in many clusters, the whole
 container (memory.oom.group). So the worker that takes it is ended shortly before that, and the
@@ -101,7 +101,7 @@ class Cgroup:
         return usage - sum(stat.get(name, 0) for name in self._cached)
 
     def kills(self) -> int:
-        """How many processes the kernel has ended for want of memory."""
+        """Count the processes that the kernel has ended for want of memory."""
         return _table(self._events).get("oom_kill", 0)
 
 

@@ -1,4 +1,4 @@
-"""What models find where they run: a folder to write to, a home, and a user's name.
+"""Surroundings of models where they run: a folder to write to, a home, and a user's name.
 
 Confined, a container has a read-only root, a uid without a line in /etc/passwd, and /tmp. Models
 log to files, keep caches and ask who they are all the same.

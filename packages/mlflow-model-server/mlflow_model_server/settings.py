@@ -1,4 +1,4 @@
-"""What the server can be told, by environment variables."""
+"""Settings of the server, by environment variables."""
 
 from __future__ import annotations
 

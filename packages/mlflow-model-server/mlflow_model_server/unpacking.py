@@ -1,4 +1,4 @@
-"""What a request unpacks to, before it is unpacked.
+"""Size that a request unpacks to, before it is unpacked.
 
 A few kilobytes can say a table of terabytes: Parquet's repeated values, a CSV file of one wide row
 and many short ones, records that each name another column, a number for every cell of a frame, a
@@ -34,7 +34,7 @@ _SHARED = {"PLAIN_DICTIONARY", "RLE_DICTIONARY", "DELTA_BYTE_ARRAY"}
 
 
 class UnpackingLimits(NamedTuple):
-    """What a request may unpack to."""
+    """Limits of what a request may unpack to."""
 
     bytes: int
 
