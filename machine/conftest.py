@@ -20,7 +20,7 @@ from seatrial import scratch
 from seatrial.build import bootstrap
 from seatrial.engine import trust
 from seatrial.engine.connection import connect
-from seatrial.stack.labels import Session, remove_session, sweep
+from seatrial.stack.labels import Session, remove_abandoned, remove_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ BUNDLE = "/usr/local/share/authorities.pem"
 def client() -> Iterator[DockerClient]:
     """The engine of this machine."""
     with closing(connect()) as found:
-        sweep(found)
+        remove_abandoned(found)
         yield found
 
 

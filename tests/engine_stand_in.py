@@ -120,7 +120,7 @@ def pytest_configure() -> None:
     everything.ryuk.configure = lambda _: None
     everything.session.connect = connect
     everything.session.require_platform = lambda _: None
-    everything.session.sweep = lambda _: []
+    everything.session.remove_abandoned = lambda _: []
     everything.session.remove_session = lambda *_: note("remove session")
     everything.sources.configuration_of = configuration_of
     everything.sources.pull = pull

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from seatrial.stack.labels import OWNER_LABEL, SESSION_LABEL, Session, is_abandoned, sweep
+from seatrial.stack.labels import (
+    OWNER_LABEL,
+    SESSION_LABEL,
+    Session,
+    is_abandoned,
+    remove_abandoned,
+)
 from seatrial.stack.owner import MOST_SECONDS, Owner
 
 if TYPE_CHECKING:
@@ -27,7 +33,7 @@ ELSEWHERE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 @dataclass
 class Engine:
-    """Client with as much as the sweep uses: an engine with containers and nothing else."""
+    """Client of an engine with containers and nothing else."""
 
     containers_left: list[Container]
 
@@ -124,7 +130,7 @@ def test_sweep_removes_what_dead_owners_left_and_nothing_of_live_ones(
     other.kill()
     other.wait()
     client: Any = Engine([dead, alive])
-    assert sweep(client) == ["container dead"]
+    assert remove_abandoned(client) == ["container dead"]
     assert (dead.removed, alive.removed) == (True, False)
 
 

@@ -58,7 +58,7 @@ class Session:
         return {SESSION_LABEL: self.id, OWNER_LABEL: self.owner}
 
 
-def sweep(client: DockerClient) -> list[str]:
+def remove_abandoned(client: DockerClient) -> list[str]:
     """Remove what sessions whose owner has ended left behind; give back what was removed."""
     removed = _remove(client, is_abandoned)
     # A session has its network for as long as it lives, and before it builds anything.

@@ -131,8 +131,8 @@ def summarise(
         terminal.write_line(f"generated tests: --seed {trial.seed} --effort {trial.options.effort}")
         if MACHINE_SPEED.sentence:
             terminal.write_line(MACHINE_SPEED.sentence)
-        if trial.swept:
-            terminal.write_line(f"removed what a killed run had left: {', '.join(trial.swept)}")
+        if trial.removed:
+            terminal.write_line(f"removed what a killed run had left: {', '.join(trial.removed)}")
     for label, promises in broken.items():
         terminal.section(f"promises that {label} does not keep", sep="-", red=True)
         for promise in dict.fromkeys(promises):

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 from seatrial.engine.connection import connect
 from seatrial.errors import UserError, plain
 from seatrial.project import PACKAGE, builtin, current
-from seatrial.stack.labels import sweep
+from seatrial.stack.labels import remove_abandoned
 from seatrial.trial.signals import PARENT_VARIABLE
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def run(arguments: Sequence[str]) -> None:
         raise KeyboardInterrupt
     if code < 0:
         with closing(connect()) as client:
-            removed = sweep(client)
+            removed = remove_abandoned(client)
         raise UserError(
             f"something has killed the trial: pytest ended with {signal.Signals(-code).name};"
             f" what it left is removed ({len(removed)} containers, networks and volumes)"

@@ -1,6 +1,6 @@
 """Testcontainers' reaper, Ryuk: used where its image is to be had.
 
-Where it is not, the labels and the sweep of `seatrial.stack.labels` do its work at the next run.
+Where it is not, `seatrial.stack.labels` does its work at the next run.
 """
 
 from __future__ import annotations

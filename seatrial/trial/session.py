@@ -24,7 +24,7 @@ from seatrial.engine.machine_speed import MACHINE_SPEED
 from seatrial.errors import UserError
 from seatrial.model import build_docker
 from seatrial.stack.image_under_test import NOT_BUILT, ImageConfiguration
-from seatrial.stack.labels import Session, remove_containers, remove_session, sweep
+from seatrial.stack.labels import Session, remove_abandoned, remove_containers, remove_session
 from seatrial.stack.workspace import Workspace
 from seatrial.trial import ryuk, sources
 from seatrial.trial.signals import install_signal_handlers, signals_ignored
@@ -53,7 +53,7 @@ class TrialSession:
         """
         self.options = options
         self.shared = shared
-        self.swept: list[str] = []
+        self.removed: list[str] = []
         self._begun = False
         self._numbers = itertools.count(1)
 
@@ -81,7 +81,7 @@ class TrialSession:
         if self.options.overlay and not endpoint().socket:
             raise UserError(f"--overlay: the engine at {endpoint()} can't mount files of this host")
         try:
-            self.swept = sweep(self.client)
+            self.removed = remove_abandoned(self.client)
             _ = self.session
             self._require_platforms()
             _ = self.images

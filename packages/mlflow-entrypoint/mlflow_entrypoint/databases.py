@@ -1,4 +1,4 @@
-"""Reach the databases of a server, and wait for one that isn't up yet."""
+"""Reach the databases of a server, and wait for one that is starting."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _is_database(url: str) -> bool:
 def connect(
     database: Database, environment: Mapping[str, str], deadline: float, limit: float
 ) -> Connection:
-    """Open a connection in autocommit mode, and wait for a database that isn't up yet.
+    """Open a connection in autocommit mode, and wait for a database that is starting.
 
     Args:
         database: which.

@@ -161,7 +161,7 @@ def _fork_workers() -> None:
 
 
 class _Worker(ForkProcess):
-    """A process that doesn't take its parent's part when a signal comes before it has its own."""
+    """Worker that resets signal handlers, so that an early signal does not run its parent's."""
 
     def start(self) -> None:
         with _undisturbed():

@@ -42,7 +42,7 @@ ARTIFACTS = "./mlruns"
 """Folder for artifacts of a server that was given no place for them."""
 
 DATABASE_WAIT = ("MLFLOW_DATABASE_WAIT", 60.0)
-"""The longest wait for a database that isn't up yet, in seconds."""
+"""The longest wait for a database that is starting, in seconds."""
 SCHEMA_LOCK_WAIT = ("MLFLOW_SCHEMA_LOCK_WAIT", 600.0)
 """The longest wait for another server that initialises or upgrades the database, in seconds."""
 DATABASE_TIMEOUT = ("MLFLOW_DATABASE_TIMEOUT", 30.0)

@@ -100,7 +100,7 @@ class _Supervisor:
             os.kill(self._child, number)
 
     def _collect(self) -> None:
-        """Take leave of every process that has ended: orphans come to the first process."""
+        """Reap every exited child process: orphans come to the first process."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)

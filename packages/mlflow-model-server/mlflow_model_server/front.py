@@ -103,7 +103,7 @@ class _Front:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._manager.fileno(), self._read_manager)
         self._begin(self._dispatcher.watch())
-        self._begin(self._gate.sweep(self._server.server_state))
+        self._begin(self._gate.close_overdue(self._server.server_state))
         try:
             await self._server.serve(sockets=[self._listener])
         finally:
@@ -188,7 +188,7 @@ class _Front:
                 connection.transport.abort()
 
     async def _drain(self) -> None:
-        """Send clients away before the doors are closed, so that none runs into them."""
+        """Stop listening after the wait for balancers; serve the connections queued by then."""
         try:
             if self._dispatcher.was_ready:
                 await asyncio.sleep(self._settings.drain_wait)

@@ -75,9 +75,9 @@ class Server:
 
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
-        sweep = asyncio.create_task(self.gate.sweep(self._server.server_state))
+        closing = asyncio.create_task(self.gate.close_overdue(self._server.server_state))
         await self._server.serve(sockets=[self._listener])
-        sweep.cancel()
+        closing.cancel()
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         body, more = b"", True
