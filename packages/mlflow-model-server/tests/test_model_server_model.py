@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from mlflow_model_server import strict_json, workplace
+from mlflow_model_server import model_home, strict_json
 
 PACKAGE = Path(__file__).parents[1]
 FOLDERS = [PACKAGE, PACKAGE.with_name("mlflow-entrypoint")]
@@ -45,7 +45,7 @@ def writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def _prepared(**environment: str) -> dict[str, str]:
-    workplace.prepare(environment)
+    model_home.prepare(environment)
     return environment
 
 
