@@ -68,10 +68,10 @@ def test_home_is_where_files_can_be_written(
 def test_home_of_somebody_else_is_not_used() -> None:
     """In a process without privileges: for root, every folder can be written to."""
     program = (
-        "import os, tempfile; from mlflow_model_server import workplace;"
+        "import os, tempfile; from mlflow_model_server import model_home;"
         "os.getuid() or os.setuid(65534);"
         "tempfile.tempdir = '/tmp'; environment = {'HOME': '/usr', 'USER': 'ida'};"
-        "workplace.prepare(environment); print(environment['HOME'])"
+        "model_home.prepare(environment); print(environment['HOME'])"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program],
