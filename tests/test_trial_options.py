@@ -62,6 +62,8 @@ def test_options_as_words(asked: TrialOptions, words: list[str]) -> None:
     [
         (("--effort", "huge"), "unknown effort 'huge': known are quick, normal and deep"),
         (("--seed", "-1"), "--seed -1: it takes a whole number"),
+        (("--report", "no/where"), "--report no/where: the folder above it does not exist"),
+        (("--report", __file__), "it is no folder"),
         (("--seed", "one"), "--seed one: it takes a whole number"),
     ],
 )
