@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 from hypothesis.configuration import set_hypothesis_home_dir, storage_directory
 
-from seatrial.differential import areas, reference, search
-from seatrial.differential.comparison import Normaliser, difference
+from seatrial.differential import areas, http_answers, reference, search
+from seatrial.differential.comparison import HTTP, Normaliser, difference
+from seatrial.differential.http_answers import HttpAnswer
 from seatrial.differential.pair import Area, Finding, Pair
 from seatrial.differential.search import Effort
+from seatrial.differential.server_times import labelled
 from seatrial.differential.side import Side
 from seatrial.differential.steps import Filled, Name, Ref, Step, World
 from seatrial.engine.waiting import answers_ok
@@ -27,6 +36,8 @@ from seatrial.trial.endpoints import Router
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from seatrial.differential.server_times import Key
 
 BRIEF = Effort(examples=60, steps=12, seconds=600, shrinking=600)
 """Bounded by the number of sequences, so that what is found does not depend on the machine."""
@@ -146,7 +157,8 @@ class DeletedNeighbour(Fault):
 
 
 def test_equal_servers_do_not_differ(server: str) -> None:
-    pair = pair_of(server, server)
+    side = Side(server, database="sqlite", as_sent=True)
+    pair = Pair(side, side, areas.TRACKING)
     effort = Effort(examples=4, steps=12, seconds=600)
 
     assert search.check(pair, EVERYTHING, effort) is None
@@ -299,6 +311,92 @@ def test_ids_names_and_the_present_are_taken_out() -> None:
     }
 
 
+def test_time_of_a_server_is_compared_with_what_it_said_before() -> None:
+    now = int(time.time() * 1000)
+    memory: dict[Key, float] = {}
+
+    def seen(**times: object) -> object:
+        return labelled({"body": {"run_id": "a", **times}}, memory)["body"]
+
+    made = {"run_id": "a", "creation_time": "<now>", "last_update_time": "<now>"}
+    assert seen(creation_time=now, last_update_time=now) == made
+    again = {
+        "run_id": "a",
+        "creation_time": "<now>, as before",
+        "last_update_time": "<now>, another",
+    }
+    assert seen(creation_time=now, last_update_time=now + 1) == again
+    early = seen(creation_time=now, last_update_time=now - 1)
+    assert isinstance(early, dict)
+    assert early["last_update_time"] == "<now>, earlier than it was made"
+    assert seen(creation_time=0, last_update_time=None, name="x", other=5) == {
+        "run_id": "a",
+        "creation_time": 0,
+        "last_update_time": None,
+        "name": "x",
+        "other": 5,
+    }
+
+
+def test_time_of_nothing_in_particular_is_a_time() -> None:
+    moment = datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
+    answer = {"a": f"{moment}Z", "b": moment, "c": "2001-01-01T00:00:00Z", "d": [time.time_ns()]}
+
+    assert labelled(answer, {}) == {**answer, "a": "<now>Z", "b": "<now>"}
+
+
+def test_page_token_is_compared_as_what_it_says() -> None:
+    world = World("dabc-", {"run_1": "f" * 32})
+    answer = {"next_page_token": base64.b64encode(b'{"name": "dabc-a"}').decode()}
+
+    normalised = Normaliser(world, "http://127.0.0.1:5000")({HTTP: [{"body": answer}]})
+
+    assert normalised == {HTTP: [{"body": {"next_page_token": '{"name": "a"}'}}]}
+
+
+def test_answers_of_one_thread_are_noted() -> None:
+    class Unread(Fault):
+        """Adds what no client reads."""
+
+        def after(self, exchange: Exchange) -> None:
+            """Change the answer."""
+            exchange.answer["unread"] = 1
+
+    with reference_stub({"a": 1}) as server, faulty(server, Unread()) as address:
+        with http_answers.noting() as noted, ThreadPoolExecutor(1) as pool:
+            pool.submit(requests.get, f"{address}/other", timeout=10).result()
+            requests.get(f"{address}/path?x=1", timeout=10)
+        requests.get(f"{address}/later", timeout=10)
+
+    assert noted == [HttpAnswer("GET", "/path", 200, {"a": 1, "unread": 1})]
+
+
+@contextmanager
+def reference_stub(answer: object) -> Iterator[str]:
+    """Run a server that always answers the same."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            """Answer."""
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=http.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{http.server_port}"
+    finally:
+        http.shutdown()
+        thread.join()
+        http.server_close()
+
+
 def test_first_difference_is_named_by_its_path() -> None:
     found = difference({"info": {"tags": [1, 2]}}, {"info": {"tags": [1, 3]}})
 
@@ -329,17 +427,17 @@ def test_reference_ends_with_a_process_that_is_killed() -> None:
 
 
 def test_mutant_of_a_proxy_is_refused_and_an_equal_one_is_not(server: str) -> None:
-    router, recorder = Router(), trial.Recorder(Router())
+    router = Router()
     steps = [*EVERYTHING, *areas.TRACKING.reads(EVERYTHING)]
-    with faulty(server, recorder) as address:
-        answers = trial.execution(address).run(steps, areas.TRACKING.operations)
-    recording = trial.Recording(areas.TRACKING, steps, answers, recorder.exchanges)
+    recording = trial.recorded(server, router, areas.TRACKING, steps)
     endpoint = router.endpoints["GET /api/2.0/mlflow/runs/get"]
 
     def refused(field: str, change: str, direction: str = "received") -> str:
         mutant = ProxiedMutant(endpoint, change, direction, field)
         assert mutant in trial.possible([recording], router)
         found = trial.judge(mutant, server=server, router=router, recordings=[recording])
+        # A fault of an answer shows in the recorded one.
+        assert found.was_run == (direction == "sent")
         return found.refused
 
     assert refused("run.info.status", "dropped")

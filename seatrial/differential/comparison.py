@@ -11,7 +11,6 @@ import dataclasses
 import json
 import math
 import re
-import time
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -19,11 +18,14 @@ from typing import TYPE_CHECKING, Any
 from mlflow.entities import Span, Trace
 from mlflow.entities._mlflow_object import _MlflowObject
 
+from seatrial.differential.server_times import NOW, is_present, labelled, without_dates
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mlflow.exceptions import MlflowException
 
+    from seatrial.differential.server_times import Key
     from seatrial.differential.steps import World
 
 WITHOUT_ORDER = frozenset(
@@ -33,11 +35,9 @@ WITHOUT_ORDER = frozenset(
 _SHORT_IDS = frozenset({"experiment_id", "experiment_ids", "mlflow.experimentId", "returned"})
 """Fields that hold ids of a few digits, which may be any text elsewhere."""
 _ADDRESSES = re.compile(r"uri|location|source|path", re.IGNORECASE)
-_NOW = "<now>"
-_DAY = 86_400
-_UNITS = (1, 10**3, 10**6, 10**9)
-"""What servers count a second in."""
-_DATE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z?")
+HTTP = "http"
+"""Where the server's own answers stand, beside what the client has made of them."""
+_PAGE_TOKENS = frozenset({"next_page_token", "page_token"})
 _MADE_UP = re.compile(r"[a-z]+-[a-z]+-\d{1,3}")
 """How MLflow names a run that was given no name."""
 _REQUEST = re.compile(r"(API request to )(endpoint )?\S+")
@@ -134,8 +134,7 @@ class Normaliser:
         self._in_text = (
             re.compile(rf"(?<![\w.-])({'|'.join(self._short)})(?![\w.-])") if self._short else None
         )
-        now = time.time()
-        self._present = [(unit * (now - _DAY), unit * (now + _DAY)) for unit in _UNITS]
+        self._times = world.times
 
     def __call__(self, value: Any, field: str = "") -> Any:  # noqa: ANN401
         """An answer without what is the server's own.
@@ -145,35 +144,54 @@ class Normaliser:
             field: the name of the field that it stands in.
         """
         if isinstance(value, dict):
-            return {self._text(key, ""): self(each, key) for key, each in value.items()}
+            return {self._text(key, ""): self._field(each, key) for key, each in value.items()}
         if isinstance(value, list):
             found = [self(each, field) for each in value]
             return sorted(found, key=canonical) if field in WITHOUT_ORDER else found
         if isinstance(value, str):
             return self._text(value, field)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return _NOW if self._is_present(value) else value
+            return NOW if is_present(value) else value
         return value
+
+    def _field(self, value: Any, name: str) -> Any:  # noqa: ANN401
+        if name == HTTP:
+            return [self.http(each, self._times) for each in value]
+        return self(value, name)
+
+    def http(self, answer: dict[str, Any], times: dict[Key, float]) -> Any:  # noqa: ANN401
+        """A server's own answer without what is the server's own.
+
+        Args:
+            answer: its status and body.
+            times: those that the server has sent before; they are added to.
+        """
+        return self(labelled(answer, times))
 
     def _text(self, text: str, field: str) -> str:
         if text in self._short and field in _SHORT_IDS:
             return self._labels[text]
-        if text.isdecimal() and len(text) < 20 and self._is_present(int(text)):
-            return _NOW
+        if text.isdecimal() and len(text) < 20 and is_present(int(text)):
+            return NOW
+        if field in _PAGE_TOKENS:
+            text = _decoded(text)
+        if field == "message" and _UNCOMPARABLE.search(text):
+            return "<of the database>"
         for value, label in self._long:
             text = text.replace(value, label)
         if self._in_text and (field == "message" or _ADDRESSES.search(field)):
             text = self._in_text.sub(lambda match: self._labels[match[1]], text)
         if field in ("run_name", "mlflow.runName", "value") and _MADE_UP.fullmatch(text):
             return "<made up>"
-        return _DATE.sub(self._date, text)
+        return without_dates(text)
 
-    def _date(self, match: re.Match[str]) -> str:
-        today = time.gmtime()
-        return _NOW if match[0].startswith(f"{today.tm_year}-") else match[0]
 
-    def _is_present(self, number: float) -> bool:
-        return any(start < number < end for start, end in self._present)
+def _decoded(token: str) -> str:
+    """What a page's token says, where it is MLflow's: it may hold ids and names."""
+    try:
+        return base64.b64decode(token, validate=True).decode()
+    except ValueError:
+        return token
 
 
 def _spellings(identity: str) -> Iterator[str]:

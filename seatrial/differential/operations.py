@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
@@ -141,6 +141,11 @@ def all_pages(
         return {"pages": sizes, "found" if ordered else "tags": found}
 
     return run
+
+
+def reading(*operations: Operation) -> tuple[Operation, ...]:
+    """Operations that change nothing."""
+    return tuple(replace(each, reads=True) for each in operations)
 
 
 def table(*groups: Sequence[Operation]) -> dict[str, Operation]:

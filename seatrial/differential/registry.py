@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hypothesis import strategies as st
 
 from seatrial.differential import values
-from seatrial.differential.operations import Operation, Scope, all_pages, names_in
+from seatrial.differential.operations import Operation, Scope, all_pages, names_in, reading
 from seatrial.differential.steps import Filled, Name, Ref, Step
 from seatrial.differential.tracking import comparisons, patterns, within
 
@@ -29,7 +29,7 @@ versions = st.sampled_from(["1", "1", "1", "2", "2", "3", "0", "-1", str(2**31)]
 aliases = st.sampled_from(["champion", "Champion", "b", "größe", "v1", "latest", "a b", ""])
 stages = st.sampled_from(["Production", "Staging", "Archived", "None", "production"])
 short_texts = st.one_of(values.texts, st.just("y" * 5000))
-sources = st.sampled_from(["s3://bucket/path", "s3://bucket/a%2Fb", "models:/x/1", "/etc", ""])
+sources = st.sampled_from(["s3://bucket/path", "s3://bucket/a%2Fb", "models:/x/v1", "/etc", ""])
 
 
 def _version(_: Scope) -> dict[str, SearchStrategy[object]]:
@@ -132,7 +132,7 @@ OPERATIONS = (
     ),
 )
 """What generated sequences of the registry are made of."""
-READS = (
+READS = reading(
     Operation("get_registered_model"),
     Operation("get_model_version"),
     Operation("get_model_version_download_uri"),
@@ -185,13 +185,14 @@ def _models() -> Iterable[Step]:
     for number, name in enumerate(("a", "ab", "b", "c1"), start=1):
         tags = {"key": name, "next": str(number), "same": "yes"}
         yield Step("create_registered_model", {"name": Name(name), "tags": tags})
+        yield Step("get_registered_model", {"name": Name(name)})
         for version in range(1, number + 1):
             run = {"run_id": Ref("run_1")} if version == 1 else {}
             yield Step(
                 "create_model_version",
                 {
                     "name": Name(name),
-                    "source": f"s3://bucket/{name}/{version}",
+                    "source": f"s3://bucket/{name}/v{version}",
                     "tags": {"key": str(version), "next": name},
                     "description": f"{name} {version}",
                     **run,

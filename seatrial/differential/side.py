@@ -8,7 +8,8 @@ import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from seatrial.differential.comparison import Normaliser, plain, refusal
+from seatrial.differential.comparison import HTTP, Normaliser, plain, refusal
+from seatrial.differential.http_answers import HttpAnswer, noting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,16 +23,20 @@ if TYPE_CHECKING:
 class Side:
     """A server, and the clients that talk to it."""
 
-    def __init__(self, address: str, *, database: str, timeout: float = 60) -> None:
+    def __init__(
+        self, address: str, *, database: str, timeout: float = 60, as_sent: bool = False
+    ) -> None:
         """Nothing is asked yet.
 
         Args:
             address: the server's.
             database: the name of the backend that it keeps its data in.
             timeout: of a request, in seconds.
+            as_sent: whether answers are compared as the server sends them too.
         """
         self.address = address
         self.database = database
+        self.as_sent = as_sent
         self._timeout = timeout
         self._session = requests.Session()
         self.client = MlflowClient(address, address)
@@ -64,6 +69,8 @@ class Execution:
         """Nothing is run yet."""
         self.side = side
         self.world = world
+        self.noted: list[list[HttpAnswer]] = []
+        """What the server has answered in each step."""
 
     def run(self, steps: Iterable[Step], operations: Mapping[str, Operation]) -> list[Any]:
         """Run the next steps, and give back their answers without what is this server's own."""
@@ -71,6 +78,14 @@ class Execution:
         return list(map(Normaliser(self.world, self.side.address), answers))
 
     def _answer(self, step: Step, operation: Operation) -> Any:  # noqa: ANN401
+        if not self.side.as_sent:
+            return self._returned(step, operation)
+        with noting() as noted:
+            answer = self._returned(step, operation)
+        self.noted.append(noted)
+        return {**answer, HTTP: [each.as_data() for each in noted]}
+
+    def _returned(self, step: Step, operation: Operation) -> dict[str, Any]:
         try:
             returned = operation(self.side, step.resolved(self.world))
         except MlflowException as error:

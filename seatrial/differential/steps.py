@@ -26,6 +26,8 @@ class World:
     """What the names of the sequence begin with, so that no other sequence has them."""
     ids: dict[str, str] = field(default_factory=dict)
     """What the server calls the things that the sequence has made, by their labels."""
+    times: dict[tuple[object, ...], float] = field(default_factory=dict)
+    """Times that the server made, as last seen, by what they are of and by their field."""
 
 
 class Later:

@@ -20,7 +20,7 @@ from mlflow.entities import (
 )
 
 from seatrial.differential import values
-from seatrial.differential.operations import Operation, Scope, all_pages, on_store
+from seatrial.differential.operations import Operation, Scope, all_pages, on_store, reading
 from seatrial.differential.steps import Built, Later, Name, Ref, Step, World
 from seatrial.differential.tracking import built, comparisons, filters, patterns, words
 
@@ -311,7 +311,7 @@ OPERATIONS = (
     ),
 )
 """What generated sequences of tracing are made of."""
-READS = (
+READS = reading(
     Operation("get_trace", call=_get_trace),
     Operation("get_trace_info", call=on_store("get_trace_info")),
     Operation(

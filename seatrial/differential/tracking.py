@@ -21,6 +21,7 @@ from seatrial.differential.operations import (
     Operation,
     Scope,
     all_pages,
+    reading,
 )
 from seatrial.differential.steps import Built, Filled, Name, Ref, Step
 
@@ -384,7 +385,7 @@ def _get(path: str) -> Any:  # noqa: ANN401 - a call of an operation
     return call
 
 
-READS = (
+READS = reading(
     Operation("get_experiment"),
     Operation("get_experiment_by_name"),
     Operation("get_run"),

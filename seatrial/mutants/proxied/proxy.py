@@ -15,6 +15,9 @@ import requests
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_OF_A_CONNECTION = {"host", "connection", "content-length", "accept-encoding"}
+"""Headers that are not the server's to see: MLflow's own, such as an experiment's id, are."""
+
 
 @dataclass
 class Exchange:
@@ -85,12 +88,17 @@ def _handler(server: str, fault: Fault) -> type[BaseHTTPRequestHandler]:
                 json.loads(content) if content and is_json else None,
             )
             fault.before(exchange)
+            passed_on = {
+                name: value
+                for name, value in self.headers.items()
+                if name.lower() not in _OF_A_CONNECTION
+            }
             answer = session.request(
                 self.command,
                 f"{server}{exchange.path}",
                 params=urlencode(exchange.query),
                 data=content if exchange.body is None else json.dumps(exchange.body),
-                headers={"Content-Type": self.headers.get("Content-Type", "")},
+                headers=passed_on,
                 timeout=60,
             )
             body, exchange.status = answer.content, answer.status_code

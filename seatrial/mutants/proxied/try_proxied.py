@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 import tomllib
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from rich.table import Table
 from seatrial.build.table import console as make_console
 from seatrial.differential import reference
 from seatrial.mutants.proxied import trial
+from seatrial.mutants.proxied.faults import RECEIVED, SENT
 from seatrial.trial.endpoints import Router
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def run(sample: int | None, seed: int, jobs: int) -> int:
     Raises:
         UserError: MLflow's own server, which they stand before, does not start.
     """
-    console, router, reasons = make_console(), Router(), explained()
+    console, router = make_console(), Router()
     warnings.simplefilter("ignore")  # what MLflow deprecates is tried as well
     with pytest.MonkeyPatch.context() as patch, reference.running() as server:
         for name, value in _ENVIRONMENT.items():
@@ -61,48 +62,69 @@ def run(sample: int | None, seed: int, jobs: int) -> int:
         recordings = list(trial.record(server, router, seed))
         every = trial.possible(recordings, router)
         chosen = random.Random(seed).sample(every, min(sample or len(every), len(every)))  # noqa: S311
-        judge = partial(trial.judge, server=server, router=router, recordings=recordings)
+        judge = partial(
+            trial.judge, server=server, router=router, recordings=recordings, explained=reason_of
+        )
         with ThreadPoolExecutor(jobs) as pool:
             found = track(pool.map(judge, chosen), "mutants", total=len(chosen), console=console)
             verdicts = list(found)
-    return _report(console, verdicts, reasons, len(every), seed)
+    return _report(console, verdicts, len(every), seed)
 
 
+def reason_of(mutant: str) -> str:
+    """Why a mutant can't be noticed; empty where nothing explains it."""
+    return next((why for form, why in explained().items() if fnmatchcase(mutant, form)), "")
+
+
+@cache
 def explained() -> dict[str, str]:
     """Read why some mutants can't be noticed, by their names with `*` for any text."""
     entries = tomllib.loads(EXPLAINED.read_text(encoding="utf-8"))["explained"]
     return {form: entry["reason"] for entry in entries for form in entry["mutants"]}
 
 
-def _report(
-    console: Console,
-    verdicts: Sequence[ProxiedVerdict],
-    reasons: dict[str, str],
-    every: int,
-    seed: int,
-) -> int:
+def _report(console: Console, verdicts: Sequence[ProxiedVerdict], every: int, seed: int) -> int:
     by_endpoint: dict[str, list[ProxiedVerdict]] = defaultdict(list)
     for verdict in verdicts:
         by_endpoint[str(verdict.mutant.endpoint)].append(verdict)
-    table = Table("endpoint", "tried", "refused", "%")
-    survivors: dict[str, str] = {}
+    table = Table("endpoint", "refused", "%", "not refused: fields of requests", "of answers")
     for name, those in sorted(by_endpoint.items()):
-        refused = sum(bool(verdict.refused) for verdict in those)
-        table.add_row(name, str(len(those)), str(refused), f"{100 * refused / len(those):.0f}")
-        for verdict in those:
-            if not verdict.refused:
-                mutant = str(verdict.mutant)
-                why = (reason for form, reason in reasons.items() if fnmatchcase(mutant, form))
-                survivors[mutant] = next(why, "")
+        noticed = [verdict for verdict in those if not verdict.reason]
+        left = [verdict.mutant for verdict in noticed if not verdict.refused]
+        share = _percent(len(noticed) - len(left), len(noticed))
+        fields = (
+            ", ".join(sorted({mutant.field for mutant in left if mutant.direction == direction}))
+            for direction in (SENT, RECEIVED)
+        )
+        few = f"{len(noticed) - len(left)} of {len(noticed)}"
+        table.add_row(name, few, f"{share:.0f}" if noticed else "", *fields)
     console.print(table)
-    for name, reason in survivors.items():
-        console.print(f"not refused: {name}" + (f" ({reason})" if reason else ""), highlight=False)
-    silent = sum(bool(reason) for reason in survivors.values())
+    survivors = [verdict for verdict in verdicts if not verdict.refused]
+    unexplained = [str(verdict.mutant) for verdict in survivors if not verdict.reason]
+    for name in unexplained:
+        console.print(f"not refused: {name}", highlight=False)
+    for reason, number in Counter(each.reason for each in survivors if each.reason).items():
+        console.print(f"{number} can't be noticed: {reason}", highlight=False)
+    stale = _stale(survivors) if len(verdicts) == every else []
+    for form in stale:
+        console.print(f"{EXPLAINED.name}: no mutant that is not refused is like {form}")
+    silent = len(survivors) - len(unexplained)
     refused, tried = len(verdicts) - len(survivors), len(verdicts) - silent
-    rate = 100 * refused / tried if tried else 0.0
+    rate = _percent(refused, tried)
     console.print(
         f"{refused} of {tried} refused, {rate:.1f} % (at least {LEAST_RATE});"
-        f" {silent} more can't be noticed; drawn from {every} with --seed {seed}",
+        f" {silent} more can't be noticed; {sum(each.was_run for each in verdicts)} were run, the"
+        f" others were seen in recorded answers; drawn from {every} with --seed {seed}",
         highlight=False,
     )
-    return 0 if rate >= LEAST_RATE else 1
+    return 0 if rate >= LEAST_RATE and not stale else 1
+
+
+def _percent(part: int, whole: int) -> float:
+    return 100 * part / whole if whole else 0.0
+
+
+def _stale(survivors: Sequence[ProxiedVerdict]) -> list[str]:
+    """Explanations of what is refused, or of nothing."""
+    names = [str(verdict.mutant) for verdict in survivors]
+    return [form for form in explained() if not any(fnmatchcase(name, form) for name in names)]
