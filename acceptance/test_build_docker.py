@@ -16,7 +16,7 @@ from testcontainers.core.container import DockerContainer
 
 from seatrial.backends.base import DATA_PATH, VOLUME_PATH
 from seatrial.build import docker_cli
-from seatrial.build.table import console
+from seatrial.console import make_console
 from seatrial.contract import MLFLOW_MODEL_CONTRACT, load
 from seatrial.engine import connection, registries
 from seatrial.model import build_docker
@@ -129,10 +129,10 @@ def require_base(reference: str, trial: TrialSession) -> build_docker.Base | Non
     """Find the base of a Dockerfile, if that is Python's image; skip where there is no base."""
     if match := re.fullmatch(r"python:(.+)-slim", reference):
         try:
-            base = build_docker.find_base(match[1], trial.stand_in, console())
+            base = build_docker.find_base(match[1], trial.stand_in, make_console())
         except build_docker.NoBaseError as missing:
             pytest.skip(str(missing))
-        console().print(f"{base.reference} {base.digest}, stand-in: {base.stand_in or 'none'}")
+        make_console().print(f"{base.reference} {base.digest}, stand-in: {base.stand_in or 'none'}")
         return base
     if not (trial.client.images.list(reference) or registries.resolve(reference)):
         pytest.skip(f"no registry answers that would give {reference}: runs where one does")

@@ -24,7 +24,7 @@ from bench.figures import SECONDS, Bar, Figure, median_seconds, medians, share_f
 from bench.load import Call
 from bench.model_versions import PLATFORM, TRAINER, Builds
 from seatrial import catalogue, scratch
-from seatrial.build import table
+from seatrial.console import make_console
 from seatrial.contract import load as load_contract
 from seatrial.engine import connection
 from seatrial.errors import UserError
@@ -557,7 +557,7 @@ def model_bench(
                     program,
                 )
             stand_in = session.image_name(build_docker.TARGET, "stand-in")
-            base = build_docker.find_base(trained.python, stand_in, table.console())
+            base = build_docker.find_base(trained.python, stand_in, make_console())
             yield ModelBench(watch, client, session, Builds(runner, trained, base), interpreter)
         finally:
             remove_session(client, session)

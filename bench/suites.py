@@ -22,7 +22,7 @@ from bench.machine import describe
 from bench.measuring import Stopwatch
 from bench.processor import Processor
 from bench.runner import Runner
-from seatrial.build.table import console as make_console
+from seatrial.console import make_console
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:

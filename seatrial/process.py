@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -78,7 +78,7 @@ def group(
         FileNotFoundError: there is no such command.
     """
     with (
-        _terminations_interrupt(),
+        terminations_interrupt(),
         subprocess.Popen(
             command,
             cwd=folder,
@@ -118,8 +118,8 @@ def _signal(running: subprocess.Popen[bytes], number: signal.Signals) -> None:
 
 
 @contextmanager
-def _terminations_interrupt() -> Iterator[None]:
-    """Treat SIGTERM like a Ctrl-C: Python's default would leave the group behind."""
+def terminations_interrupt() -> Iterator[None]:
+    """Treat SIGTERM like a Ctrl-C: Python's default would leave children behind."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -132,3 +132,27 @@ def _terminations_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def interrupts_passed_on(child: subprocess.Popen[Any]) -> Iterator[list[int]]:
+    """Let a child that tidies up end by itself: SIGINT and SIGTERM reach it, not this process.
+
+    The child is in a session of its own: a Ctrl-C at the terminal reaches it once, from here.
+
+    Yields:
+        the signals that have come so far.
+    """
+    came: list[int] = []
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+        # Not SIGINT: while a program in Python is still importing, that would print a traceback.
+        child.send_signal(signal.SIGTERM)
+
+    before = {one: signal.signal(one, pass_on) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

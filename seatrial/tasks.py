@@ -190,10 +190,10 @@ def promises(context: Context, contract: str = "") -> None:
     """Show what contracts can promise, or what one of them does."""
     from pathlib import Path
 
-    from seatrial.build.table import console
+    from seatrial.console import make_console
     from seatrial.contract import listing
 
-    console().print(listing.of_contract(Path(contract)) if contract else listing.of_schema())
+    make_console().print(listing.of_contract(Path(contract)) if contract else listing.of_schema())
 
 
 @command(iterable=options.iterable_parameters(), help=options.task_help())

@@ -14,6 +14,7 @@ from seatrial import catalogue
 from seatrial.build import bake, bootstrap, network, progress, record, revision, store, table
 from seatrial.build.builder import Builder, find
 from seatrial.catalogue.bake_file import environment
+from seatrial.console import make_console
 from seatrial.engine import connection, registries
 from seatrial.errors import UserError
 from seatrial.project import current
@@ -138,7 +139,7 @@ def make(order: Order) -> list[record.Made]:
     Raises:
         UserError: a step failed.
     """
-    console = table.console()
+    console = make_console()
     started, clock = datetime.now(UTC), time.monotonic()
     chosen, images, host = order.chosen, order.images, order.host
     platforms = spread(chosen, images, order.platforms, host, push=order.push)

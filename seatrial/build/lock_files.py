@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from uv import find_uv_bin
 
 from seatrial import catalogue, process
+from seatrial.console import make_console
 from seatrial.errors import UserError
 from seatrial.project import current
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rich.console import Console
 
 # Of the stand-in's Debian; the locks of the images are universal, so the official image's older
 # Python takes its preferences from them as well.
@@ -49,7 +51,7 @@ def refresh() -> None:
     Raises:
         UserError: a resolution failed; says which and why.
     """
-    console = Console()
+    console = make_console()
     project = current()
     if not project.has_services:
         raise UserError(f"there are no locks of Seatrial's images in {project.root}")

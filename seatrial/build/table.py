@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
 from seatrial import catalogue
 from seatrial.build import store
+from seatrial.console import make_console
 from seatrial.contract import load, promises_of
 from seatrial.engine import connection
 from seatrial.project import current
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from seatrial.catalogue import Image
 
 _MEGABYTE = 1_000_000
-_LOG_WIDTH = 140
 
 
 def of_build(made: Sequence[Made], seconds: float) -> Table:
@@ -50,13 +49,7 @@ def show() -> None:
         promises = str(len(promises_of(load(image.contract)))) if image.contract.is_file() else ""
         for row in _rows(image):
             table.add_row(image.name, image.reference, *row, promises)
-    console().print(table)
-
-
-def console() -> Console:
-    """Make a console; a log file is as wide as its tables."""
-    terminal = Console()
-    return terminal if terminal.is_terminal else Console(width=_LOG_WIDTH)
+    make_console().print(table)
 
 
 def _column(table: Table, name: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from seatrial.differential import known
 from seatrial.differential.comparison import Difference, difference
-from seatrial.differential.side import Execution
+from seatrial.differential.execution import Execution
 from seatrial.differential.steps import World
 
 if TYPE_CHECKING:

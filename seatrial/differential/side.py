@@ -1,4 +1,4 @@
-"""One of the two servers that are compared, and what a sequence of operations makes on it."""
+"""One of the two servers that are compared, and the clients that talk to it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-
-from seatrial.differential.comparison import HTTP, Normaliser, plain, refusal
-from seatrial.differential.http_answers import HttpAnswer, noting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from mlflow.store.tracking.rest_store import RestStore
-
-    from seatrial.differential.operations import Operation
-    from seatrial.differential.steps import Step, World
 
 
 class Side:
@@ -60,37 +51,3 @@ class Side:
             return {"status": answer.status_code, "body": answer.json()}
         except requests.JSONDecodeError:
             return {"status": answer.status_code, "body": answer.text}
-
-
-class Execution:
-    """A sequence on one server: what it made, and what was answered."""
-
-    def __init__(self, side: Side, world: World) -> None:
-        """Nothing is run yet."""
-        self.side = side
-        self.world = world
-        self.noted: list[list[HttpAnswer]] = []
-        """What the server has answered in each step."""
-
-    def run(self, steps: Iterable[Step], operations: Mapping[str, Operation]) -> list[Any]:
-        """Run the next steps, and give back their answers without what is this server's own."""
-        answers = [self._answer(step, operations[step.operation]) for step in steps]
-        return list(map(Normaliser(self.world, self.side.address), answers))
-
-    def _answer(self, step: Step, operation: Operation) -> Any:  # noqa: ANN401
-        if not self.side.as_sent:
-            return self._returned(step, operation)
-        with noting() as noted:
-            answer = self._returned(step, operation)
-        self.noted.append(noted)
-        return {**answer, HTTP: [each.as_data() for each in noted]}
-
-    def _returned(self, step: Step, operation: Operation) -> dict[str, Any]:
-        try:
-            returned = operation(self.side, step.resolved(self.world))
-        except MlflowException as error:
-            return refusal(error)
-        if step.makes:
-            self.world.ids[step.makes] = operation.identify(returned)
-        answer = plain(returned)
-        return answer if isinstance(answer, dict) else {"returned": answer}

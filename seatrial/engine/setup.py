@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
-from rich.console import Console
 
+from seatrial.console import make_console
 from seatrial.engine import (
     daemon,
     emulation,
@@ -29,12 +28,13 @@ from seatrial.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rich.console import Console
+
     from seatrial.engine.facts import Facts
     from seatrial.engine.journal import SetupRun
 
 _LOCK = Path("/run/seatrial-setup.lock")
 _LOCK_SECONDS = 1800
-_LOG_WIDTH = 140
 _SHOWN = ("container engine", *PLATFORMS)
 
 
@@ -48,7 +48,7 @@ def run(*, start: bool = False, dry_run: bool = False) -> None:
     Raises:
         UserError: the main job can't run here; says what is missing and how to mend it.
     """
-    console = _console()
+    console = make_console()
     facts = probe.facts()
     if steps := plan(facts, over_data=start):
         if dry_run:
@@ -81,7 +81,7 @@ def check() -> None:
     """
     facts = probe.facts(registries.KNOWN)
     rows = checks(facts)
-    _console().print(report.table(facts, rows))
+    make_console().print(report.table(facts, rows))
     if faults := _faults(rows):
         subjects = ", ".join(fault.subject for fault in faults)
         raise UserError(f"this machine can't build and run the images yet: see {subjects} above")
@@ -97,17 +97,12 @@ def take_back(*, keep_packages: bool = False, dry_run: bool = False) -> None:
     Raises:
         UserError: it can't be undone as the machine is.
     """
-    console = _console()
+    console = make_console()
     if dry_run:
         undo.run(console, keep_packages=keep_packages, dry_run=True)
         return
     with _locked(console):
         undo.run(console, keep_packages=keep_packages, dry_run=False)
-
-
-def _console() -> Console:
-    # Without a terminal rich takes 80 columns, which breaks paths that people copy.
-    return Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
 
 
 @contextmanager

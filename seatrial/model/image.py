@@ -13,10 +13,11 @@ from filelock import FileLock
 from rich.markup import escape
 
 from seatrial import catalogue
-from seatrial.build import build, table
+from seatrial.build import build
 from seatrial.build.bake import StepError
 from seatrial.build.builder import find
 from seatrial.build.network import indexes
+from seatrial.console import make_console
 from seatrial.engine import connection
 from seatrial.errors import UserError, without_password
 from seatrial.model import description, locking, requirements
@@ -93,7 +94,7 @@ def run(
         own = [word for value in indexes(os.environ).values() for word in value.split()]
         required = requirements.read(folder, allow_index, own)
         for words in required.unmet:
-            table.console().print(f"[yellow]not in the image:[/] {escape(words)}", highlight=False)
+            make_console().print(f"[yellow]not in the image:[/] {escape(words)}", highlight=False)
         if not (model.signature or allow_unsigned):
             raise UserError(
                 f"the model {shown} has no signature, so its server could not tell good input from "

@@ -22,11 +22,12 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from seatrial import catalogue, private
-from seatrial.build import bake, table
+from seatrial.build import bake
 from seatrial.build.build import find_bases, spread
 from seatrial.build.lock_files import IMAGE_PYTHON, addresses, versions
 from seatrial.build.network import indexes, secrets
 from seatrial.catalogue.bake_file import environment
+from seatrial.console import make_console
 from seatrial.errors import UserError, without_password
 from seatrial.model import requirements, wheels
 from seatrial.project import builtin
@@ -228,7 +229,7 @@ def _run(
     Returns:
         the folder of each architecture, below `out`.
     """
-    host, console = resolver.host, table.console()
+    host, console = resolver.host, make_console()
     variables = {
         "BUILD_PLATFORM": host.platform,
         "MODEL_LISTS": str(lists),

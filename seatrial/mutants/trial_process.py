@@ -13,13 +13,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from seatrial import process
 from seatrial.mutants.verdict import TrialRun, read
 from seatrial.project import current
 from seatrial.trial.signals import PARENT_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import FrameType
 
 LOGS = current().state / "mutants"
 """Folder of what pytest has printed about each image in the last run."""
@@ -64,7 +64,7 @@ class TrialRunner:
         with self._lock:
             if self._stopped:
                 raise KeyboardInterrupt
-            process = subprocess.Popen(
+            running = subprocess.Popen(
                 command,
                 cwd=current().root,
                 env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
@@ -73,10 +73,10 @@ class TrialRunner:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            self._running.add(process)
-        code = process.wait()
+            self._running.add(running)
+        code = running.wait()
         with self._lock:
-            self._running.remove(process)
+            self._running.remove(running)
             if self._stopped:
                 raise KeyboardInterrupt
         return code
@@ -86,24 +86,18 @@ class TrialRunner:
         with self._lock:
             self._stopped = True
             running = list(self._running)
-        for process in running:
+        for each in running:
             # Not SIGINT: while pytest is still being imported, that would print a traceback.
-            process.send_signal(signal.SIGTERM)
-        for process in running:
-            process.wait()
+            each.send_signal(signal.SIGTERM)
+        for each in running:
+            each.wait()
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
         """Take SIGTERM for Ctrl-C, and end every run before either is passed on."""
-
-        def interrupt(_number: int, _frame: FrameType | None) -> None:
-            raise KeyboardInterrupt
-
-        before = signal.signal(signal.SIGTERM, interrupt)
-        try:
-            yield
-        except BaseException:
-            self.stop()
-            raise
-        finally:
-            signal.signal(signal.SIGTERM, before)
+        with process.terminations_interrupt():
+            try:
+                yield
+            except BaseException:
+                self.stop()
+                raise

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seatrial import catalogue
-from seatrial.build.table import console as make_console
+from seatrial.console import make_console
 from seatrial.engine.connection import endpoint
 from seatrial.errors import UserError
 from seatrial.mutants import building, coverage, loader, overlay

@@ -6,8 +6,8 @@ import re
 from contextlib import closing
 
 from docker.errors import ImageNotFound
-from rich.console import Console
 
+from seatrial.console import make_console
 from seatrial.engine.connection import connect
 from seatrial.stack.labels import remove_all
 
@@ -24,7 +24,7 @@ def run() -> None:
     Raises:
         UserError: no engine answers.
     """
-    console = Console()
+    console = make_console()
     with closing(connect()) as client:
         removed = remove_all(client)
         for image in client.images.list(all=True, filters={"label": IMAGE_LABEL}):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
-import signal
 import subprocess
 import sys
 from contextlib import closing
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from seatrial import scratch
+from seatrial import process, scratch
 from seatrial.engine.connection import connect
 from seatrial.errors import UserError
 from seatrial.project import current
@@ -30,7 +29,6 @@ from seatrial.stack.labels import SESSION_LABEL, is_abandoned, session_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from types import FrameType
 
     from docker import DockerClient
 
@@ -91,21 +89,13 @@ def run(arguments: Sequence[str]) -> int:
 
 def _try(command: Sequence[str], mark: str) -> int:
     """Run the trial; an interrupt is passed on, and the trial is waited for: it tidies up."""
-    with subprocess.Popen(
-        command, env={**os.environ, MARK: mark}, start_new_session=True
-    ) as running:
-
-        def interrupt(_number: int, _frame: FrameType | None) -> None:
-            running.send_signal(signal.SIGTERM)
-
-        before = {
-            number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        try:
-            return running.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    with (
+        subprocess.Popen(
+            command, env={**os.environ, MARK: mark}, start_new_session=True
+        ) as running,
+        process.interrupts_passed_on(running),
+    ):
+        return running.wait()
 
 
 @dataclass(frozen=True)
@@ -237,11 +227,11 @@ def _ids(client: DockerClient) -> set[str]:
 def processes(mark: str) -> Snapshot:
     """List the processes that were started with a mark in their environment."""
     found: Snapshot = {}
-    for process in psutil.process_iter():
+    for each in psutil.process_iter():
         try:
-            if process.environ().get(MARK) == mark:
-                command = " ".join(process.cmdline())
-                found["process", str(process.pid)] = command
+            if each.environ().get(MARK) == mark:
+                command = " ".join(each.cmdline())
+                found["process", str(each.pid)] = command
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue  # it has ended, or is another user's
     return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from seatrial.build import table
+from seatrial.console import make_console
 from seatrial.engine.waiting import ContainerError
 from seatrial.errors import UserError
 from seatrial.model import build_docker
@@ -118,7 +118,7 @@ class ModelServers:
         tag = self.trial.image_tag(f"{self.image.name}-{model}")
         case, server = self.cases[model], self.pool.main(self.trial.tracking[0]).url
         if self.image.name == MLFLOW_MODEL:
-            base = build_docker.find_base(case.python, self.trial.stand_in, table.console())
+            base = build_docker.find_base(case.python, self.trial.stand_in, make_console())
             build_docker.build(case.uri, tag, server, base)
         else:
             model_image.run(model_uri=case.uri, tag=tag, platform=platform, tracking_uri=server)

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from seatrial import process
 from seatrial.engine.connection import connect
 from seatrial.errors import UserError, plain
 from seatrial.project import PACKAGE, builtin, current
@@ -19,7 +20,6 @@ from seatrial.trial.signals import PARENT_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import FrameType
 
 PARALLEL = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup")
 """A worker for each core; beyond four the servers, not the workers, are what one waits for."""
@@ -46,8 +46,6 @@ def run(arguments: Sequence[str]) -> None:
     tests, folder = _acceptance()
     command = [sys.executable, "-m", "pytest", *tests, *PARALLEL, *arguments]
     environment = {**os.environ, PARENT_VARIABLE: str(os.getpid())}
-    interrupted = False
-    # A session of its own: a Ctrl-C at the terminal reaches pytest once, from here, not twice.
     with subprocess.Popen(
         command,
         cwd=folder,
@@ -59,27 +57,14 @@ def run(arguments: Sequence[str]) -> None:
     ) as pytest:
         assert pytest.stderr
         errors = _Errors(pytest.stderr)
-
-        def interrupt(_number: int, _frame: FrameType | None) -> None:
-            nonlocal interrupted
-            interrupted = True
-            # Not SIGINT: while pytest is still being imported, that would print a traceback.
-            pytest.send_signal(signal.SIGTERM)
-
-        before = {
-            number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        try:
+        with process.interrupts_passed_on(pytest) as interrupts:
             code = pytest.wait()
             errors.join(_LAST_WORDS)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
     if code == _USAGE_ERROR and errors.found:
         raise UserError("; ".join(errors.found))
     for line in errors.found:
         sys.stderr.write(f"seatrial: {line}\n")
-    if interrupted:
+    if interrupts:
         raise KeyboardInterrupt
     if code < 0:
         with closing(connect()) as client:

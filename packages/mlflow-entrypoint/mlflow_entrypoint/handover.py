@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mlflow_entrypoint.databases import reason_of
 from mlflow_entrypoint.errors import say
-from mlflow_entrypoint.processes import serves
+from mlflow_entrypoint.processes import ServerCommand, serves
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,15 +23,6 @@ if TYPE_CHECKING:
 
 _KEY_PASSWORD = "--ssl-keyfile-password"  # noqa: S105
 _KEY_PASSWORD_VARIABLE = "UVICORN_SSL_KEYFILE_PASSWORD"  # noqa: S105
-
-
-class ServerCommand(NamedTuple):
-    """Command line and environment of a process that serves."""
-
-    words: list[str]
-    """The program first."""
-    environment: dict[str, str]
-    """Environment variables, all of them."""
 
 
 def prepare(

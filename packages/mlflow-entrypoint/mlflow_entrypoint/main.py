@@ -19,13 +19,12 @@ from mlflow_entrypoint import (
     settings,
 )
 from mlflow_entrypoint.errors import EntrypointError, say
+from mlflow_entrypoint.processes import ServerCommand
 from mlflow_entrypoint.supervisor import supervise
 from mlflow_entrypoint.variables import drop_service_links, expand
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from mlflow_entrypoint.handover import ServerCommand
 
 _SHOWS_VARIABLES = "doctor"
 """MLflow's command that prints MLflow's variables; what other commands print is users' data."""
@@ -115,7 +114,7 @@ def _serve(before: list[str], rest: list[str]) -> int:
         prepared = preloading.prepare_apart()
         if isinstance(prepared, int):
             return prepared
-        if isinstance(prepared, handover.ServerCommand):
+        if isinstance(prepared, ServerCommand):
             return preloading.serve(prepared)
         take_over = prepared
     quiet = starting.QuietStart()

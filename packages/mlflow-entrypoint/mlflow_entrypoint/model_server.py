@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mlflow_entrypoint import handover
 
 if TYPE_CHECKING:
-    from mlflow_entrypoint.handover import ServerCommand
+    from mlflow_entrypoint.processes import ServerCommand
 
 _SHELL = "bash"
 

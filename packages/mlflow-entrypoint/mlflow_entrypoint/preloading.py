@@ -22,14 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_entrypoint import handover
 from mlflow_entrypoint.errors import say
-from mlflow_entrypoint.processes import announce
+from mlflow_entrypoint.processes import ServerCommand, announce
 from mlflow_entrypoint.schema import mlflow_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.process import BaseProcess
-
-    from mlflow_entrypoint.handover import ServerCommand
 
 MODULES = (
     "mlflow.store.tracking.sqlalchemy_store",
@@ -97,7 +95,7 @@ def prepare_apart() -> Callable[[ServerCommand], None] | ServerCommand | int:
     if code < 0:
         say(f"`mlflow server` was ended by {signal.Signals(-code).name} before it served")
         return 128 - code
-    return handover.ServerCommand(*json.loads(text)) if text else code
+    return ServerCommand(*json.loads(text)) if text else code
 
 
 def serve(command: ServerCommand) -> int:

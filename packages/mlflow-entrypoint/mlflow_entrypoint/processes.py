@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 from itertools import pairwise
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from mlflow_entrypoint.handover import ServerCommand
+from typing import NamedTuple
 
 PREFIX = "_MLFLOW_STATIC_PREFIX"
 """MLflow's own variable for the prefix of the server's paths."""
@@ -15,6 +12,15 @@ _MODULES = ("uvicorn", "gunicorn", "waitress")
 _NOTE = "mlflow-server"
 _NEVER_EXECUTED = 0x0008
 """MFD_NOEXEC_SEAL, which a kernel may insist on (vm.memfd_noexec) and Python has no name for."""
+
+
+class ServerCommand(NamedTuple):
+    """Command line and environment of a process that serves."""
+
+    words: list[str]
+    """The program first."""
+    environment: dict[str, str]
+    """Environment variables, all of them."""
 
 
 def serves(arguments: list[str]) -> bool:

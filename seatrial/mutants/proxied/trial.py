@@ -16,7 +16,8 @@ from urllib.parse import unquote
 
 from seatrial.differential import areas, search
 from seatrial.differential.comparison import Normaliser, difference
-from seatrial.differential.side import Execution, Side
+from seatrial.differential.execution import Execution
+from seatrial.differential.side import Side
 from seatrial.differential.steps import World
 from seatrial.mutants.proxied.faults import ProxiedFault, mutants
 from seatrial.mutants.proxied.proxy import Fault, faulty

@@ -16,7 +16,7 @@ import pytest
 from rich.progress import track
 from rich.table import Table
 
-from seatrial.build.table import console as make_console
+from seatrial.console import make_console
 from seatrial.differential import reference
 from seatrial.mutants.proxied import trial
 from seatrial.mutants.proxied.faults import RECEIVED, SENT
