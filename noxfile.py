@@ -63,7 +63,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def units(session: nox.Session) -> None:
     """The tests of seatrial itself; they need no engine."""
-    session.run("pytest", "tests", "packages", *session.posargs)
+    session.run("pytest", "tests", "packages", "-n", "auto", *session.posargs)
 
 
 @nox.session
