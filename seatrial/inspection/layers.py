@@ -7,10 +7,10 @@ what was read is kept, for every process and every image that shares the layer.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from importlib import resources
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
@@ -19,7 +19,17 @@ from seatrial import files
 from seatrial.build import store
 from seatrial.engine import export
 from seatrial.errors import UserError
-from seatrial.inspection import layer
+from seatrial.inspection import (
+    archives,
+    authorities,
+    content,
+    key_stores,
+    layer,
+    programs,
+    secret_forms,
+    secrets,
+    stand_ins,
+)
 from seatrial.inspection.filesystem import FileSystem
 from seatrial.inspection.layer import Layer
 from seatrial.project import current
@@ -30,15 +40,15 @@ if TYPE_CHECKING:
     from seatrial.build.store import StoredPlatform
 
 _READERS = (
-    "layer",
-    "content",
-    "programs",
-    "authorities",
-    "secrets",
-    "secret_forms",
-    "stand_ins",
-    "key_stores",
-    "unpacking",
+    layer,
+    content,
+    programs,
+    authorities,
+    secrets,
+    secret_forms,
+    stand_ins,
+    key_stores,
+    archives,
 )
 """Modules that determine the kept content of a layer."""
 
@@ -109,9 +119,8 @@ def _path(digest: str) -> Path:
 @cache
 def _rules() -> str:
     """Hash the modules in `_READERS`: layers that other versions of them read are read again."""
-    package = resources.files("seatrial.inspection")
-    sources = [package.joinpath(f"{name}.py").read_bytes() for name in _READERS]
-    return hashlib.sha256(b"".join(sources)).hexdigest()[:12]
+    sources = "".join(map(inspect.getsource, _READERS))
+    return hashlib.sha256(sources.encode()).hexdigest()[:12]
 
 
 def _keep(read: Layer) -> None:
