@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich import box
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from mutation import changes, declared
 from mutation.trying import Copy, Verdict
+from seatrial.console import make_console
 from seatrial.errors import UserError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def run(words: Sequence[str]) -> int:
         raise UserError(f"no module is called {', '.join(asked.module)}")
     chosen = _chosen(modules, asked.sample, asked.seed)
     known = declared.explanations(_ROOT)
-    console = Console()
+    console = make_console()
     result, tried = Result(), [mutant for _, mutant in chosen]
     unexplained: list[Mutant] = []
     with Progress(console=console, transient=True) as progress:

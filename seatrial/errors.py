@@ -1,6 +1,8 @@
 """The one kind of error that is meant for the person at the keyboard."""
 
 import re
+import sys
+from collections.abc import Callable
 
 _USER = re.compile(r"//(?:[^/\s]*|(?![^/\s@]*:\d+/)[^/\s:@]*:[^\s@]*)@")
 """User and password in an address: a `/` may stand in a password, though none should."""
@@ -14,6 +16,25 @@ class UserError(Exception):
 
     The tasks and the pytest plugin print it as it is, without a traceback, and exit non-zero.
     """
+
+
+def exit_code(program: Callable[[], int]) -> int:
+    """Run a program that is started by `python -m`.
+
+    Args:
+        program: gives its own exit code.
+
+    Returns:
+        that code; 2 after a `UserError` and 130 after a Ctrl-C, each told in one line.
+    """
+    try:
+        return program()
+    except UserError as error:
+        sys.stderr.write(f"seatrial: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("seatrial: interrupted\n")
+        return 130
 
 
 def reason(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,7 +30,7 @@ from seatrial.differential.steps import Filled, Name, Ref, Step, World
 from seatrial.engine.waiting import answers_ok
 from seatrial.mutants.proxied import trial
 from seatrial.mutants.proxied.faults import ProxiedMutant
-from seatrial.mutants.proxied.proxy import Exchange, Fault, faulty
+from seatrial.mutants.proxied.proxy import Exchange, Fault, answering, faulty
 from seatrial.trial.endpoints import Router
 
 if TYPE_CHECKING:
@@ -386,15 +386,8 @@ def reference_stub(answer: object) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Nothing."""
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{http.server_port}"
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()
+    with answering(Handler) as address:
+        yield address
 
 
 def test_first_difference_is_named_by_its_path() -> None:

@@ -14,6 +14,7 @@ import requests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 _OF_A_CONNECTION = {"host", "connection", "content-length", "accept-encoding"}
 """Headers that are not the server's to see: MLflow's own, such as an experiment's id, are."""
@@ -55,10 +56,15 @@ class Fault:
         """Change what the client is answered."""
 
 
-@contextmanager
-def faulty(server: str, fault: Fault) -> Iterator[str]:
+def faulty(server: str, fault: Fault) -> AbstractContextManager[str]:
     """Run the proxy before `server`; gives its address."""
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server, fault))
+    return answering(_handler(server, fault))
+
+
+@contextmanager
+def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Answer requests on a port of the loopback; gives the address."""
+    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=http.serve_forever, args=(0.05,))
     thread.start()
     try:
