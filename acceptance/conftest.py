@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from seatrial.trial.session import TrialSession
 
     from .factories import LaunchMain, NewStores
-    from .fresh_postgresql import PrivatePostgreSQL
+    from .private_postgresql import PrivatePostgreSQL
     from .serving import ServedSample, StartServer
 
 
@@ -201,7 +201,7 @@ def new_run(seatrial_new_run: NewRun) -> NewRun:
 @pytest.fixture
 def private_postgresql(trial: TrialSession, servers: ServerPool) -> Iterator[PrivatePostgreSQL]:
     """A PostgreSQL of this test alone, which the test starts, and may freeze or kill."""
-    from .fresh_postgresql import PrivatePostgreSQL
+    from .private_postgresql import PrivatePostgreSQL
 
     database = PrivatePostgreSQL(trial, servers)
     yield database

@@ -18,7 +18,6 @@ from seatrial.engine.waiting import ContainerError, until
 from seatrial.stack.run_container import run_in_container
 from seatrial.stack.settings import FILES_PATH, ServerSettings
 
-from . import fresh_postgresql
 from .comparisons import assert_equal, assert_hidden
 from .endings import KILL_SERVER, KILLED, START, WITHIN, assert_clear_end, wait_ended
 from .orphans import assert_reaped
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from seatrial.trial.fixtures import ClientFor, Launch, NewName, NewRun, RunInImage
 
     from .factories import NewStores
-    from .fresh_postgresql import PrivatePostgreSQL
+    from .private_postgresql import PrivatePostgreSQL
 
 WAIT = 180
 """Seconds in which a server that waits for its database has given up, whatever its own limit is."""
@@ -479,10 +478,10 @@ class TestWaitsForDatabase:
     ) -> None:
         """A server hangs while it initialises the database, and the next server waits for it."""
         database, url = private_postgresql.start(), private_postgresql.url()
-        fresh_postgresql.begin(database, BLOCK)
+        PostgreSQL.begin(database, BLOCK)
         holder = start_on(url)
         until(
-            lambda: fresh_postgresql.ask(database, WAITING) not in ("", "0"),
+            lambda: PostgreSQL.ask(database, WAITING) not in ("", "0"),
             container=holder.container,
             action="begin to initialise its database",
             limit=holder.image.contract.start.ready_within * holder.image.scale,

@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
+from seatrial.backends.postgresql import PostgreSQL
 from seatrial.engine.waiting import answers_ok, until
 from seatrial.stack.run_container import run_in_container
 from seatrial.stack.settings import EMBEDDED
-
-from .fresh_postgresql import frozen
 
 if TYPE_CHECKING:
     from seatrial.stack.image_under_test import ImageUnderTest
     from seatrial.stack.server import MLflowServer
     from seatrial.trial.fixtures import Launch
 
-    from .fresh_postgresql import PrivatePostgreSQL
+    from .private_postgresql import PrivatePostgreSQL
 
 ASKS_DATABASE = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 AT_ONCE = 30
@@ -83,7 +82,7 @@ class TestFrozenDatabase:
         server = launch(replace(EMBEDDED, name="frozen", database="postgresql", database_url=url))
         _wait_until_served(server, limit)
 
-        with frozen(database):
+        with PostgreSQL.frozen(database):
             _assert_all_fail(server, limit)
 
         _wait_until_served(server, limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -14,7 +15,7 @@ from seatrial.engine.ports import LOOPBACK, published_port
 from seatrial.engine.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from docker.models.containers import Container
     from testcontainers.core.waiting_utils import WaitStrategyTarget
@@ -95,6 +96,20 @@ class Backend(ABC):
             the container, and the certificate of its authority as PEM.
         """
         raise NotImplementedError(f"{cls.__name__} is not tried over TLS")
+
+    @staticmethod
+    @contextmanager
+    def frozen(service: Container) -> Iterator[None]:
+        """Pause the processes of a service: it takes connections, and answers nothing.
+
+        Args:
+            service: its container, which belongs to the caller alone.
+        """
+        service.pause()
+        try:
+            yield
+        finally:
+            service.unpause()
 
     @abstractmethod
     def create(self, name: str) -> None:

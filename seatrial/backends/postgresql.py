@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 import psycopg
@@ -80,6 +80,21 @@ class PostgreSQL(Database):
         """Ask a database from this host, past the server."""
         with self.connect(name) as connection:
             return connection.execute(query.replace("?", "%s").encode(), parameters).fetchall()
+
+    @classmethod
+    def begin(cls, service: Container, statement: str) -> None:
+        """Run a statement inside the service's container, and don't wait for its end."""
+        service.exec_run(cls._psql("-c", statement), detach=True)
+
+    @classmethod
+    def ask(cls, service: Container, query: str) -> str:
+        """Run a query inside the service's container: its rows, nothing while it can't answer."""
+        code, output = service.exec_run(cls._psql("-Atc", query), stderr=False)
+        return "" if code else cast("bytes", output).decode().strip()
+
+    @classmethod
+    def _psql(cls, *arguments: str) -> list[str]:
+        return ["psql", "-U", cls.USER, "-d", cls.USER, *arguments]
 
 
 def _url(user: str, password: str, database: str) -> str:

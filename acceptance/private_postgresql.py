@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from seatrial.backends.postgresql import PostgreSQL
-from seatrial.stack.run_container import run_in_container
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from docker.models.containers import Container
 
     from seatrial.trial.pool import ServerPool
     from seatrial.trial.session import TrialSession
-
-USER = DATABASE = PostgreSQL.USER
-"""The account, and the database that is there from the start: the server may come up first."""
 
 
 @dataclass
@@ -38,7 +31,9 @@ class PrivatePostgreSQL:
 
     def url(self, *, scheme: str = "postgresql+psycopg2", host: str = "") -> str:
         """The database's URL for SQLAlchemy, whether it runs or not."""
-        return f"{scheme}://{USER}:{self.password}@{host or self.name}:{PostgreSQL.PORT}/{DATABASE}"
+        # The account's own database is there from the start: the server may come up first.
+        account = f"{PostgreSQL.USER}:{self.password}"
+        return f"{scheme}://{account}@{host or self.name}:{PostgreSQL.PORT}/{PostgreSQL.USER}"
 
     def start(self) -> Container:
         """Start it, and wait until it accepts connections."""
@@ -55,25 +50,3 @@ class PrivatePostgreSQL:
         """Remove what was started."""
         for container in self._containers:
             container.remove(force=True, v=True)
-
-
-def begin(database: Container, statement: str) -> None:
-    """Run a statement in the database, and don't wait for its end."""
-    database.exec_run(["psql", "-U", USER, "-d", DATABASE, "-c", statement], detach=True)
-
-
-def ask(database: Container, statement: str) -> str:
-    """Run a statement in the database; return nothing while the database does not answer."""
-    command = ("psql", "-U", USER, "-d", DATABASE, "-Atc", statement)
-    outcome = run_in_container(database, *command)
-    return "" if outcome.code else outcome.output.strip()
-
-
-@contextmanager
-def frozen(database: Container) -> Iterator[None]:
-    """Pause the processes of the database: it takes connections, and answers nothing."""
-    database.pause()
-    try:
-        yield
-    finally:
-        database.unpause()
