@@ -153,6 +153,24 @@ def test_missing_docker_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         catalogue.load()
 
 
+@pytest.mark.parametrize(
+    "printed",
+    [
+        "docker: unknown command: docker buildx\n\nRun 'docker --help' for more information",
+        "docker: 'buildx' is not a docker command.\nSee 'docker --help'",
+    ],
+)
+def test_missing_buildx_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, printed: str
+) -> None:
+    client = tmp_path / "docker"
+    client.write_text(f'#!/bin/sh\necho "{printed}" >&2\nexit 1\n')
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"^docker has no buildx plugin: run \w+ setup$"):
+        catalogue.load()
+
+
 def image(name: str, dependencies: tuple[str, ...] = ()) -> Image:
     return Image(name, (f"r/{name}:latest",), ("linux/amd64",), ROOT, {}, dependencies)
 

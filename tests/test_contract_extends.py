@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from repository import ROOT
 
-from seatrial.contract import BUILT_IN, load, promises_of, toml_file
+from seatrial import documents
+from seatrial.contract import BUILT_IN, load, promises_of
 from seatrial.contract.inheritance import inherited, merged, without
 from seatrial.contract.loading import MOST_EXTENDED
 from seatrial.errors import UserError
@@ -243,7 +244,7 @@ def _endless_link(path: Path) -> None:
         (Path.mkdir, "it is no regular file"),
         (_device, "it is no regular file"),
         (_endless_link, "Too many levels of symbolic links"),
-        (lambda path: path.write_bytes(b"#" * (toml_file.MOST_BYTES + 1)), "larger than 1 MiB"),
+        (lambda path: path.write_bytes(b"#" * (documents.MOST_BYTES + 1)), "larger than 1 MiB"),
     ],
 )
 def test_only_small_regular_files_are_read(
@@ -265,8 +266,8 @@ def test_odd_names(write: Write, name: str) -> None:
     [
         "a = " + "[" * 10_000,
         "a = " + "{ a = " * 10_000,
-        "a" + ".a" * (toml_file.MOST_BYTES // 2 - 10) + " = 1",
-        "[a" + ".a" * (toml_file.MOST_BYTES // 2 - 10) + "]",
+        "a" + ".a" * (documents.MOST_BYTES // 2 - 10) + " = 1",
+        "[a" + ".a" * (documents.MOST_BYTES // 2 - 10) + "]",
         "a = " + "1" * 10_000,
         "\n".join(f"a{number} = 1" for number in range(50_000)),
         "\n".join(f"[a{number}{'.a' * 99}]" for number in range(4_800)),
@@ -275,7 +276,7 @@ def test_odd_names(write: Write, name: str) -> None:
 )
 def test_hostile_text_is_refused_soon_and_in_one_line(write: Write, text: str) -> None:
     path = write("contract.toml", text)
-    assert path.stat().st_size <= toml_file.MOST_BYTES
+    assert path.stat().st_size <= documents.MOST_BYTES
     started = time.monotonic()
     fault = fault_of(path)
     assert time.monotonic() - started < 60
@@ -283,21 +284,21 @@ def test_hostile_text_is_refused_soon_and_in_one_line(write: Write, text: str) -
 
 
 def _own(path: Path) -> dict[str, object]:
-    content = toml_file.read(path)
+    content = documents.toml(path, "contract")
     return {key: value for key, value in content.items() if key not in {"extends", "withdraws"}}
 
 
 HEIRS = [
     path
     for path in [*sorted(ROOT.glob("docker/*/contract.toml")), *BUILT_IN.values()]
-    if "extends" in toml_file.read(path)
+    if "extends" in documents.toml(path, "contract")
 ]
 
 
 @pytest.mark.parametrize("path", HEIRS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_file_of_the_repository_shows_a_difference_and_nothing_else(path: Path) -> None:
     """What it says differs from what it extends; what it doesn't say is as there."""
-    content = toml_file.read(path)
+    content = documents.toml(path, "contract")
     extends = str(content["extends"])
     origin = BUILT_IN.get(extends, path.parent / extends)
     base = load(origin).model_dump(exclude_unset=True)

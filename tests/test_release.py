@@ -183,8 +183,8 @@ def _places(value: Any, before: tuple[str | int, ...] = ()) -> Any:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("", "it is no JSON"),
-        ("[" * 100_000, "it is no JSON"),
+        ("", "not valid JSON at line 1$"),
+        ("[" * 100_000, "not a qualification record: its values are nested too deeply$"),
         ("[]", "it is no qualification record"),
         (
             '{"predicate": {"urn:seatrial:trials": {"schema_version": 2}}}',

@@ -176,7 +176,9 @@ def evaluate(
         ) from error
     except DockerException as error:
         lines = (error.stderr or "no output").strip().splitlines()
-        if any("is not a docker command" in line for line in lines):
+        # Clients of 28 and later print the first; earlier ones, the second.
+        words = ("unknown command: docker buildx", "'buildx' is not a docker command")
+        if any(word in line for line in lines for word in words):
             raise UserError(f"docker has no buildx plugin: run {command('setup')}") from error
         raise UserError(f"{project.shown(file)}: {lines[-1].removeprefix('ERROR: ')}") from error
     assert isinstance(printed, dict)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from seatrial.contract import inheritance, toml_file
+from seatrial import documents
+from seatrial.contract import inheritance
 from seatrial.contract.declaring import Table
 from seatrial.contract.schema import Contract
 from seatrial.errors import UserError, printable
@@ -57,7 +58,7 @@ def _resolve(path: Path, heirs: tuple[Path, ...]) -> tuple[dict[str, Any], Contr
     """
     if len(heirs) > MOST_EXTENDED:
         raise UserError(f"{path}: at most {MOST_EXTENDED} contracts may extend one another")
-    content = toml_file.read(path)
+    content = documents.toml(path, "contract")
     if path.resolve() in heirs:
         raise UserError(f"{path}: a contract can't extend itself")
     try:
@@ -123,15 +124,12 @@ def _refusal(path: Path, error: ValidationError, *, quote: bool) -> UserError:
 
 
 def _describe(fault: ErrorDetails, *, quote: bool) -> str:
-    location = fault["loc"] if quote else _known_part(fault["loc"])
-    key = printable(".".join(str(part) for part in location))
+    if quote:
+        return documents.describe(fault)
+    known = _known_part(fault["loc"])
     if fault["type"] == "extra_forbidden":
-        return f"{key}: unknown key" if quote else f"{key or 'its top level'}: holds an unknown key"
-    if fault["type"] == "missing":
-        return f"{key}: required, but not given"
-    message = fault["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    return f"{key}: {message}" if key else message
+        return f"{'.'.join(map(str, known)) or 'its top level'}: holds an unknown key"
+    return documents.describe({**fault, "loc": known})
 
 
 def _known_part(location: tuple[int | str, ...]) -> tuple[int | str, ...]:

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from seatrial import documents
 from seatrial.contract import PromiseSelector
 from seatrial.errors import UserError
 from seatrial.mutants.mutant import Mutant, Recipe, SourceChange
@@ -97,16 +97,12 @@ def read(path: Path) -> Mutant:
         UserError: the file is not TOML, has other keys, names a promise that there can't be, or is
             called otherwise than the promise that it breaks.
     """
+    content = documents.toml(path, "mutant")
     try:
-        file = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        file = _File.model_validate(content)
         promise, *also = (PromiseSelector.parse(text) for text in (file.breaks, *file.also))
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from None
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(map(str, fault["loc"])) or "the file"
-        message = fault["msg"].removeprefix("Value error, ")
-        raise UserError(f"{path}: {place}: {message[0].lower()}{message[1:]}") from None
+        raise documents.first_fault(path, error) from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     key, _, name = path.stem.partition(".")

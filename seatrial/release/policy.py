@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from seatrial.errors import UserError
+from seatrial import documents
 from seatrial.reports.model import Outcome, Verdict
 
 if TYPE_CHECKING:
@@ -52,15 +51,9 @@ def load(path: Path) -> Policy:
         UserError: it is missing, or it is none.
     """
     try:
-        return Policy.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: it is no TOML: {error}") from None
+        return Policy.model_validate(documents.toml(path, "policy"))
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(map(str, fault["loc"]))
-        raise UserError(f"{path}: {place}: {fault['msg']}") from None
+        raise documents.first_fault(path, error) from None
 
 
 def refusals(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from seatrial import documents
 from seatrial.errors import UserError
 from seatrial.reports.model import Outcome, Report
 
@@ -113,20 +114,14 @@ def read(path: Path) -> Record:
     Raises:
         UserError: it is none, is of a later version, or contradicts itself.
     """
-    try:
-        document: Any = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise UserError(f"{path}: it is no JSON") from None
+    document = documents.read_json(path, "qualification record")
     if (version := _version(document)) > VERSION:
         raise UserError(f"{path}: its version is {version}, and this Seatrial reads {VERSION}")
     try:
         record = Record.model_validate_json(json.dumps(document))
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(map(str, fault["loc"]))
-        raise UserError(f"{path}: it is no qualification record: {place}: {fault['msg']}") from None
+        fault = documents.describe(error.errors()[0])
+        raise UserError(f"{path}: it is no qualification record: {fault}") from None
     if record.predicate.extension.checksum != _checksum(record.trials):
         raise UserError(f"{path}: it was edited: its checksum is not that of its trials")
     again = of(record.trials, {}, qualifies=record.predicate.result == "PASSED")
