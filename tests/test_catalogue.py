@@ -167,7 +167,7 @@ def test_missing_buildx_is_one_line(
     client.write_text(f'#!/bin/sh\necho "{printed}" >&2\nexit 1\n')
     client.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"^docker has no buildx plugin: run \w+ setup$"):
+    with pytest.raises(UserError, match=r"^docker has no buildx plugin: run `invoke setup`$"):
         catalogue.load()
 
 
