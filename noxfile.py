@@ -57,7 +57,7 @@ def imports(session: nox.Session) -> None:
 
 @nox.session
 def workflows(session: nox.Session) -> None:
-    """Workflows, actions and the template for GitLab: their schemas, zizmor, and actionlint by Go."""
+    """Workflows, actions, the template for GitLab: their schemas, zizmor, actionlint (by Go)."""
     found = sorted(map(str, Path(".github/workflows").glob("*.yml")))
     actions = ["action.yml", *sorted(map(str, Path(".github/actions").glob("*/action.yml")))]
     schema = ("check-jsonschema", "--builtin-schema")
