@@ -24,7 +24,6 @@ DOCKERFILES = sorted(
 )
 PACKAGES = [str(path.parent) for path in Path("packages").glob("*/pyproject.toml")]
 """Folders of the packages that ship in images."""
-ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
 WRONG_ON_PURPOSE = ("DL3002", "DL3025", "DL3029", "DL3059", "DL3064", "DL3067")
 """Rules of hadolint that mutants break."""
 
@@ -57,25 +56,8 @@ def imports(session: nox.Session) -> None:
 
 @nox.session
 def workflows(session: nox.Session) -> None:
-    """Workflows, actions, the template for GitLab: their schemas, zizmor, actionlint (by Go)."""
-    found = sorted(map(str, Path(".github/workflows").glob("*.yml")))
-    actions = ["action.yml", *sorted(map(str, Path(".github/actions").glob("*/action.yml")))]
-    schema = ("check-jsonschema", "--builtin-schema")
-    session.run(*schema, "vendor.github-workflows", *found)
-    session.run(*schema, "vendor.github-actions", *actions)
-    gitlab = ("--data-transform", "gitlab-ci", "templates/gitlab-ci.yml")
-    session.run(*schema, "vendor.gitlab-ci", *gitlab)
-    session.run("zizmor", "--offline", "--no-progress", "--persona", "pedantic", ".")
-    if not (go := shutil.which("go")):
-        session.error("actionlint is a program in Go: install Go, such as by `apt install golang`")
-    # A reference to this repository begins with `$/`, which actionlint does not know yet.
-    place = Path(session.create_tmp()) / "known"
-    shutil.rmtree(place, ignore_errors=True)
-    shutil.copytree(".github", place / ".github")
-    shutil.copy("action.yml", place)
-    for path in place.rglob("*.yml"):
-        path.write_text(path.read_text(encoding="utf-8").replace("uses: $/", "uses: ./"))
-    session.run(go, "run", ACTIONLINT, *(str(place / path) for path in found), external=True)
+    """Workflows, actions and the template for GitLab: `-- --run` runs their steps through act."""
+    session.run("python", "-m", "workflows", *session.posargs)
 
 
 @nox.session

@@ -1,0 +1,1 @@
+"""Checks and runs of what GitHub and GitLab run."""
