@@ -34,7 +34,7 @@ jobs:
 
 
 def test_every_job_is_run_or_left_for_a_reason() -> None:
-    assert set(acting.load()) == {str(job) for job in sources.jobs()}
+    assert set(acting.load()) == set(sources.jobs())
 
 
 @pytest.mark.parametrize(

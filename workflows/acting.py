@@ -77,7 +77,7 @@ def load() -> dict[str, Run]:
     """
     entries = tomllib.loads(_RUNS.read_text(encoding="utf-8"))["run"]
     runs = {entry["job"]: Run(**entry) for entry in entries}
-    known = {str(job) for job in sources.jobs()}
+    known = set(sources.jobs())
     if missing := sorted(known - runs.keys()):
         raise UserError(f"{_RUNS.name}: says nothing of {', '.join(missing)}")
     if unknown := sorted(runs.keys() - known):
@@ -117,11 +117,16 @@ def run(copy: Path, names: Sequence[str]) -> int:
 
 def _act(copy: Path, stub: Path, chosen: Run) -> list[StepResult]:
     workflow, _, job = chosen.job.partition(":")
+    folder, _, file = workflow.rpartition("/")
+    repository = copy.parent / folder if folder else copy
+    if not repository.exists():
+        sources.clone_foreign(copy, repository)
     words = [
         *(str(Path(sys.executable).with_name("act")), chosen.event, "--json", "--job", job),
-        *("--workflows", f".github/workflows/{workflow}", "--action-offline-mode"),
+        *("--workflows", f".github/workflows/{file}", "--action-offline-mode"),
         *(f"--platform={runner}=-self-hosted" for runner in _RUNNERS),
         *(f"--local-repository={action}={stub}" for action in sources.foreign_actions()),
+        f"--local-repository={sources.OWN_ACTION}={copy}",
         *(f"--matrix={key}:{value}" for key, value in chosen.matrix.items()),
         *(f"--env={key}={value}" for key, value in chosen.environment.items()),
         *(f"--input={key}={value}" for key, value in chosen.inputs.items()),
@@ -131,7 +136,7 @@ def _act(copy: Path, stub: Path, chosen: Run) -> list[StepResult]:
     kept = {"XDG_CACHE_HOME": str(copy.parent / "cache"), "ACT_CACHE_AUTH_KEY": "local"}
     running = subprocess.Popen(
         words,
-        cwd=copy,
+        cwd=repository,
         env={**os.environ, **kept},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

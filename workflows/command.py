@@ -61,7 +61,7 @@ def _check(copy: Path) -> int:
         (sources.ROOT, [*schema, "vendor.github-workflows", *workflows]),
         (sources.ROOT, [*schema, "vendor.github-actions", *actions]),
         (sources.ROOT, [*schema, "vendor.gitlab-ci", *gitlab]),
-        (sources.ROOT, [*zizmor, "."]),
+        (sources.ROOT, [*zizmor, ".", str(sources.FOREIGN)]),
         (copy, [go, "run", _ACTIONLINT, *workflows]),
     ]
     codes = [subprocess.run(words, cwd=place, check=False).returncode for place, words in checks]

@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).parents[1]
+FOREIGN = ROOT / "tests" / "foreign"
+"""Another repository, whose workflow calls the action of this one."""
+OWN_ACTION = f"seatrial/seatrial@{'0' * 40}"
+"""What it is called there."""
 _SELF = "uses: $/"
 """A reference to the running commit of this repository; newer than actionlint and act."""
-_PINNED = re.compile(r"uses: ([\w.-]+/[\w./-]+@[0-9a-f]{40})")
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job of a workflow."""
-
-    workflow: str
-    """Name of its file."""
-    name: str
-    """Its key in the file."""
-    steps: tuple[dict[str, Any], ...]
-    """Empty where it calls another workflow."""
-
-    def __str__(self) -> str:
-        return f"{self.workflow}:{self.name}"
+_PINNED = re.compile(r"uses: ((?!seatrial/)[\w.-]+/[\w./-]+@[0-9a-f]{40})")
 
 
 def workflows() -> list[Path]:
-    """The files of the workflows."""
-    return sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    """The files of the workflows, those of the other repository last."""
+    return [
+        path
+        for repository in (ROOT, FOREIGN)
+        for path in sorted((repository / ".github" / "workflows").glob("*.yml"))
+    ]
 
 
 def actions() -> list[Path]:
@@ -41,12 +33,12 @@ def actions() -> list[Path]:
     return [ROOT / "action.yml", *sorted((ROOT / ".github" / "actions").glob("*/action.yml"))]
 
 
-def jobs() -> list[Job]:
-    """Every job, in the order of the files."""
+def jobs() -> list[str]:
+    """Every job as `FILE.yml:JOB`, behind `foreign/` where it is the other repository's."""
     return [
-        Job(path.name, name, tuple(job.get("steps", ())))
+        f"{'foreign/' if path.is_relative_to(FOREIGN) else ''}{path.name}:{job}"
         for path in workflows()
-        for name, job in yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"].items()
+        for job in yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
     ]
 
 
@@ -67,14 +59,22 @@ def clone(place: Path) -> None:
     listed = _git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in filter(None, listed.split("\0")):
         source, target = ROOT / name, place / name
-        if not source.is_file():
-            continue  # removed, and not committed yet
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(source.read_bytes())
-        target.chmod(source.stat().st_mode)
+        if source.is_file():  # else it is removed, and that is not committed yet
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target, follow_symlinks=False)
     for path in (*workflows(), *actions()):
         copy = place / path.relative_to(ROOT)
         copy.write_text(copy.read_text(encoding="utf-8").replace(_SELF, "uses: ./"))
+    _commit(place)
+
+
+def clone_foreign(copy: Path, place: Path) -> None:
+    """Take the other repository out of a copy of this one."""
+    shutil.copytree(copy / FOREIGN.relative_to(ROOT), place)
+    _commit(place)
+
+
+def _commit(place: Path) -> None:
     _git(place, "init", "--quiet", "--initial-branch", "main")
     _git(place, "add", "--all")
     author = ("-c", "user.name=seatrial", "-c", "user.email=seatrial@localhost")
