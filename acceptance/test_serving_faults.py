@@ -62,7 +62,7 @@ def recovery_limit(promised_number: int, image: ImageUnderTest) -> float:
 
 
 def _is_answered(server: ModelServer) -> bool:
-    """Whether a prediction is answered in the time that it may take."""
+    """Tell whether a prediction is answered in the time that it may take."""
     limit = TIME_LIMIT * server.image.scale
     headers = {"Content-Type": JSON}
     try:

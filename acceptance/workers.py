@@ -81,7 +81,7 @@ def signal_worker(server: ModelServer, number: signal.Signals) -> str:
 
 
 def is_stopped(server: ModelServer, process: str) -> bool:
-    """Whether a process of the container is there, and stopped by a signal."""
+    """Tell whether a process of the container is there, and stopped by a signal."""
     interpreter = server.image.contract.start.interpreter
     outcome = run_in_container(server.container, interpreter, "-c", _STATE, process)
     assert outcome.code == 0, f"the container's processes can't be read: {outcome}"

@@ -50,7 +50,7 @@ class HttpClient:
 
     @property
     def is_there(self) -> bool:
-        """Whether this machine has the client."""
+        """Tell whether this machine has the client."""
         if self.needs.endswith("."):
             return importlib.util.find_spec(self.needs.rstrip(".")) is not None
         return not self.needs or shutil.which(self.needs) is not None

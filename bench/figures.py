@@ -85,7 +85,7 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the figure clears its bar; None without a bar."""
+        """Tell whether the figure clears its bar; None without a bar."""
         if self.bar is None:
             return None
         if self.bar.ratio is not None:
@@ -120,7 +120,7 @@ class Sample:
     """Wall-clock time."""
     times: Times | None = None
     disturbed: bool = False
-    """Whether another build ran on the same engine, or the machine was busy."""
+    """True if another build ran on the same engine, or the machine was busy."""
     detail: dict[str, Any] = field(default_factory=dict)
 
 

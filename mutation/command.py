@@ -140,7 +140,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def is_low(tally: Tally, noted: float, *, whole: bool) -> bool:
-    """Whether a module has become worse; a sample tells it only where all were killed."""
+    """Tell whether a module has become worse; a sample tells it only where all were killed."""
     return (whole or noted == 100) and round(tally.score, 1) < noted
 
 

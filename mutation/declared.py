@@ -53,7 +53,7 @@ class Explanation(BaseModel):
     reason: str
 
     def fits(self, mutant: Mutant) -> bool:
-        """Whether it is about this mutant."""
+        """Tell whether it is about this mutant."""
         return (self.module, self.change) == (mutant.module, mutant.change)
 
 

@@ -38,11 +38,11 @@ class Project:
     state: Path
     """Folder kept between runs: locks of models, bootstrapped bases, records of builds."""
     packaged: bool = False
-    """Whether it is the package's copy, which is no commit of any repository."""
+    """True if it is the package's copy, which is no commit of any repository."""
 
     @property
     def has_services(self) -> bool:
-        """Whether services, bases and models' images are built from its own folders."""
+        """Tell whether services, bases and models' images are built from its own folders."""
         return (self.root / "docker" / "services").is_dir()
 
     def kept(self, name: str | Path) -> Path:

@@ -25,7 +25,7 @@ class Misdeed(NamedTuple):
     listing: Callable[[str], list[dict[str, Any]]] = lambda _: [_entry("MLmodel")]
     """The files of a folder."""
     endless: bool = False
-    """Whether files do not end."""
+    """True if files do not end."""
     redirect: str = ""
     """Redirect of everything but its health."""
     fault: str = ""

@@ -35,11 +35,11 @@ class BackendEntry:
     service: str | None = None
     """The service of the catalogue that it runs in; None where files in a volume are all of it."""
     always: bool = False
-    """Whether every full trial uses it; others where a contract promises them."""
+    """True if every full trial uses it; others where a contract promises them."""
     buckets: bool = False
-    """Whether it keeps objects in buckets, which clients reach past the server too."""
+    """True if it keeps objects in buckets, which clients reach past the server too."""
     tls: bool = False
-    """Whether its class describes a service that speaks TLS as well."""
+    """True if its class describes a service that speaks TLS as well."""
 
     def load(self) -> type[Backend]:
         """Import its class."""

@@ -128,7 +128,7 @@ class Order:
     no_cache: bool = False
     push: bool = False
     weigh: bool = True
-    """Whether to read the size of each image: seconds for each hundred megabytes."""
+    """Read the size of each image: takes seconds for each hundred megabytes."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Further variables of the bake file."""
 

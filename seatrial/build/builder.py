@@ -22,7 +22,7 @@ class Builder:
 
     @property
     def inside_engine(self) -> bool:
-        """Whether it writes into the engine's own store: several platforms, and attestations."""
+        """Tell if it writes into the engine's own store: several platforms, and attestations."""
         return self.driver == "docker"
 
 

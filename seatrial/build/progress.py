@@ -78,7 +78,7 @@ class BuildStep:
 
     @property
     def internal(self) -> bool:
-        """Whether it is BuildKit's own preparation, which is never cached and says nothing.
+        """Tell whether it is BuildKit's own preparation, which is never cached and says nothing.
 
         Instructions of a Dockerfile are in capitals, BuildKit's own words are not.
         """
@@ -86,7 +86,7 @@ class BuildStep:
 
     @property
     def export(self) -> bool:
-        """Whether it writes the finished image to the store."""
+        """Tell whether it writes the finished image to the store."""
         return "] exporting to " in self.name
 
     @property
@@ -214,7 +214,7 @@ class Build:
 
 
 def cached(steps: Iterable[BuildStep]) -> bool:
-    """Whether nothing had to be done but writing down the result."""
+    """Tell whether nothing had to be done but writing down the result."""
     return all(step.cached for step in steps if not step.export)
 
 

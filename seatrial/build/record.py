@@ -34,7 +34,7 @@ class Made:
     seconds: float
     """Seconds in which at least one of its steps, or of its parts', was at work."""
     cached: bool
-    """Whether no step had to run."""
+    """True if no step had to run."""
 
 
 @dataclass(frozen=True)

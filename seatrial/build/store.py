@@ -73,7 +73,7 @@ class StoredImage:
     digest: str
     """Digest of the index, or of the manifest where the image has no index."""
     index: bool
-    """Whether there is an index over the platforms (and their attestations)."""
+    """True if there is an index over the platforms (and their attestations)."""
     platforms: tuple[StoredPlatform, ...]
 
     def platform(self, name: str) -> StoredPlatform | None:

@@ -86,18 +86,18 @@ class Declaration:
 
     @property
     def itemwise(self) -> bool:
-        """Whether each item of the value is a promise of its own."""
+        """Tell whether each item of the value is a promise of its own."""
         whole = {Trait.WHOLE, Trait.COMMAND}.intersection(self.traits)
         return get_origin(self._type) in (list, dict) and not whole
 
     @property
     def alike(self) -> bool:
-        """Whether one test tries all items in one way, so that one mutant is enough."""
+        """Tell whether one test tries all items in one way, so that one mutant is enough."""
         return Trait.ALIKE in self.traits
 
     @property
     def uses_services(self) -> bool:
-        """Whether the trial of it shows more on PostgreSQL and S3 than on SQLite and a volume."""
+        """Tell if the trial of it shows more on PostgreSQL and S3 than on SQLite and a volume."""
         return not (self.section_type.without_services or Trait.WITHOUT_SERVICES in self.traits)
 
     @property

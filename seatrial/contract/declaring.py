@@ -78,4 +78,4 @@ class Section(Table):
     """A table whose keys are promises."""
 
     without_services: ClassVar[bool] = False
-    """Whether `Trait.WITHOUT_SERVICES` holds for each key."""
+    """True if `Trait.WITHOUT_SERVICES` holds for each key."""

@@ -84,7 +84,7 @@ class PromiseSelector(NamedTuple):
         return self.key if self.item is None else f"{self.key}[{self.item}]"
 
     def covers(self, promise: Promise) -> bool:
-        """Whether `promise` is meant."""
+        """Tell whether `promise` is meant."""
         return self.key == promise.key and self.item in (None, promise.item)
 
 

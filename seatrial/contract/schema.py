@@ -469,7 +469,7 @@ class Contract(Table):
 
     @property
     def serves_models(self) -> bool:
-        """Whether the image serves a model, rather than being MLflow's own server."""
+        """Tell whether the image serves a model, rather than being MLflow's own server."""
         return self.serving != ServingSection()
 
     @model_validator(mode="after")

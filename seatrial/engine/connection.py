@@ -44,7 +44,7 @@ class EngineEndpoint:
 
     @property
     def configured(self) -> bool:
-        """Whether a setting chooses another engine than this machine's own."""
+        """Tell whether a setting chooses another engine than this machine's own."""
         return self.source != "default" and self.url != DEFAULT_SOCKET
 
     @property

@@ -25,7 +25,7 @@ class System:
     version: int | None = None
     """The major part of VERSION_ID; None where there is none, as on Debian unstable."""
     systemd: bool = False
-    """Whether systemd runs, not only whether it is installed."""
+    """True if systemd runs; it may be installed and not run."""
     packages: frozenset[str] = frozenset()
     """Installed packages that bring an engine: docker.io, docker-ce."""
 
@@ -41,7 +41,7 @@ class Client:
     fault: str = ""
     """Reason why the command can't use an engine that answers."""
     podman: bool = False
-    """Whether the command is podman-docker's."""
+    """True if the command is podman-docker's."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Data:
 
     @property
     def containerd(self) -> bool:
-        """Whether an engine with the containerd image store finds the data."""
+        """Tell whether an engine with the containerd image store finds the data."""
         return self.store in ("", CONTAINERD_STORE)
 
     def __str__(self) -> str:
@@ -111,7 +111,7 @@ class Facts:
     data: tuple[Data, ...] = ()
     """Data of an engine that does not run; empty where an engine answers."""
     started: bool = False
-    """Whether setup has started an engine here as a process, which a reboot ends."""
+    """True if setup has started an engine here as a process, which a reboot ends."""
     emulated: frozenset[str] = frozenset()
     """Foreign platforms whose programs this machine's kernel runs."""
     emulators: frozenset[str] = frozenset()
@@ -121,7 +121,7 @@ class Facts:
     tools: frozenset[str] = frozenset()
     """Installed programs of those that bootstrap base images."""
     registries: Mapping[str, bool] = field(default_factory=dict)
-    """Whether each host answers."""
+    """By host: true if it answers."""
     authorities: tuple[str, ...] = ()
     """Private certificate authorities."""
     bundle: Path | None = None

@@ -67,7 +67,7 @@ class SetupRun:
 
     @property
     def sealed(self) -> bool:
-        """Whether the run ended, well or not; a killed one did not."""
+        """Tell whether the run ended, well or not; a killed one did not."""
         return (self.folder / "after.json").exists()
 
     @property
@@ -112,7 +112,7 @@ class SetupRun:
                 kept.unlink()
 
     def is_empty(self) -> bool:
-        """Whether the run changed nothing."""
+        """Tell whether the run changed nothing."""
         changes = self.changes
         return self.before == self.after and not (
             changes.installed or changes.upgraded or changes.engine or changes.registered

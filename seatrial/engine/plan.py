@@ -99,7 +99,7 @@ def plan(facts: Facts, *, over_data: bool = False) -> Plan:
 
 
 def is_left_alone(facts: Facts) -> bool:
-    """Whether only the data of an engine that does not run keeps setup from its work."""
+    """Tell whether only the data of an engine that does not run keeps setup from its work."""
     return bool(facts.data) and not plan(facts) and bool(plan(facts, over_data=True))
 
 

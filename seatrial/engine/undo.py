@@ -60,7 +60,7 @@ class Steps:
     without: frozenset[str] = frozenset()
     """Paths below /etc that belong to packages that were upgraded."""
     only_written: bool = False
-    """Whether packages stay, with all that came with them below /etc."""
+    """True if packages stay, with all that came with them below /etc."""
 
 
 def run(console: Console, *, keep_packages: bool, dry_run: bool) -> None:

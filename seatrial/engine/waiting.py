@@ -56,7 +56,7 @@ class Deadline(stop_base):
         """Seconds that are granted so far."""
 
     def __call__(self, retry_state: RetryCallState) -> bool:
-        """Whether the time is over."""
+        """Tell whether the time is over."""
         passed = retry_state.seconds_since_start or 0.0
         if passed >= self.allowed:
             self.allowed = self._limit * self._speed.refresh(fresh=0) / self._factor
@@ -76,7 +76,7 @@ def last_lines(container: Container, lines: int = LOG_LINES, *, since: float | N
 
 
 def answers_ok(url: str) -> bool:
-    """Whether GET `url` is answered with 200; a refused or broken connection is a no."""
+    """Tell whether GET `url` is answered with 200; a refused or broken connection is a no."""
     try:
         return requests.get(url, timeout=10).status_code == HTTPStatus.OK
     except requests.RequestException:

@@ -86,7 +86,7 @@ class UnpackingBudget:
 
 
 def is_archive(head: bytes) -> bool:
-    """Whether a file that begins so is an archive, or is compressed.
+    """Tell whether a file that begins so is an archive, or is compressed.
 
     Args:
         head: some kilobytes: a zip archive may begin with the line that runs it.

@@ -91,7 +91,7 @@ def _first_element(encoded: bytes) -> bytes:
 
 
 def _vouches(certificate: x509.Certificate) -> bool:
-    """Whether a certificate is an authority's, or self-signed."""
+    """Tell whether a certificate is an authority's, or self-signed."""
     if certificate.issuer == certificate.subject:
         return True
     try:

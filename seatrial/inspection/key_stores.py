@@ -34,7 +34,7 @@ def found_in(content: bytes) -> Iterator[str]:
 
 
 def _java_key(content: bytes) -> bool:
-    """Whether an entry of a Java key store is a key: its certificates stand for trust alone."""
+    """Tell if an entry of a Java key store is a key: its certificates stand for trust alone."""
     try:
         _, _, count = struct.unpack_from(">III", content)
         at = 12

@@ -95,12 +95,12 @@ _MODULES: dict[Tool, re.Pattern[str]] = {
 
 
 def name_says(tool: Tool, name: str) -> bool:
-    """Whether a program with this file name counts as a `tool`."""
+    """Tell whether a program with this file name counts as a `tool`."""
     return _NAMES[tool].fullmatch(name) is not None
 
 
 def is_module(tool: Tool, path: str) -> bool:
-    """Whether the Python module at `path` is a `tool`."""
+    """Tell whether the Python module at `path` is a `tool`."""
     return tool in _MODULES and _MODULES[tool].fullmatch(path) is not None
 
 
@@ -128,7 +128,7 @@ def recognised(literals: set[bytes]) -> Iterator[tuple[Tool, str]]:
 
 
 def is_program(head: bytes) -> bool:
-    """Whether a file with these first bytes is a program or a library."""
+    """Tell whether a file with these first bytes is a program or a library."""
     return head.startswith(_MAGIC["ELF"])
 
 

@@ -38,7 +38,7 @@ class Form:
     unbounded: re.Pattern[bytes]
     """The pattern in binary content, where any byte may."""
     genuine: Callable[[re.Match[bytes]], bool]
-    """Whether a match is no stand-in."""
+    """True if a match is no stand-in."""
     lookback: int = 0
     """Bytes of the match before the text that it is found by."""
     in_binary: bool = True
@@ -88,7 +88,7 @@ def _setting(name: bytes, sign: bytes, value: bytes) -> bytes:
 
 
 def _is_web_token(match: re.Match[bytes]) -> bool:
-    """Whether a token's head says how it is signed, and its claims are no manual's."""
+    """Tell whether a token's head says how it is signed, and its claims are no manual's."""
     head, claims = (_decoded(part) for part in match["secret"].split(b".")[:2])
     return b'"alg"' in head and not _MANUALS_CLAIMS.search(claims)
 
@@ -98,7 +98,7 @@ def _is_key_in_base64(match: re.Match[bytes]) -> bool:
 
 
 def _is_basic(match: re.Match[bytes]) -> bool:
-    """Whether credentials in base64 are a user's name and password."""
+    """Tell whether credentials in base64 are a user's name and password."""
     user, colon, password = _decoded(match["secret"]).partition(b":")
     return bool(colon) and password.isascii() and not stand_ins.is_example(password, user)
 

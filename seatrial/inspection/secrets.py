@@ -222,7 +222,7 @@ def shown(text: str) -> str:
 
 
 def _of_settings(piece: bytes) -> bool:
-    """Whether a text consists of settings alone, as far as its beginning shows."""
+    """Tell whether a text consists of settings alone, as far as its beginning shows."""
     lines = piece[:8192].splitlines()[:_JUDGED_LINES]
     return all(_SETTINGS_LINE.fullmatch(line) for line in lines)
 
@@ -296,7 +296,7 @@ def _setting(content: bytes, start: int, end: int, place: _Place) -> Iterator[st
 
 
 def _is_pass(content: bytes, start: int, value: bytes) -> bool:
-    """Whether the word stands for a password: no end of another word, such as `bypass`."""
+    """Tell whether the word stands for a password: no end of another word, such as `bypass`."""
     inner = content[start - 1 : start].isalpha() and content[start : start + 1].islower()
     return not inner and stand_ins.is_mixed(value)
 
@@ -320,7 +320,7 @@ def _is_value(
 
 
 def _is_password(value: bytes, place: _Place) -> bool:
-    """Whether a value outside settings is a password: no example, and no word of a language."""
+    """Tell if a value outside settings is a password: no example, and no word of a language."""
     if place.command:
         return not stand_ins.is_reference(value)
     return not stand_ins.is_example(value) and stand_ins.is_mixed(value)

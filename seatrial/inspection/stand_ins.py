@@ -69,13 +69,13 @@ has 0.62 with both cases and 0.40 with one; names such as `s3_connection` have 0
 
 
 def is_reference(value: bytes) -> bool:
-    """Whether a value of a setting refers to a secret elsewhere, or says that there is none."""
+    """Tell if a value of a setting refers to a secret elsewhere, or says that there is none."""
     known = not value or value in _PUBLIC
     return known or any(form.fullmatch(value) for form in (_SYNTAX, _PATH))
 
 
 def is_example(value: bytes, user: bytes = b"") -> bool:
-    """Whether a password is a manual's: a reference, a word for a password, or the user's name."""
+    """Tell if a password is a manual's: a reference, a word for a password, or the user's name."""
     plain = unquote_to_bytes(value)
     return (
         is_reference(value)
@@ -86,7 +86,7 @@ def is_example(value: bytes, user: bytes = b"") -> bool:
 
 
 def is_stand_in_token(token: bytes) -> bool:
-    """Whether a token of a known form is made up: few characters, a run, or a public one."""
+    """Tell whether a token of a known form is made up: few characters, a run, or a public one."""
     lowered = token.lower()
     return (
         len(set(token)) < _FEWEST_CHARACTERS
@@ -96,7 +96,7 @@ def is_stand_in_token(token: bytes) -> bool:
 
 
 def looks_generated(value: bytes, *, in_package: bool = False) -> bool:
-    """Whether a value looks like a program's choice: mixed, and without order.
+    """Tell whether a value looks like a program's choice: mixed, and without order.
 
     Args:
         value: of a setting.
@@ -121,7 +121,7 @@ def looks_generated(value: bytes, *, in_package: bool = False) -> bool:
 
 
 def is_mixed(value: bytes) -> bool:
-    """Whether a value is no name: seven characters or more, letters and digits or signs."""
+    """Tell whether a value is no name: seven characters or more, letters and digits or signs."""
     others = value.rstrip(b".:!?").translate(None, _OF_NAMES)
     return (
         len(value) >= _SHORTEST_PASSWORD and bool(others) and value.isascii() and b" " not in value

@@ -113,5 +113,5 @@ def _require_bounded(content: str) -> None:
 
 
 def _is_number(event: yaml.ScalarEvent) -> bool:
-    """Whether YAML may read a scalar as a number or a date: `0x1f`, `1:30`, `1e3`."""
+    """Tell whether YAML may read a scalar as a number or a date: `0x1f`, `1:30`, `1e3`."""
     return re.fullmatch(r"[0-9a-fA-FxoTZ_+.: \t-]*", event.value) is not None

@@ -142,7 +142,7 @@ def _read(path: Path) -> str:
 
 
 def _is_source(line: str) -> bool:
-    """Whether a requirement names the address of something else than a wheel."""
+    """Tell whether a requirement names the address of something else than a wheel."""
     url = Requirement(line).url
     return bool(url) and not str(url).partition("#")[0].partition("?")[0].endswith(".whl")
 

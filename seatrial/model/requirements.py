@@ -70,7 +70,7 @@ class Requirements:
     """Package sources beside this machine's own indexes, as options of uv and pip:
     `--extra-index-url URL`, `--index-url URL` or `--find-links URL`."""
     prereleases: bool = False
-    """Whether versions before a release may be taken (`--pre`)."""
+    """True if versions before a release may be taken (`--pre`)."""
     files: tuple[str, ...] = ()
     """The model's files that name packages or indexes, relative to its folder."""
     wheels: tuple[Path, ...] = ()

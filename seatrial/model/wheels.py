@@ -50,7 +50,7 @@ class Wheel:
         return cls(distribution, tags)
 
     def fits(self, architecture: str, python: str) -> bool:
-        """Whether it can be installed on an architecture, under a Python `major.minor`."""
+        """Tell whether it can be installed on an architecture, under a Python `major.minor`."""
         return any(
             _fits_platform(tag.platform, _MACHINES[architecture]) and _fits_python(tag, python)
             for tag in self.tags

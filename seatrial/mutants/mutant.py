@@ -32,7 +32,7 @@ class Recipe:
     uses: tuple[str, ...] = ()
     """The variants that it names, beside the one that the mutant is like."""
     online: bool = False
-    """Whether it installs something: it gets the secrets and tools that bases get."""
+    """True if it installs something: it gets the secrets and tools that bases get."""
     arguments: Mapping[str, str] = field(default_factory=dict)
     """Arguments of the build."""
     platforms: tuple[str, ...] = ()

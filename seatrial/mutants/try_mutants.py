@@ -42,7 +42,7 @@ class _TrialSettings:
     """Settings by which mutants are tried."""
 
     whole: bool
-    """Whether every promise of their contract is tried."""
+    """True if every promise of their contract is tried."""
     overlays: Path
     """Holds the changed modules of those that are tried on the unbroken image."""
 

@@ -52,7 +52,7 @@ class TrialRun:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a mutant was refused, and for what."""
+    """What refused a mutant, if anything did."""
 
     mutant: Mutant
     seconds: float
@@ -95,7 +95,7 @@ def _first_line(fault: ET.Element) -> str:
 
 
 def judge(mutant: Mutant, run: TrialRun) -> Verdict:
-    """Whether `run` refuses the mutant for the promise that it breaks, and for no other."""
+    """Tell whether `run` refuses the mutant for the promise that it breaks, and for no other."""
     other = next(
         (outcome for outcome in run.failed if not set(outcome.promises) & set(mutant.broken)), None
     )

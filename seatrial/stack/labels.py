@@ -84,7 +84,7 @@ def remove_all(client: DockerClient) -> list[str]:
 
 
 def is_abandoned(labels: Mapping[str, str]) -> bool:
-    """Whether the session that has these labels is known to have ended."""
+    """Tell whether the session that has these labels is known to have ended."""
     if not (label := labels.get(OWNER_LABEL)):
         return True
     owner = Owner.read(label)

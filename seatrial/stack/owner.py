@@ -71,7 +71,7 @@ class Owner:
         return " ".join(str(word) or _EMPTY for word in astuple(self))
 
     def is_gone(self) -> bool:
-        """Whether the process has ended, or can't be looked up and is older than any run."""
+        """Tell whether the process has ended, or can't be looked up and is older than any run."""
         here = Owner.this_process()
         same_machine = bool(self.machine) and (self.host, self.machine) == (here.host, here.machine)
         if same_machine and self.boot != here.boot:

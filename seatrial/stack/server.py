@@ -64,7 +64,7 @@ class MLflowServer(RunningServer):
         return requests.post(f"{self.url}{path}", timeout=30 * self.image.scale, **options)
 
     def takes_artifacts(self) -> bool:
-        """Whether an artifact can be sent through the server, in a folder of its own."""
+        """Tell whether an artifact can be sent through the server, in a folder of its own."""
         address = f"{self.url}/api/2.0/mlflow-artifacts/artifacts/seatrial/probe.txt"
         return requests.put(address, data=b"probe", timeout=30 * self.image.scale).ok
 

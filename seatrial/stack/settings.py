@@ -27,7 +27,7 @@ class ServerSettings:
     user: str | None = None
     """User as for `docker run --user`; None leaves it to the image."""
     confined: bool = False
-    """Whether it runs without rights, and writes only where the contract names a place."""
+    """True if it runs without rights, and writes only where the contract names a place."""
     database_url: str | None = None
     """URL in place of that of the server's own database: to configure it wrongly."""
     options: tuple[str, ...] = ()
@@ -48,12 +48,12 @@ class ServerSettings:
 
     @property
     def needs_volume(self) -> bool:
-        """Whether anything is kept in files."""
+        """Tell whether anything is kept in files."""
         return len(in_services((self.database, self.store))) < 2
 
     @property
     def needs_services(self) -> bool:
-        """Whether anything is kept in a service beside the server."""
+        """Tell whether anything is kept in a service beside the server."""
         return bool(in_services((self.database, self.store)))
 
     def in_confinement(self) -> ServerSettings:

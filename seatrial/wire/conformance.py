@@ -41,7 +41,7 @@ class WireFault:
     reason: str
     exchange: WireExchange
     desynchronised: bool
-    """Whether the server read part of a body as a request, or went on where no reading was safe."""
+    """True if the server read part of a body as a request, or went on where no reading was safe."""
 
     def __str__(self) -> str:
         sent = shown(b"".join(self.case.parts), 300)

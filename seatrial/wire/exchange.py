@@ -43,7 +43,7 @@ class WireAnswer:
 
     @property
     def closes(self) -> bool:
-        """Whether it says that no other one follows."""
+        """Tell whether it says that no other one follows."""
         return "close" in self.headers.get("connection", "").lower()
 
 

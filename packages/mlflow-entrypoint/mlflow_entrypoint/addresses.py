@@ -38,7 +38,7 @@ _MANY_PIECES = 24
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether what is called this, a parameter or a variable, holds a secret."""
+    """Tell whether what is called this, a parameter or a variable, holds a secret."""
     return bool(_SECRET_NAME.search(name))
 
 

@@ -18,7 +18,7 @@ class Command(NamedTuple):
 
     @property
     def starts_server(self) -> bool:
-        """Whether it runs a server, not merely tells about it."""
+        """Tell whether it runs a server, not merely tells about it."""
         return self.rest[0] in SERVERS and "--help" not in self.rest
 
     @property

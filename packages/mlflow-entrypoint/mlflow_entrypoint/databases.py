@@ -69,7 +69,7 @@ def of(server: Server, environment: Mapping[str, str]) -> list[Database]:
 
 
 def _is_database(url: str) -> bool:
-    """Whether `url` names a database that others see, by a path if it's a file.
+    """Tell whether `url` names a database that others see, by a path if it's a file.
 
     MLflow keeps data elsewhere as well, and may have plugins.
     """

@@ -129,7 +129,7 @@ class _Worker:
         self._tick()
 
     def has_room(self) -> bool:
-        """Whether one more connection has room, for which one that only waits may have to go."""
+        """Tell if one more connection has room, for which one that only waits may have to go."""
         if len(self.waiting) + len(self.busy) < self._connections:
             return True
         if not self.waiting:

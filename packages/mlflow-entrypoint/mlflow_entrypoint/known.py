@@ -48,7 +48,7 @@ def in_variables(environment: Mapping[str, str]) -> set[str]:
 
 
 def _is_value(text: str) -> bool:
-    """Whether it is more than a setting, and not the path of a file."""
+    """Tell whether it is more than a setting, and not the path of a file."""
     return len(text) >= _GUESSED and not text.startswith("/")
 
 

@@ -20,7 +20,7 @@ _SHELL = "bash"
 
 
 def is_asked_for(rest: list[str]) -> bool:
-    """Whether a subcommand, with what follows it, serves a model."""
+    """Tell whether a subcommand, with what follows it, serves a model."""
     return rest[:2] == ["models", "serve"]
 
 

@@ -121,7 +121,7 @@ def _options(words: list[str]) -> list[str]:
 
 
 def _can_follow(words: list[str]) -> bool:
-    """Whether it makes no difference that MLflow is loaded when uvicorn reads its options.
+    """Tell whether it makes no difference that MLflow is loaded when uvicorn reads its options.
 
     Another configuration of logging would silence the loggers that are there already, variables
     from a file would come too late for modules that read them when they are imported, and reloading

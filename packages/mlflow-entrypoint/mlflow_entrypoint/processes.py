@@ -24,7 +24,7 @@ class ServerCommand(NamedTuple):
 
 
 def serves(arguments: list[str]) -> bool:
-    """Whether these are the arguments of the process that `mlflow server` starts to serve.
+    """Tell whether these are the arguments of the process that `mlflow server` starts to serve.
 
     They can follow those of an emulator.
     """

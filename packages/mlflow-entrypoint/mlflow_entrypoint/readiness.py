@@ -145,7 +145,7 @@ def _named(finding: DatabaseFinding) -> str:
 
 
 def _fit(server: Server, looked: Sequence[_Looked], *, asked: bool) -> bool:
-    """Whether there is nothing to be done.
+    """Tell whether there is nothing to be done.
 
     Raises:
         EntrypointError: there is something that this start must not, or can't, do.

@@ -37,7 +37,7 @@ _ERROR, _READY = "ErrorResponse", "ReadyForQuery"
 
 
 def is_final(error: DBAPIError, url: URL) -> bool:
-    """Whether no waiting mends that a connection to `url` has failed with `error`."""
+    """Tell whether no waiting mends that a connection to `url` has failed with `error`."""
     from sqlalchemy.exc import InterfaceError, OperationalError
 
     if not isinstance(error, OperationalError | InterfaceError):
@@ -62,7 +62,7 @@ def is_final(error: DBAPIError, url: URL) -> bool:
 
 
 def is_busy(error: Exception) -> bool:
-    """Whether another process holds a lock of an SQLite file; other databases let one wait."""
+    """Tell whether another process holds a lock of an SQLite file; other databases let one wait."""
     code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)
     return code & _SQLITE_PRIMARY in _TRANSIENT_SQLITE
 
@@ -117,7 +117,7 @@ def _trace(connection: PGconn) -> list[list[str]]:
 
 
 def _ended_for_good(messages: list[list[str]]) -> bool:
-    """Whether the server has refused the client, or the client the server.
+    """Tell whether the server has refused the client, or the client the server.
 
     Where the client has spoken last, the server has gone away, or never got that far.
     """
@@ -131,7 +131,7 @@ def _ended_for_good(messages: list[list[str]]) -> bool:
 
 
 def _is_there(given: Mapping[str, str]) -> bool:
-    """Whether somebody listens to whom the library has not even spoken: its parameters are wrong.
+    """Tell if somebody listens to whom the library has not even spoken: its parameters are wrong.
 
     For one host by TCP; of several, or of a socket, the library itself would have to choose.
     """

@@ -97,7 +97,7 @@ class DatabaseFinding(NamedTuple):
 
     @property
     def needs_upgrade(self) -> bool:
-        """Whether `mlflow db upgrade` has something to do that a start of the server doesn't do."""
+        """Tell if `mlflow db upgrade` has something to do that a start of the server doesn't do."""
         begun = self.state is State.UNFINISHED and self.found not in ("", self.expected)
         return not self.schema.upgrades_itself and (self.state is State.OLDER or begun)
 

@@ -126,7 +126,7 @@ class KnownSecrets:
 
 
 def _can_be_told(value: str) -> bool:
-    """Whether it is more than a few signs, which stand everywhere."""
+    """Tell whether it is more than a few signs, which stand everywhere."""
     return len(value) >= _ANYWHERE or any(map(str.isalnum, value))
 
 

@@ -35,7 +35,7 @@ class Server(NamedTuple):
     read_replica: str | None
     registry: str | None
     authenticates: bool
-    """Whether it has MLflow's own users and passwords, which have a database too."""
+    """True if it has MLflow's own users and passwords, which have a database too."""
     backend_variable: str | None
     """The variable that the tracking store's URL came from, for messages."""
     workspaces: str | None = None
@@ -204,7 +204,7 @@ def _value_of(option: str, given: Given, environment: MutableMapping[str, str]) 
 def _is_on(
     flag: str, given: Given, environment: MutableMapping[str, str], *, default: bool = False
 ) -> bool:
-    """Whether a flag of the server is on, by option or by MLflow's variable for it."""
+    """Tell whether a flag of the server is on, by option or by MLflow's variable for it."""
     if flag in given.flags:
         return True
     if flag.replace("--", "--no-", 1) in given.flags:

@@ -66,9 +66,9 @@ UVICORN = {
 }
 """Options of uvicorn, but for those that its own variables set (UVICORN_WS, ...)."""
 PRELOAD = "MLFLOW_PRELOAD"
-"""Whether MLflow is loaded once for all workers; `true` where it isn't set."""
+"""True if MLflow is loaded once for all workers; `true` where it isn't set."""
 SCHEMA_UPGRADE = "MLFLOW_SCHEMA_UPGRADE"
-"""Whether a database with an older schema is upgraded at the start; `false` where it isn't set."""
+"""True if a database with an older schema is upgraded at the start; `false` where it isn't set."""
 
 _WORDS = {
     **dict.fromkeys(("true", "t", "1", "yes", "y", "on"), True),
@@ -121,7 +121,7 @@ def number(environment: Mapping[str, str], setting: tuple[str, int]) -> int:
 
 
 def switch(environment: Mapping[str, str], name: str, *, default: bool = False) -> bool:
-    """Whether a variable says yes.
+    """Tell whether a variable says yes.
 
     Raises:
         EntrypointError: it says neither yes nor no.

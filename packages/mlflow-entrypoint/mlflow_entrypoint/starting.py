@@ -29,7 +29,7 @@ _LOGGER = "mlflow.cli"
 
 
 def wants_tracebacks() -> bool:
-    """Whether somebody looks for a fault in a start."""
+    """Tell whether somebody looks for a fault in a start."""
     return os.environ.get(_LEVEL, "").upper() == "DEBUG"
 
 

@@ -8,7 +8,7 @@ import zlib
 
 
 def is_larger(body: bytes, encoding: str, limit: int) -> bool:
-    """Whether `body` unpacks to more than `limit` bytes; of one that is broken, its sound part."""
+    """Tell if `body` unpacks to more than `limit` bytes; of one that is broken, its sound part."""
     if encoding == "gzip":
         return _gzip_is_larger(body, limit)
     if encoding == "deflate":

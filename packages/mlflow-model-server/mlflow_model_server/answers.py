@@ -152,7 +152,7 @@ def _cause(match: re.Match[str], text: str) -> str:
 
 
 def _is_sent(word: str, text: str) -> bool:
-    """Whether a word is the request's; a plain one, which is no part of one of its words."""
+    """Tell whether a word is the request's; a plain one, which is no part of one of its words."""
     if word in _TYPES:
         return False
     start = -1

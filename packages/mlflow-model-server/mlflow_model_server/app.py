@@ -274,7 +274,7 @@ def _has_body(scope: Scope) -> bool:
 
 
 def _is_short(headers: list[tuple[str, str]]) -> bool:
-    """Whether a request's body is one that is sent in one piece."""
+    """Tell whether a request's body is one that is sent in one piece."""
     lengths = [value for name, value in headers if name == "content-length" and value.isdigit()]
     return any(int(length) <= PIECE for length in lengths)
 

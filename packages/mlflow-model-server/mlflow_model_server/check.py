@@ -1,4 +1,4 @@
-"""Whether the model loads and answers, without serving it: for builds of an image that holds it."""
+"""True if the model loads and answers, without serving it: for builds of an image that holds it."""
 
 from __future__ import annotations
 

@@ -111,14 +111,14 @@ class Lane(End):
         self._reserved: int | None = None
         """Bytes that are reserved for the answer; None while that isn't asked for."""
         self._waits = False
-        """Whether it has asked, and there is no room yet."""
+        """True if it has asked, and there is no room yet."""
         self.task: Task | None = None
         self.began = 0.0
         """Moment at which it got its task, by the event loop's clock."""
 
     @property
     def is_answering(self) -> bool:
-        """Whether the prediction is made, and its answer on the way."""
+        """Tell whether the prediction is made, and its answer on the way."""
         return bool(self._buffer)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
@@ -215,26 +215,26 @@ class Worker:
         self.idle: list[Lane] = []
         self.busy = 0
         self.alone = False
-        """Whether it has a request that must be alone."""
+        """True if it has a request that must be alone."""
         self.answered = False
         self.ready = False
         self.lost = False
         self.why = ""
-        """Whether it was given up."""
+        """True if it was given up."""
         self.late_since: float | None = None
         self.stopped_since: float | None = None
         self._dispatcher = dispatcher
 
     @property
     def answers(self) -> bool:
-        """Whether a request that it got now would be answered."""
+        """Tell whether a request that it got now would be answered."""
         return (
             self.ready and not self.lost and self.late_since is None and self.stopped_since is None
         )
 
     @property
     def takes(self) -> bool:
-        """Whether it can be given a request."""
+        """Tell whether it can be given a request."""
         return bool(self.idle) and self.answers and not self.alone
 
     def receive(self, lane: Lane, answer: Answer, reserved: int) -> None:
@@ -355,7 +355,7 @@ class Dispatcher:
 
     @property
     def is_full(self) -> bool:
-        """Whether another request would wait too long for a worker."""
+        """Tell whether another request would wait too long for a worker."""
         if len(self._waiting) < self._most_waiting():
             return False
         return not any(worker.takes for worker in self.workers.values())
@@ -443,7 +443,7 @@ class Dispatcher:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a worker would answer a request now."""
+        """Tell whether a worker would answer a request now."""
         return any(worker.answers for worker in self.workers.values())
 
     def became_ready(self, worker: Worker) -> None:

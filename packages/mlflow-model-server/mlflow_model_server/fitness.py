@@ -1,4 +1,4 @@
-"""Whether the model is one that this image can serve, before anything of it is loaded."""
+"""True if the model is one that this image can serve, before anything of it is loaded."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ def _waiting(listener: socket.socket) -> int | None:
 
 
 def _handshakes(listener: socket.socket) -> bool:
-    """Whether clients of this port are between SYN and the queue."""
+    """Tell whether clients of this port are between SYN and the queue."""
     port = f":{listener.getsockname()[1]:04X}"
     tables = [table.read_text("ascii") for table in _TABLES if table.exists()]
     sockets = (line.split(maxsplit=4) for table in tables for line in table.splitlines())

@@ -48,9 +48,9 @@ class _Worker:
     status: int | None = None
     lost: Message | None = None
     why: str = ""
-    """Whether this process killed it."""
+    """True if this process killed it."""
     memory: bool = False
-    """Whether it ended for want of memory."""
+    """True if it ended for want of memory."""
 
 
 def run(settings: Settings) -> int:

@@ -202,7 +202,7 @@ class Watch:
         return None
 
     def has_killed(self) -> bool:
-        """Whether the kernel has ended a process since this was last asked."""
+        """Tell whether the kernel has ended a process since this was last asked."""
         before, self._kills = self._kills, self._cgroup.kills()
         return self._kills > before
 

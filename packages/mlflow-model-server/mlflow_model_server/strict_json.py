@@ -20,7 +20,7 @@ def strict(body: bytes) -> bytes:
 
 
 def _may_hold_constants(body: bytes) -> bool:
-    """Whether these words are there, if only in a text.
+    """Tell whether these words are there, if only in a text.
 
     A single byte is looked for at twenty times the speed of a word, and numbers have none of these.
     """

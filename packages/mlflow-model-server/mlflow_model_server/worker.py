@@ -159,7 +159,7 @@ def _properties(data_type: Any) -> set[str]:  # noqa: ANN401 - MLflow's
 
 
 def _takes_json(scoring_server: Any) -> bool:  # noqa: ANN401 - MLflow's module
-    """Whether MLflow takes a body that is parsed already, which it would parse twice."""
+    """Tell whether MLflow takes a body that is parsed already, which it would parse twice."""
     try:
         return bool(scoring_server._decode_json_input({}) == {})  # noqa: SLF001
     except (AttributeError, TypeError):
@@ -290,7 +290,7 @@ def load(settings: Settings) -> Application | Failure:
 
 
 def _has_place_for_traces() -> bool:
-    """Whether somebody has said where traces go.
+    """Tell whether somebody has said where traces go.
 
     Elsewhere MLflow keeps them in a database in the working folder. Where that can't be written, it
     tries to for longer than a prediction may take; where it can, it is often memory.

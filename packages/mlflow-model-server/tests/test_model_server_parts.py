@@ -301,7 +301,7 @@ def test_nobody_is_lost_when_the_listener_closes(
 
 
 def _is_open(connection: socket.socket) -> bool:
-    """Whether it is a client's: those of the server's own have said something, and gone."""
+    """Tell whether it is a client's: those of the server's own have said something, and gone."""
     connection.settimeout(0)
     try:
         return connection.recv(1) != b"\n"

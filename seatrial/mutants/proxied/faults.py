@@ -88,7 +88,7 @@ class ProxiedMutant:
 
     @property
     def changes_answers_alone(self) -> bool:
-        """Whether the server is asked what it would be asked without the fault."""
+        """Tell whether the server is asked what it would be asked without the fault."""
         return self.direction == RECEIVED or self.change in (CACHED, PRAISED)
 
     def __str__(self) -> str:
@@ -121,12 +121,12 @@ class ProxiedFault(Fault):
         """
         self.mutant = mutant
         self.applied = False
-        """Whether anything was changed so far."""
+        """True if anything was changed so far."""
         self._router = router
         self._first: Any = None
 
     def changes(self, exchanges: Iterable[Exchange]) -> bool:
-        """Whether anything would be different in exchanges that went without a fault."""
+        """Tell whether anything would be different in exchanges that went without a fault."""
         for exchange in exchanges:
             self._try(exchange)
             if self.applied:
@@ -191,7 +191,7 @@ class ProxiedFault(Fault):
 
 
 def _holds(value: object, names: list[str]) -> bool:
-    """Whether a field is anywhere in a document."""
+    """Tell whether a field is anywhere in a document."""
     if not names:
         return True
     if isinstance(value, list):

@@ -37,7 +37,7 @@ class Exchange:
     """Of the answer."""
 
     def is_about(self, path: str) -> bool:
-        """Whether the request is for that path of MLflow's API."""
+        """Tell whether the request is for that path of MLflow's API."""
         return self.path.endswith(f"/mlflow/{path}")
 
     def call(self, path: str, body: object) -> Any:  # noqa: ANN401 - whatever JSON holds

@@ -140,7 +140,7 @@ class ProxiedVerdict:
     reason: str = ""
     """Why it can't be noticed."""
     was_run: bool = False
-    """Whether the recorded answers did not say it."""
+    """True if the recorded answers did not say it."""
 
 
 def record(server: str, router: Router, seed: int) -> Iterator[Recording]:
