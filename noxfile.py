@@ -24,6 +24,7 @@ DOCKERFILES = sorted(
 )
 PACKAGES = [str(path.parent) for path in Path("packages").glob("*/pyproject.toml")]
 """Folders of the packages that ship in images."""
+REGISTRY = "github.com/distribution/distribution/v3/cmd/registry@v3.1.2"
 WRONG_ON_PURPOSE = ("DL3002", "DL3025", "DL3029", "DL3059", "DL3064", "DL3067")
 """Rules of hadolint that mutants break."""
 
@@ -109,6 +110,25 @@ def leftovers(session: nox.Session) -> None:
 def machine(session: nox.Session) -> None:
     """`invoke setup` and its undo on machines of several kinds, in containers."""
     session.run("pytest", "machine", *session.posargs)
+
+
+@nox.session
+def registry(session: nox.Session) -> None:
+    """Releases to a real registry, which Go compiles once; those with signatures need cosign."""
+    if not (go := shutil.which("go")):
+        session.error(
+            "the registry is a program in Go: install Go, such as by `apt install golang`"
+        )
+    # Where the tests of `nox` find it from then on.
+    programs = str(Path(".seatrial", "programs").absolute())
+    session.run(go, "install", REGISTRY, env={"GOBIN": programs}, external=True)
+    session.run("pytest", "tests/test_release_promotion.py", "-n", "auto", *session.posargs)
+
+
+@nox.session
+def reproducible(session: nox.Session) -> None:
+    """Two builds of this commit, the second with nothing cached: one digest for each platform."""
+    session.run("python", "-m", "reproducible", *session.posargs)
 
 
 @nox.session

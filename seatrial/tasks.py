@@ -241,6 +241,67 @@ def qualify(
         )
 
 
+@command(
+    iterable=["tag"],
+    help={
+        "record": "the qualification record of the digest",
+        "tag": "a tag; without one, those of the branch, the pull request or the version",
+        "to": "the repository that the digest goes to (default: the one that it was tried from)",
+        "policy": "the policy's file",
+        "key": "the private key that cosign signs with: a file or env://VARIABLE",
+        "unsigned": "sign nothing",
+        "dry-run": "show what would be done",
+    },
+)
+def release(
+    context: Context,
+    record: str,
+    tag: list[str],
+    to: str = "",
+    policy: str = "qualification.toml",
+    key: str = "",
+    unsigned: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Give the digest of a record its tags, without a rebuild."""
+    from pathlib import Path
+
+    from seatrial.release import promotion
+
+    promotion.release(
+        record=Path(record),
+        named=tag,
+        to=to,
+        policy=Path(policy),
+        key=key,
+        unsigned=unsigned,
+        dry_run=dry_run,
+    )
+
+
+@command(
+    help={
+        "reference": "a tag or a digest in a registry",
+        "policy": "the policy's file",
+        "key": "the public key that it must be signed with",
+        "unsigned": "don't look at signatures",
+    },
+)
+def verify(
+    context: Context,
+    reference: str,
+    policy: str = "qualification.toml",
+    key: str = "",
+    unsigned: bool = False,
+) -> None:
+    """Check a released image, from its registry alone."""
+    from pathlib import Path
+
+    from seatrial.release import verification
+
+    verification.verify(reference=reference, policy=Path(policy), key=key, unsigned=unsigned)
+
+
 @command()
 def clean(context: Context) -> None:
     """Remove every container, network, volume and image that Seatrial made, and nothing else."""

@@ -1,0 +1,1 @@
+"""Two builds of one commit, compared by digest."""
