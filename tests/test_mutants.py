@@ -330,3 +330,18 @@ def test_report_of_pytest(pytester: pytest.Pytester) -> None:
         Outcome("test_it: test_left_out", (SQLITE,), skipped="not here"),
     )
     assert verdict.read(report.with_name("never-written.xml")) == ()
+
+
+@pytest.mark.parametrize("shares", [1, 2, 3, 7, 500])
+def test_shares_are_everything_once(shares: int) -> None:
+    mutants = list(loader.load().values())
+    parts = [try_mutants._share(mutants, f"{number}/{shares}") for number in range(1, shares + 1)]
+    together = [mutant.name for part in parts for mutant in part]
+    assert sorted(together) == sorted(mutant.name for mutant in mutants)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1/0", "a/b", "1", "-1/2", "1/2/3", "١/٢", ""])
+def test_share_that_is_none(shard: str) -> None:
+    with pytest.raises(UserError, match="write I/N, such as 1/4"):
+        try_mutants.run(["--list", "--shard", shard])

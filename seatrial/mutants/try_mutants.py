@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def run(arguments: Sequence[str]) -> int:
             raise UserError("--proxied takes no names: --sample and --seed choose from its mutants")
         return proxied.run(asked.sample, asked.seed, asked.jobs)
     mutants = loader.load()
-    chosen = loader.select(mutants, asked.name)
+    chosen = _share(loader.select(mutants, asked.name), asked.shard)
     console = make_console()
     if asked.list:
         console.print(_list_of(chosen))
@@ -129,8 +130,19 @@ def _read(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--sample", type=int, help="of --proxied: how many are tried; all without")
     parser.add_argument("--seed", type=int, default=1, help="of --proxied: which ones")
+    parser.add_argument(
+        "--shard", default="1/1", metavar="I/N", help="the I-th of N shares, for several machines"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="how many are tried at a time")
     return parser.parse_args(arguments)
+
+
+def _share(mutants: Sequence[Mutant], shard: str) -> Sequence[Mutant]:
+    """Every N-th mutant, from the I-th on: neighbours in the list take about the same time."""
+    match = re.fullmatch(r"([1-9]\d{0,3})/([1-9]\d{0,3})", shard, re.ASCII)
+    if match is None or int(match[1]) > int(match[2]):
+        raise UserError(f"--shard {shard}: write I/N, such as 1/4 for the first of four shares")
+    return mutants[int(match[1]) - 1 :: int(match[2])]
 
 
 def _try(
