@@ -341,7 +341,7 @@ def test_shares_are_everything_once(shares: int) -> None:
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-@pytest.mark.parametrize("shard", ["0/2", "3/2", "1/0", "a/b", "1", "-1/2", "1/2/3", "١/٢", ""])
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1/0", "a/b", "1", "1/2/3", "\u0661/\u0662", ""])
 def test_share_that_is_none(shard: str) -> None:
     with pytest.raises(UserError, match="write I/N, such as 1/4"):
         try_mutants.run(["--list", "--shard", shard])
