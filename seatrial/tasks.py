@@ -242,6 +242,41 @@ def qualify(
 
 
 @command(
+    help={
+        "old": "an image of the engine's store, or the file of a qualification record",
+        "new": "the other one",
+        "platform": "native, amd64 or arm64",
+        "old-contract": "the contract of the old one (default: its variant's)",
+        "new-contract": "the contract of the new one",
+        "format": "text, json or markdown",
+        "out": "the file that it is written to",
+    },
+)
+def compare(
+    context: Context,
+    old: str,
+    new: str,
+    platform: str = "native",
+    old_contract: str = "",
+    new_contract: str = "",
+    format: str = "text",
+    out: str = "",
+) -> None:
+    """Show what has changed from one image to another."""
+    from seatrial.comparison import compare as comparing
+
+    comparing.run(
+        old,
+        new,
+        platform=platform,
+        old_contract=old_contract,
+        new_contract=new_contract,
+        form=format,
+        out=out,
+    )
+
+
+@command(
     iterable=["tag"],
     help={
         "record": "the qualification record of the digest",

@@ -1,0 +1,1 @@
+"""What has changed from one image to another: promises, packages, sizes, settings."""
