@@ -92,6 +92,13 @@ def test_each_kind_of_change_is_found() -> None:
         assert "hunter" not in rendering.render(found, form)
 
 
+def test_image_without_a_contract_has_lost_no_promise() -> None:
+    found = comparison(image(promises={"process.user": "0"}), image())
+    assert found.promises == ()
+    for form in ("text", "markdown"):
+        assert "no contract for harbour" in rendering.render(found, form)
+
+
 @given(st.text(max_size=30))
 def test_text_of_an_image_steers_nothing(hostile: str) -> None:
     found = comparison(image({"User": "0"}), image({"User": f"{hostile}x"}))

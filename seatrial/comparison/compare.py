@@ -67,7 +67,7 @@ def comparison(old: ComparedImage, new: ComparedImage) -> Comparison:
         platform=new.stored.platform,
         old=_side(old),
         new=_side(new),
-        promises=changes(old.promises, new.promises),
+        promises=changes(old.promises, new.promises) if old.promises and new.promises else (),
         debian=changes(old.packages["debian"], new.packages["debian"]),
         python=changes(old.packages["python"], new.packages["python"]),
         settings=changes(old.settings, new.settings),
@@ -91,4 +91,5 @@ def _side(image: ComparedImage) -> Side:
         digest=image.stored.digest,
         size=image.stored.size,
         layers=len(image.layers),
+        promised=bool(image.promises),
     )

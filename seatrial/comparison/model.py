@@ -23,6 +23,8 @@ class Side(_Part):
     size: int
     """Bytes that a pull transfers."""
     layers: int
+    promised: bool
+    """False where no contract and no record says what it promises."""
 
 
 class Change(_Part):
@@ -53,7 +55,7 @@ class Comparison(_Part):
     old: Side
     new: Side
     promises: tuple[Change, ...]
-    """Values in the contracts; where both sides are records, what their trials say."""
+    """Values in the contracts; of records, what their trials say. Empty where one side has none."""
     debian: tuple[Change, ...]
     python: tuple[Change, ...]
     settings: tuple[Change, ...]

@@ -43,6 +43,12 @@ def _parts(found: Comparison) -> Iterator[tuple[str, tuple[Change, ...]]]:
     yield "Settings", found.settings
 
 
+def _untold(found: Comparison) -> str:
+    """Say why promises are not compared; nothing where they are."""
+    silent = [side.reference for side in (found.old, found.new) if not side.promised]
+    return f"not compared: no contract for {' and '.join(silent)}" if silent else ""
+
+
 def _sizes(found: Comparison) -> str:
     old, new = found.old, found.new
     return (
@@ -58,10 +64,11 @@ def _text(found: Comparison) -> str:
     console.print(Text(_sizes(found)))
     for title, listed in _parts(found):
         if not listed:
-            console.print(Text(f"{title}: the same"))
+            untold = _untold(found) if title == "Promises" else ""
+            console.print(Text(f"{title}: {untold or 'the same'}"))
             continue
-        table = Table("", "before", "now", title_justify="left")
-        table.title = f"{title}: {_counts(listed)}"
+        console.print(Text(f"{title}: {_counts(listed)}"))
+        table = Table("", "before", "now")
         for change in listed:
             table.add_row(*map(Text, (_cut(change.name), _cut(change.old), _cut(change.new))))
         console.print(table)
@@ -76,7 +83,8 @@ def _markdown(found: Comparison) -> str:
     lines = [f"## {escaped(found.old.reference)} → {escaped(found.new.reference)}", ""]
     lines += [f"{escaped(found.platform)}: {_sizes(found)}.", ""]
     for title, listed in _parts(found):
-        lines += [f"### {title}: {_counts(listed)}", ""]
+        untold = _untold(found) if title == "Promises" else ""
+        lines += [f"### {title}: {escaped(untold) or _counts(listed)}", ""]
         if listed:
             lines += ["| | before | now |", "| --- | --- | --- |"]
             lines += [
