@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
 from seatrial.errors import UserError
-from seatrial.registry.attaching import attached
+from seatrial.registry import authentication
+from seatrial.registry.attaching import MOST_DOCUMENTS, attached
 from seatrial.registry.client import INDEX, LARGEST_MANIFEST, MANIFEST, Repository, manifest_of
 from seatrial.registry.copying import copy
 from seatrial.registry.reference import Reference
@@ -192,6 +194,47 @@ def test_image_that_is_none(content: bytes, media_type: str, fault: str) -> None
         pytest.raises(UserError, match=fault),
     ):
         copy(there, root.digest, there)
+
+
+@pytest.mark.parametrize(
+    ("host", "realm", "right"),
+    [
+        ("ghcr.io", "https://ghcr.io/token", True),
+        ("registry.gitlab.com", "https://gitlab.com/jwt/auth", True),
+        ("docker.io", "https://auth.docker.io/token", True),
+        ("harbour.example:5000", "https://harbour.example/token", True),
+        ("ghcr.io", "http://ghcr.io/token", False),
+        ("ghcr.io", "https://io/token", False),
+        ("ghcr.io", "https://evil-ghcr.io/token", False),
+        ("registry.co.uk", "https://evil.co.uk/token", False),
+        ("docker.io", "https://evil.docker.io.example/token", False),
+        ("ghcr.io", "http://127.0.0.1/token", False),
+        ("ghcr.io", "https://ghcr.io@evil.example/token", False),
+    ],
+)
+def test_place_of_a_token(
+    monkeypatch: pytest.MonkeyPatch, host: str, realm: str, *, right: bool
+) -> None:
+    asked: list[str] = []
+
+    def get(url: str, **_: Any) -> Any:
+        asked.append(url)
+        raise requests.ConnectionError
+
+    monkeypatch.setattr("seatrial.registry.authentication.requests.get", get)
+    with pytest.raises(UserError, match="does not answer" if right else "nothing is sent there"):
+        authentication.header(f'Bearer realm="{realm}"', host, "harbour/mlflow", "pull")
+    assert asked == ([realm] if right else [])
+
+
+def test_attachments_without_an_end() -> None:
+    listed = {"manifests": [{"artifactType": "a/b"}] * (MOST_DOCUMENTS + 1)}
+    with (
+        hostile(lambda _: (200, {"Content-Type": INDEX}, json.dumps(listed).encode())) as server,
+        closing(server.repository) as there,
+        pytest.raises(UserError, match=f"more than {MOST_DOCUMENTS} are attached"),
+    ):
+        attached(there, DIGEST, "a/b")
 
 
 @pytest.mark.parametrize(

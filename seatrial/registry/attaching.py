@@ -20,6 +20,8 @@ _EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 _EMPTY = b"{}"
 LARGEST_DOCUMENT = 64 << 20
 """Bytes of an attached document."""
+MOST_DOCUMENTS = 50
+"""Of one type, attached to a digest. Each trial that is published adds one."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,11 @@ def attached(source: Repository, digest: str, artifact_type: str) -> list[tuple[
         UserError: what is attached is not what its digest says, too large, or broken.
     """
     found = []
-    for entry in source.referrers(digest):
-        if entry.get("artifactType") != artifact_type:
-            continue
+    entries = source.referrers(digest)
+    listed = [entry for entry in entries if entry.get("artifactType") == artifact_type]
+    if len(listed) > MOST_DOCUMENTS:
+        raise UserError(f"{source.reference.at(digest)}: more than {MOST_DOCUMENTS} are attached")
+    for entry in listed:
         name = str(entry.get("digest"))
         manifest = source.manifest(name)
         if manifest is None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_TOKENS = {"docker.io": "auth.docker.io"}
+"""Registries that have a domain beside their own give tokens."""
 _SECONDS = 30
 _LARGEST_TOKEN = 1 << 20
 """Bytes of an answer with a token."""
@@ -96,12 +98,14 @@ def _credentials(host: str) -> tuple[str, str] | None:
 
 
 def _require_own(realm: str, host: str) -> None:
-    """Refuse to send a password to another domain than the registry's, or unencrypted.
+    """Refuse to send a password to somebody else than the registry, or unencrypted.
 
-    Docker Hub's registry-1.docker.io names auth.docker.io; most others name themselves.
+    Registries name themselves, or the domain that they are of: registry.gitlab.com, gitlab.com.
     """
     there = urlsplit(realm)
     name, own = there.hostname or "", urlsplit(f"//{host}").hostname or ""
-    safe = there.scheme == "https" or (is_loopback(realm) and own in LOOPBACK)
-    if not safe or name.split(".")[-2:] != own.split(".")[-2:]:
+    if is_loopback(realm) and own in LOOPBACK:
+        return
+    related = name == own or (own.endswith(f".{name}") and "." in name) or _TOKENS.get(own) == name
+    if there.scheme != "https" or not related:
         raise UserError(f"{host} names {printable(realm)} for its passwords: nothing is sent there")
