@@ -73,7 +73,7 @@ def hostile(
     kept = {"auth": base64.b64encode(b"captain:secret").decode()}
     config = {"auths": {f"127.0.0.1:{server.server_port}": kept}}
     (Path(os.environ["DOCKER_CONFIG"]) / "config.json").write_text(json.dumps(config))
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
         yield server
