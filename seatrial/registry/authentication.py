@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import requests
 from docker.auth import load_config
 from docker.errors import DockerException
 from requests.utils import parse_dict_header
+from urllib3.exceptions import HTTPError
 
 from seatrial.errors import UserError, printable
 
@@ -24,9 +25,21 @@ _LARGEST_TOKEN = 1 << 20
 """Bytes of an answer with a token."""
 
 
+def parts(url: str) -> SplitResult:
+    """Take an address apart that a registry has named.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise UserError(f"{printable(url)[:100]}: no address, and a registry names it") from None
+
+
 def is_loopback(url: str) -> bool:
     """Tell whether an address is of this machine."""
-    return urlsplit(url).hostname in LOOPBACK
+    return parts(url).hostname in LOOPBACK
 
 
 def header(challenge: str, host: str, repository: str, actions: str) -> str:
@@ -72,7 +85,7 @@ def header(challenge: str, host: str, repository: str, actions: str) -> str:
             stream=True,
         )
         body = answer.raw.read(_LARGEST_TOKEN, decode_content=True)
-    except requests.RequestException as error:
+    except (requests.RequestException, HTTPError, ValueError) as error:
         raise UserError(
             f"{host} names {printable(realm)} for its passwords, which does not answer"
         ) from error
@@ -102,7 +115,7 @@ def _require_own(realm: str, host: str) -> None:
 
     Registries name themselves, or the domain that they are of: registry.gitlab.com, gitlab.com.
     """
-    there = urlsplit(realm)
+    there = parts(realm)
     name, own = there.hostname or "", urlsplit(f"//{host}").hostname or ""
     if is_loopback(realm) and own in LOOPBACK:
         return

@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.parse import urljoin, urlsplit
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from seatrial.errors import UserError, printable
 from seatrial.registry import authentication
@@ -155,7 +156,7 @@ class Repository:
         """
         with self._ask("POST", "blobs/uploads/") as answer:
             self._require(answer, HTTPStatus.ACCEPTED)
-            place = urljoin(answer.url, answer.headers.get("Location", ""))
+            place = self._location(answer)
         if urlsplit(place)[:2] != urlsplit(self._root)[:2]:
             raise UserError(f"{self.reference.name}: wants blobs sent to {printable(place)[:100]}")
         joint = "&" if urlsplit(place).query else "?"
@@ -230,7 +231,8 @@ class Repository:
             answer = self._follow(answer, headers)
         try:
             yield answer
-        except requests.RequestException as error:
+        # Of a body that is read as it comes, urllib3 itself says that it broke off.
+        except (requests.RequestException, HTTPError) as error:
             raise self._silent(error) from error
         finally:
             answer.close()
@@ -265,14 +267,15 @@ class Repository:
                 raise self._silent(error) from error
             self._root, self._fallback = self._fallback, ""
             return self._send(method, place, headers, body)
-        except requests.RequestException as error:
+        # requests reads an address to go on to, although it is not to go there.
+        except (requests.RequestException, ValueError) as error:
             raise self._silent(error) from error
 
     def _follow(
         self, answer: requests.Response, headers: Mapping[str, str] | None
     ) -> requests.Response:
         """Go where a registry keeps its blobs, without its password."""
-        place = urljoin(answer.url, answer.headers.get("Location", ""))
+        place = self._location(answer)
         if urlsplit(place).scheme != "https" and not (
             authentication.is_loopback(place) and authentication.is_loopback(answer.url)
         ):
@@ -281,8 +284,13 @@ class Repository:
             return requests.get(
                 place, headers=headers, timeout=_SECONDS, allow_redirects=False, stream=True
             )
-        except requests.RequestException as error:
+        except (requests.RequestException, ValueError) as error:
             raise self._silent(error) from error
+
+    def _location(self, answer: requests.Response) -> str:
+        location = answer.headers.get("Location", "")
+        authentication.parts(location)
+        return urljoin(answer.url, location)
 
     def _silent(self, error: Exception) -> UserError:
         return UserError(

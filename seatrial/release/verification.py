@@ -119,7 +119,9 @@ def _record(repository: Repository, digest: str) -> tuple[Record | None, str]:
             except UserError as error:
                 fault = f"{name[:19]}: {str(error).removeprefix(f'{path}: ')}"
                 continue
-        if f"{{'sha256': '{digest[7:]}'}}" not in {str(each.digest) for each in read.subject}:
+        if digest.removeprefix("sha256:") not in {
+            subject.digest.get("sha256") for subject in read.subject
+        }:
             fault = f"{name[:19]}: the record is of another digest"
         elif found is None or read.trials[0].began > found.trials[0].began:
             found = read
