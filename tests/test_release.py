@@ -7,8 +7,12 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from google.protobuf import json_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_toto_attestation.predicates.test_result.v0 import test_result_pb2
+from in_toto_attestation.v1 import statement_pb2
+from in_toto_attestation.v1.statement import Statement
 
 from seatrial.errors import UserError
 from seatrial.release import policy, qualification, record
@@ -224,3 +228,22 @@ def test_reference_without_a_digest_is_refused(tmp_path: Path) -> None:
             out=tmp_path / "out.json",
             policy=tmp_path / "none.toml",
         )
+
+
+@pytest.mark.parametrize("qualifies", [True, False])
+def test_record_is_a_statement_of_in_toto(qualifies: bool) -> None:
+    """As in-toto's own library and its definition of the predicate read it, to the last field."""
+    found = record.of([trial()], {AMD64: "sha256:" + "3" * 64}, qualifies=qualifies)
+    document = json.loads(found.as_text())
+
+    statement = Statement.copy_from_pb(json_format.ParseDict(document, statement_pb2.Statement()))
+    statement.validate()
+    assert json_format.MessageToDict(statement.pb) == document
+
+    predicate = document["predicate"]
+    extension = predicate.pop(record.EXTENSION)
+    result = json_format.ParseDict(predicate, test_result_pb2.TestResult())
+    assert result.result == ("PASSED" if qualifies else "FAILED")
+    assert result.configuration[0].name == "seatrial"
+    assert list(result.passed_tests) == [f"test_one[made-up-{AMD64}]"]
+    assert extension["schema_version"] == 1
