@@ -35,7 +35,7 @@ import mlflow
 import requests
 import yaml
 from botocore.exceptions import BotoCoreError, ClientError
-from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
+from google.protobuf.json_format import ParseError
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import (
