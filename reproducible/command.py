@@ -12,11 +12,12 @@ from rich.text import Text
 from reproducible import differences
 from reproducible.differences import ImageSide
 from seatrial import catalogue
-from seatrial.build import build, store
+from seatrial.build import build, revision, store
 from seatrial.build.builder import find
 from seatrial.console import make_console
 from seatrial.engine import connection
 from seatrial.errors import UserError, printable
+from seatrial.project import current
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +48,8 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("variant", nargs="*", help="of the catalogue; all that are shipped without")
     parser.add_argument("--platform", default="all", help="native, amd64, arm64 or all")
     asked = parser.parse_args(arguments)
+    if revision.of(current()).commit.endswith("-dirty"):
+        raise UserError("commit first: what differs from a commit is built with the time of now")
     names = asked.variant or SHIPPED
     platforms = connection.resolve_platforms(asked.platform)
     first, second = (

@@ -166,7 +166,7 @@ def _results(job: str, lines: Iterator[str]) -> Iterator[StepResult]:
             printed.append(printable(str(event["msg"])))
         elif found := _END.search(event["msg"] if "stepResult" in event else ""):
             step = found["step"]
-            if step == "true" or step.startswith("./"):
+            if step == "true" or step.startswith(("./", sources.OWN_ACTION)):
                 continue  # of a stub; an action of this repository, whose steps were named
             if step.partition("@")[0] in foreign:
                 name = step.partition("@")[0]
