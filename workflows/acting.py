@@ -21,7 +21,7 @@ from seatrial.errors import UserError, printable
 from workflows import sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
 _RUNS = Path(__file__).with_name("runs.toml")
 """How each job is run here, or why it is not."""
@@ -144,39 +144,47 @@ def _act(copy: Path, stub: Path, chosen: Run) -> list[StepResult]:
     )
     assert running.stdout is not None
     with process.interrupts_passed_on(running):
-        results = list(_results(chosen.job, running.stdout))
+        results = _results(chosen.job, running.stdout)
         code = running.wait()
     if code and not any(result.result == "failed" for result in results):
         results.append(StepResult(chosen.job, "act", "failed", f"exit code {code}"))
     return results
 
 
-def _results(job: str, lines: Iterator[str]) -> Iterator[StepResult]:
-    """Read act's lines of JSON as they come; what is no JSON is shown."""
+def _results(job: str, lines: Iterable[str]) -> list[StepResult]:
+    """Read act's lines of JSON to their end; what is no JSON is shown.
+
+    A line that a step has printed may come after the one that says how the step ended.
+    """
     console = make_console()
     foreign = {action.partition("@")[0] for action in sources.foreign_actions()}
-    printed: list[str] = []
+    printed: dict[str, list[str]] = {}
+    found: list[tuple[StepResult, str]] = []
     for line in lines:
         try:
             event: dict[str, Any] = json.loads(line)
         except ValueError:
             console.print(Text(printable(line)))
             continue
+        key = f"{event.get('job')} {event.get('matrix')} {event.get('stepID')}"
         if event.get("raw_output"):
-            printed.append(printable(str(event["msg"])))
-        elif found := _END.search(event["msg"] if "stepResult" in event else ""):
-            step = found["step"]
+            printed.setdefault(key, []).append(printable(str(event["msg"])))
+        elif ended := _END.search(event["msg"] if "stepResult" in event else ""):
+            step = ended["step"]
+            name = step.partition("@")[0]
             if step == "true" or step.startswith(("./", sources.OWN_ACTION)):
                 continue  # of a stub; an action of this repository, whose steps were named
-            if step.partition("@")[0] in foreign:
-                name = step.partition("@")[0]
-                yield StepResult(job, name, "left", "an action of other people")
-                continue
-            result = _RESULTS[event["stepResult"]]
-            if result == "failed":
-                console.print(Text("\n".join(printed[-_SHOWN:])))
-            yield StepResult(job, step, result, printed[-1] if printed else "")
-            printed = []
+            if name in foreign:
+                result = StepResult(job, name, "left", "an action of other people")
+            else:
+                result = StepResult(job, step, _RESULTS[event["stepResult"]])
+            found.append((result, key))
+    for result, key in found:
+        if said := printed.get(key, []) if not result.note else []:
+            result.note = said[-1]
+            if result.result == "failed":
+                console.print(Text("\n".join(said[-_SHOWN:])))
+    return [result for result, _ in found]
 
 
 def _table(results: Sequence[StepResult]) -> Table:
